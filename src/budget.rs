@@ -1,0 +1,68 @@
+//! One account of a node's memory, shared by shards and connections.
+//!
+//! Whoever maps or allocates memory that grows with use charges it here first and credits it when it is
+//! returned. The account never exceeds its cap: a charge that would is refused, and the caller answers
+//! `OutOfMemory` or waits.
+#![forbid(unsafe_code)]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A cap in bytes and what is used of it. Share it in an `Arc`; every method may be called from any thread.
+#[derive(Debug)]
+pub struct Budget {
+    bytes_max: u64,
+    bytes_used: AtomicU64,
+}
+
+impl Budget {
+    /// An account with nothing used. `u64::MAX` means no cap.
+    #[must_use]
+    pub fn new(bytes_max: u64) -> Self {
+        Self { bytes_max, bytes_used: AtomicU64::new(0) }
+    }
+
+    /// The cap, in bytes.
+    #[must_use]
+    pub fn bytes_max(&self) -> u64 {
+        self.bytes_max
+    }
+
+    /// Bytes charged and not yet credited.
+    #[must_use]
+    pub fn bytes_used(&self) -> u64 {
+        self.bytes_used.load(Ordering::Relaxed)
+    }
+
+    /// Takes `bytes` from the account; false, and nothing taken, where the cap forbids it.
+    #[must_use]
+    pub fn charge(&self, bytes: u64) -> bool {
+        // Relaxed: the account orders nothing, it only counts.
+        self.bytes_used
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(bytes).filter(|after| *after <= self.bytes_max)
+            })
+            .is_ok()
+    }
+
+    /// Gives `bytes` back.
+    pub fn credit(&self, bytes: u64) {
+        let before = self.bytes_used.fetch_sub(bytes, Ordering::Relaxed);
+        assert!(before >= bytes, "credited {bytes} bytes with {before} charged");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn charge_past_the_cap_is_refused_and_takes_nothing() {
+        let budget = Budget::new(100);
+        assert!(budget.charge(60));
+        assert!(!budget.charge(41));
+        assert_eq!(budget.bytes_used(), 60);
+        assert!(budget.charge(40));
+        budget.credit(100);
+        assert_eq!(budget.bytes_used(), 0);
+    }
+}

@@ -1,0 +1,6 @@
+//! Freight: a sharded, linearizable, in-memory key-value store whose unit of transport is a batch.
+
+pub mod budget;
+pub mod hash;
+pub mod limits;
+pub mod op;

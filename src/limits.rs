@@ -1,0 +1,41 @@
+//! Every limit in one place, and the relations between them asserted.
+//!
+//! Units stand last in each name. What a node may tune at run time is a default here; what the wire format or
+//! the record layout fixes is a maximum.
+
+/// Longest key, in bytes: the wire and the record hold it in 16 bits.
+pub const KEY_BYTES_MAX: u32 = 65_535;
+
+/// Longest value, in bytes: 8 MiB, held in 24 bits.
+pub const VALUE_BYTES_MAX: u32 = 8 << 20;
+
+/// Most operations in one frame.
+pub const FRAME_OPS_MAX: u32 = 65_536;
+
+/// The frame limit a node announces unless told otherwise, in bytes.
+pub const FRAME_BYTES_DEFAULT: u32 = 16 << 20;
+
+/// The least frame limit a node may announce, in bytes: one record of maximal size, or a reply to the largest
+/// batch with one value of maximal size in it.
+pub const FRAME_BYTES_MIN: u32 = 10 << 20;
+
+/// The largest frame limit a node may announce, in bytes: offsets inside a frame are 32 bits.
+pub const FRAME_BYTES_MAX: u32 = 1 << 30;
+
+/// Slots that keys are dealt to by the routing hash.
+pub const SLOTS: u32 = 16_384;
+
+/// Most shards of one node: a shard is a set of whole slots.
+pub const SHARDS_MAX: u32 = 4_096;
+
+/// A counter's longest decimal text, in bytes: `-9223372036854775808`.
+pub const COUNTER_BYTES_MAX: u32 = 20;
+
+const _: () = {
+    assert!(KEY_BYTES_MAX == u16::MAX as u32);
+    assert!(VALUE_BYTES_MAX < 1 << 24);
+    assert!(FRAME_OPS_MAX as u64 * 16 + VALUE_BYTES_MAX as u64 + 64 <= FRAME_BYTES_MIN as u64);
+    assert!(KEY_BYTES_MAX as u64 + VALUE_BYTES_MAX as u64 + 128 <= FRAME_BYTES_MIN as u64);
+    assert!(FRAME_BYTES_MIN <= FRAME_BYTES_DEFAULT && FRAME_BYTES_DEFAULT <= FRAME_BYTES_MAX);
+    assert!(SLOTS.is_power_of_two() && SHARDS_MAX.is_power_of_two() && SHARDS_MAX <= SLOTS);
+};

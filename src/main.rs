@@ -1,0 +1,3 @@
+//! The `freight` binary.
+
+fn main() {}

@@ -45,6 +45,9 @@ impl Budget {
     }
 
     /// Gives `bytes` back.
+    ///
+    /// # Panics
+    /// On more than was charged: a bug of the caller.
     pub fn credit(&self, bytes: u64) {
         let before = self.bytes_used.fetch_sub(bytes, Ordering::Relaxed);
         assert!(before >= bytes, "credited {bytes} bytes with {before} charged");

@@ -4,3 +4,4 @@ pub mod budget;
 pub mod hash;
 pub mod limits;
 pub mod op;
+pub mod wire;

@@ -34,7 +34,7 @@ pub const COUNTER_BYTES_MAX: u32 = 20;
 const _: () = {
     assert!(KEY_BYTES_MAX == u16::MAX as u32);
     assert!(VALUE_BYTES_MAX < 1 << 24);
-    assert!(FRAME_OPS_MAX as u64 * 16 + VALUE_BYTES_MAX as u64 + 64 <= FRAME_BYTES_MIN as u64);
+    assert!(FRAME_OPS_MAX as u64 * 24 + VALUE_BYTES_MAX as u64 + 72 <= FRAME_BYTES_MIN as u64);
     assert!(KEY_BYTES_MAX as u64 + VALUE_BYTES_MAX as u64 + 128 <= FRAME_BYTES_MIN as u64);
     assert!(FRAME_BYTES_MIN <= FRAME_BYTES_DEFAULT && FRAME_BYTES_DEFAULT <= FRAME_BYTES_MAX);
     assert!(SLOTS.is_power_of_two() && SHARDS_MAX.is_power_of_two() && SHARDS_MAX <= SLOTS);

@@ -1,0 +1,168 @@
+//! What can be wrong with a frame, with the numbers that say where.
+#![forbid(unsafe_code)]
+
+use thiserror::Error;
+
+/// Why bytes are not a frame, or a frame not what it says it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum WireError {
+    /// Fewer bytes than the frame, or the header, needs.
+    #[error("frame cut short: {needed} bytes needed, {got} there")]
+    Truncated {
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes there.
+        got: u64,
+    },
+    /// The first four bytes are not Freight's.
+    #[error("no Freight frame: magic {got:#010x}, expected {:#010x}", super::MAGIC)]
+    BadMagic {
+        /// The four bytes, little-endian.
+        got: u32,
+    },
+    /// Another protocol version.
+    #[error("protocol version {got}, this side speaks {}", super::PROTOCOL_VERSION)]
+    BadVersion {
+        /// The version in the header.
+        got: u8,
+    },
+    /// A frame kind that does not exist.
+    #[error("unknown frame kind {got}")]
+    BadKind {
+        /// The kind in the header.
+        got: u8,
+    },
+    /// A frame of a kind that has no place here.
+    #[error("frame kind {got} where {expected} was expected")]
+    UnexpectedKind {
+        /// The kind in the header.
+        got: u8,
+        /// The kind expected.
+        expected: u8,
+    },
+    /// A reserved field is not zero.
+    #[error("reserved field at byte {offset} is not zero")]
+    ReservedNotZero {
+        /// Offset in the frame.
+        offset: u32,
+    },
+    /// A frame shorter than its header or longer than the limit.
+    #[error("frame of {got} bytes, allowed are {min} to {max}")]
+    BadFrameBytes {
+        /// The length in the header.
+        got: u32,
+        /// The shortest frame.
+        min: u32,
+        /// The frame limit.
+        max: u32,
+    },
+    /// More operations than a frame may hold.
+    #[error("{got} operations in a frame, at most {max} are allowed")]
+    TooManyOps {
+        /// The count in the header.
+        got: u32,
+        /// The most allowed.
+        max: u32,
+    },
+    /// An operation code that does not exist.
+    #[error("operation {index}: unknown operation code {got}")]
+    BadOpCode {
+        /// Index of the operation.
+        index: u32,
+        /// The code.
+        got: u8,
+    },
+    /// Flags that do not exist.
+    #[error("operation {index}: unknown flags {got:#04x}")]
+    BadFlags {
+        /// Index of the operation.
+        index: u32,
+        /// The flags.
+        got: u8,
+    },
+    /// A reply status that does not exist.
+    #[error("operation {index}: unknown status {got}")]
+    BadStatus {
+        /// Index of the operation.
+        index: u32,
+        /// The status.
+        got: u8,
+    },
+    /// A value longer than the limit.
+    #[error("operation {index}: value of {got} bytes, at most {max} are allowed")]
+    ValueTooLong {
+        /// Index of the operation.
+        index: u32,
+        /// The length it gives.
+        got: u32,
+        /// The longest allowed.
+        max: u32,
+    },
+    /// An operation's bytes lie outside its frame.
+    #[error("operation {index}: bytes {begin} to {end} of a payload of {payload} bytes")]
+    OutOfFrame {
+        /// Index of the operation.
+        index: u32,
+        /// Where its bytes begin.
+        begin: u64,
+        /// Where they end.
+        end: u64,
+        /// Where the payload ends.
+        payload: u64,
+    },
+    /// The operations do not use up the payload, or use parts of it twice.
+    #[error("operations use {used} bytes of a payload of {payload} bytes")]
+    PayloadMismatch {
+        /// Sum of the operations' bytes.
+        used: u64,
+        /// Bytes of payload.
+        payload: u64,
+    },
+    /// Text that is not UTF-8, or a code that does not exist, in a service frame.
+    #[error("unreadable {what} in a service frame")]
+    BadBody {
+        /// Which field.
+        what: &'static str,
+    },
+}
+
+/// Why an operation does not fit the batch being built. The batch is as before and can be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum BuildError {
+    /// The key is too long for any frame.
+    #[error("key of {got} bytes, at most {max} are allowed")]
+    KeyTooLong {
+        /// Its length.
+        got: usize,
+        /// The longest allowed.
+        max: u32,
+    },
+    /// The value is too long for any frame.
+    #[error("value of {got} bytes, at most {max} are allowed")]
+    ValueTooLong {
+        /// Its length.
+        got: usize,
+        /// The longest allowed.
+        max: u32,
+    },
+    /// The batch holds as many operations as a frame may.
+    #[error("the batch is full: {max} operations")]
+    TooManyOps {
+        /// The most allowed.
+        max: u32,
+    },
+    /// The operation would make the frame longer than the node takes.
+    #[error("the batch is full: {needed} bytes needed, the frame limit is {max}")]
+    FrameFull {
+        /// Bytes the frame would need.
+        needed: u64,
+        /// The node's frame limit.
+        max: u32,
+    },
+    /// The transport has no more memory to lend.
+    #[error("no memory for a frame of {needed} bytes")]
+    OutOfMemory {
+        /// Bytes the frame would need.
+        needed: u64,
+    },
+}

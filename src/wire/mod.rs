@@ -1,0 +1,33 @@
+//! The wire format: frames as views of bytes, no copy, no panic on any input.
+//!
+//! ```text
+//!   request   | header 64 | op descriptors 4 x n    | operand, key, value of op 0, of op 1, ...   |
+//!   reply     | header 64 | reply descriptors 8 x n | version, value of each op, as they came up  |
+//!   others    | header 64 | one fixed body          | bytes                                       |
+//! ```
+//!
+//! Integers are little-endian, every struct has alignment 1. A view validates a whole frame once, then yields
+//! operations or outcomes that borrow from it. A builder writes into a buffer that a transport lends; what the
+//! builder writes, the view checks. `docs/WIRE_FORMAT.md` draws the bytes; `tests/golden` holds them.
+//!
+//! Architecture invariant: nothing here knows a socket, a clock, a thread or a shard.
+#![forbid(unsafe_code)]
+#![deny(clippy::as_conversions, clippy::arithmetic_side_effects)]
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
+mod buffer;
+mod error;
+mod header;
+mod hello;
+mod number;
+mod reply;
+mod request;
+mod service;
+
+pub use buffer::FrameBuffer;
+pub use error::{BuildError, WireError};
+pub use header::{FrameKind, HEADER_BYTES, Header, MAGIC, Origin, PROTOCOL_VERSION, frame_bytes};
+pub use hello::{Capabilities, Hello, HelloReply, Refusal, RefusalCode, hello, hello_reply, refusal};
+pub use reply::{ReplyBuilder, ReplyDescriptor, ReplyView, Status};
+pub use request::{OpCode, OpDescriptor, RequestBuilder, RequestView};
+pub use service::{WireLimitView, stats_reply, stats_request, stats_text, wire_limit_reply, wire_limit_request};

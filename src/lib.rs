@@ -4,4 +4,5 @@ pub mod budget;
 pub mod hash;
 pub mod limits;
 pub mod op;
+pub mod transport;
 pub mod wire;

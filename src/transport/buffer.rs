@@ -1,0 +1,109 @@
+//! Buffers: lent by a transport, built in by one owner, then shared as a frame, then lent again.
+#![forbid(unsafe_code)]
+
+use crate::wire::FrameBuffer;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+/// Lends buffers and takes them back.
+pub trait Lender: Send + Sync {
+    /// A buffer of at least `bytes` bytes, all initialised, their content left over from its last use. `None`
+    /// where the memory budget forbids it.
+    fn lend(self: Arc<Self>, bytes: usize) -> Option<Buffer>;
+
+    /// Grows lent memory to at least `bytes` bytes and keeps its content; false, and nothing changed, where the
+    /// budget forbids it.
+    fn grow(&self, memory: &mut Box<[u8]>, bytes: usize) -> bool;
+
+    /// Takes memory back.
+    fn take_back(&self, memory: Box<[u8]>);
+}
+
+/// Lent memory with one owner, to build a frame in. Goes back to its lender when dropped.
+pub struct Buffer {
+    memory: Box<[u8]>,
+    lender: Arc<dyn Lender>,
+}
+
+impl Buffer {
+    /// Memory and whom it belongs to: for lenders.
+    #[must_use]
+    pub fn new(memory: Box<[u8]>, lender: Arc<dyn Lender>) -> Self {
+        Self { memory, lender }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.lender.take_back(std::mem::take(&mut self.memory));
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.memory
+    }
+}
+
+impl DerefMut for Buffer {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.memory
+    }
+}
+
+impl FrameBuffer for Buffer {
+    fn grow(&mut self, bytes: usize) -> bool {
+        bytes <= self.memory.len() || self.lender.grow(&mut self.memory, bytes)
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buffer({} bytes)", self.memory.len())
+    }
+}
+
+/// One whole frame, never changed again. Clones share it; the last one dropped gives its buffer back.
+#[derive(Clone)]
+pub struct Frame {
+    buffer: Arc<Buffer>,
+    frame_bytes: u32,
+}
+
+impl Frame {
+    /// The first `frame_bytes` bytes of a buffer as a frame.
+    ///
+    /// # Panics
+    /// Where the buffer is shorter.
+    #[must_use]
+    pub fn new(buffer: Buffer, frame_bytes: u32) -> Self {
+        assert!(frame_bytes as usize <= buffer.len(), "{frame_bytes} bytes in {buffer:?}");
+        Self { buffer: Arc::new(buffer), frame_bytes }
+    }
+
+    /// Bytes of the frame.
+    #[must_use]
+    pub fn frame_bytes(&self) -> u32 {
+        self.frame_bytes
+    }
+}
+
+impl Deref for Frame {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.buffer[..self.frame_bytes as usize]
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Frame({} bytes)", self.frame_bytes)
+    }
+}

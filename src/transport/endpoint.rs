@@ -1,0 +1,169 @@
+//! Endpoints: where a node listens, and by which transport.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::str::FromStr;
+use thiserror::Error;
+
+/// The transports, by the scheme of their endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// `tcp://host:port`
+    Tcp,
+    /// `sim://network/node`: the in-process seeded twin, for tests.
+    Sim,
+}
+
+impl Scheme {
+    /// Every scheme.
+    pub const ALL: [Self; 2] = [Self::Tcp, Self::Sim];
+
+    /// Its name in endpoints and flags.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Sim => "sim",
+        }
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Scheme {
+    type Err = EndpointError;
+
+    fn from_str(name: &str) -> Result<Self, EndpointError> {
+        let found = Self::ALL.into_iter().find(|scheme| scheme.name() == name);
+        found.ok_or_else(|| EndpointError::UnknownScheme { got: name.to_owned() })
+    }
+}
+
+/// A transport and an address that it understands, as `scheme://address`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    scheme: Scheme,
+    address: String,
+}
+
+/// Why text is no endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum EndpointError {
+    /// No `://`.
+    #[error("'{got}' is no endpoint: write tcp://host:port")]
+    NoScheme {
+        /// The text.
+        got: String,
+    },
+    /// A scheme that no transport here has.
+    #[error("unknown transport '{got}': this build knows {}", Scheme::ALL.map(Scheme::name).join(", "))]
+    UnknownScheme {
+        /// The scheme.
+        got: String,
+    },
+    /// An address that the scheme's transport cannot use.
+    #[error("'{got}' is no address of transport {scheme}: {wanted} is needed")]
+    BadAddress {
+        /// The transport.
+        scheme: Scheme,
+        /// The address.
+        got: String,
+        /// The form it should have.
+        wanted: &'static str,
+    },
+}
+
+impl Endpoint {
+    /// An endpoint of a transport.
+    ///
+    /// # Errors
+    /// [`EndpointError::BadAddress`] where the address has not the transport's form.
+    pub fn new(scheme: Scheme, address: &str) -> Result<Self, EndpointError> {
+        let bad = |wanted| EndpointError::BadAddress { scheme, got: address.to_owned(), wanted };
+        let endpoint = Self { scheme, address: address.to_owned() };
+        match scheme {
+            Scheme::Tcp => endpoint.host_port().map(|_| ()).ok_or_else(|| bad("host:port, [IPv6]:port"))?,
+            Scheme::Sim => endpoint.network_node().map(|_| ()).ok_or_else(|| bad("network/node"))?,
+        }
+        Ok(endpoint)
+    }
+
+    /// Its transport.
+    #[must_use]
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// What stands behind `://`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Host, without brackets, and port.
+    #[must_use]
+    pub fn host_port(&self) -> Option<(&str, u16)> {
+        let (host, port) = self.address.rsplit_once(':')?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let host = bare.unwrap_or(host);
+        let ambiguous = bare.is_none() && host.contains(':');
+        let plain = !host.is_empty() && !host.contains(['/', '[', ']', ' ']);
+        if ambiguous || !plain || !port.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        Some((host, port.parse().ok()?))
+    }
+
+    /// Simulated network and node.
+    pub(super) fn network_node(&self) -> Option<(&str, &str)> {
+        self.address.split_once('/').filter(|(network, node)| !network.is_empty() && !node.is_empty())
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.address)
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        let (scheme, address) =
+            text.split_once("://").ok_or_else(|| EndpointError::NoScheme { got: text.to_owned() })?;
+        Self::new(scheme.parse()?, address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_both_address_families_are_endpoints() {
+        for (text, host, port) in [
+            ("tcp://127.0.0.1:7411", "127.0.0.1", 7411),
+            ("tcp://[::1]:0", "::1", 0),
+            ("tcp://node-3.example.org:65535", "node-3.example.org", 65535),
+        ] {
+            let endpoint: Endpoint = text.parse().expect("an endpoint");
+            assert_eq!((endpoint.host_port(), endpoint.to_string().as_str()), (Some((host, port)), text));
+        }
+    }
+
+    #[test]
+    fn other_text_is_refused_with_its_reason() {
+        let parse = |text: &str| text.parse::<Endpoint>().expect_err("not an endpoint");
+        assert!(matches!(parse("localhost:7411"), EndpointError::NoScheme { .. }));
+        assert!(matches!(parse("quic://a:1"), EndpointError::UnknownScheme { .. }));
+        for text in ["tcp://", "tcp://a", "tcp://:1", "tcp://a:", "tcp://a:65536", "tcp://::1:1", "tcp://a:+1"] {
+            assert!(matches!(parse(text), EndpointError::BadAddress { .. }), "{text}");
+        }
+        assert!(matches!(parse("sim://x"), EndpointError::BadAddress { .. }));
+    }
+}

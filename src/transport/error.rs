@@ -1,0 +1,57 @@
+//! What can go wrong below frames.
+#![forbid(unsafe_code)]
+
+use super::Endpoint;
+use crate::wire::WireError;
+use std::io;
+use thiserror::Error;
+
+/// Why a connection cannot be made, or is lost.
+#[derive(Debug, Error)]
+pub enum TransportError {
+    /// The endpoint cannot be listened at.
+    #[error("cannot listen at {endpoint}: {source}")]
+    Listen {
+        /// The endpoint.
+        endpoint: Endpoint,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The endpoint cannot be reached.
+    #[error("cannot connect to {endpoint}: {source}")]
+    Connect {
+        /// The endpoint.
+        endpoint: Endpoint,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// No connection can be taken now.
+    #[error("cannot accept a connection: {source}")]
+    Accept {
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The connection broke.
+    #[error("connection lost: {source}")]
+    Lost {
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The peer closed the connection inside a frame.
+    #[error("connection closed inside a frame: {got} of {needed} bytes had arrived")]
+    CutShort {
+        /// Bytes that had arrived.
+        got: u32,
+        /// Bytes of the frame, or of a header where not even that was there.
+        needed: u32,
+    },
+    /// What arrives is no frame: framing is lost.
+    #[error("peer does not speak this protocol: {0}")]
+    Framing(#[from] WireError),
+    /// The memory budget has no room for the peer's frame.
+    #[error("no memory for a frame of {frame_bytes} bytes")]
+    OutOfMemory {
+        /// Bytes of the frame.
+        frame_bytes: u32,
+    },
+}

@@ -1,0 +1,155 @@
+//! The transport boundary: whole frames in buffers that the transport lends.
+//!
+//! ```text
+//!             lend            build             send                    receive
+//!   Lender ---------> Buffer -------> Frame -----------> (wire) -------------------> Frame (dropped: lent again)
+//! ```
+//!
+//! A transport carries frames between two ends and says when the other end is gone; it knows nothing of what is
+//! in them but the header that gives their length. Memory belongs to the transport (a heap pool for byte
+//! streams, registered memory or a ring elsewhere), so a frame is built where it is sent from and read where it
+//! arrived. There is no readiness to poll: a sender waits until it can take a frame.
+//!
+//! To add a transport: one file here that implements [`Transport`], one line in [`Scheme`] and [`dispatch`], one
+//! line in the conformance suite.
+//!
+//! Architecture invariant: no word of TCP or RDMA in these traits, and nothing of shards.
+#![forbid(unsafe_code)]
+
+mod buffer;
+mod endpoint;
+mod error;
+mod pool;
+pub mod sim;
+mod stream;
+pub mod tcp;
+
+pub use buffer::{Buffer, Frame, Lender};
+pub use endpoint::{Endpoint, EndpointError, Scheme};
+pub use error::TransportError;
+pub use pool::HeapPool;
+
+use std::future::Future;
+use std::sync::Arc;
+
+/// What both ends of a connection give their transport.
+#[derive(Debug, Clone)]
+pub struct ConnectionConfig {
+    /// Heap buffers, for transports that need no memory of their own; its budget counts for all.
+    pub pool: Arc<HeapPool>,
+    /// The longest frame taken from the peer, in bytes.
+    pub frame_bytes_max: u32,
+    /// Whether memory is lent for a whole frame when only its header has arrived. A client trusts its node; a
+    /// node lends as bytes arrive.
+    pub peer_trusted: bool,
+}
+
+/// A way to carry frames.
+pub trait Transport: Send + Sync + 'static {
+    /// Takes connections.
+    type Listener: Listener<Incoming = Self::Incoming>;
+    /// A connection that no runtime owns yet.
+    type Incoming: Incoming<Connection = Self::Connection>;
+    /// An open connection.
+    type Connection: Connection;
+
+    /// Listens at an endpoint.
+    ///
+    /// # Errors
+    /// Why that is not possible.
+    fn listen(&self, endpoint: &Endpoint) -> impl Future<Output = Result<Self::Listener, TransportError>> + Send;
+
+    /// Connects to an endpoint. Dropping the future abandons the attempt.
+    ///
+    /// # Errors
+    /// Why that is not possible.
+    fn connect(
+        &self,
+        endpoint: &Endpoint,
+        config: &ConnectionConfig,
+    ) -> impl Future<Output = Result<Self::Connection, TransportError>> + Send;
+}
+
+/// Takes connections at one endpoint.
+pub trait Listener: Send + 'static {
+    /// What it takes.
+    type Incoming;
+
+    /// The endpoint it listens at, with the port it really has.
+    fn endpoint(&self) -> &Endpoint;
+
+    /// The next connection. Dropping the future loses none.
+    ///
+    /// # Errors
+    /// Why none can be taken now; later calls may succeed.
+    fn accept(&mut self) -> impl Future<Output = Result<Self::Incoming, TransportError>> + Send;
+}
+
+/// A connection on its way to the runtime that will serve it.
+pub trait Incoming: Send + 'static {
+    /// The open connection.
+    type Connection;
+
+    /// The processor on which the connection's data arrives, once that is known; `None` where it never is.
+    fn cpu(&self) -> impl Future<Output = Option<usize>> + Send;
+
+    /// Binds the connection to the runtime of the calling thread.
+    ///
+    /// # Errors
+    /// Why the connection cannot be served.
+    fn attach(self, config: &ConnectionConfig) -> Result<Self::Connection, TransportError>;
+}
+
+/// An open connection: a sending and a receiving half that work independently.
+pub trait Connection: Send + 'static {
+    /// Its sending half.
+    type Sender: FrameSender;
+    /// Its receiving half.
+    type Receiver: FrameReceiver;
+
+    /// The other end, for people.
+    fn peer(&self) -> &str;
+
+    /// Both halves. The connection closes when both are dropped.
+    fn split(self) -> (Self::Sender, Self::Receiver);
+}
+
+/// Sends frames in order.
+pub trait FrameSender: Send + 'static {
+    /// Lends the buffers that this half sends best.
+    fn lender(&self) -> Arc<dyn Lender>;
+
+    /// Sends one frame; returns when the transport has taken it. A frame whose future was dropped may have been
+    /// sent in part: the connection must then be dropped too.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    fn send(&mut self, frame: Frame) -> impl Future<Output = Result<(), TransportError>> + Send;
+}
+
+/// Receives frames in order.
+pub trait FrameReceiver: Send + 'static {
+    /// The next frame; `None` where the peer closed the connection between two frames. Dropping the future
+    /// loses nothing: the next call goes on where it stopped.
+    ///
+    /// # Errors
+    /// The connection is lost, or what arrives is no frame.
+    fn receive(&mut self) -> impl Future<Output = Result<Option<Frame>, TransportError>> + Send;
+}
+
+/// What to do with a transport once its type is known: dispatch happens here, once a connection.
+pub trait Visitor {
+    /// What comes of it.
+    type Output;
+
+    /// Does it.
+    fn visit<T: Transport>(self, transport: T) -> Self::Output;
+}
+
+/// Calls the visitor with the transport of a scheme.
+pub fn dispatch<V: Visitor>(scheme: Scheme, visitor: V) -> V::Output {
+    match scheme {
+        Scheme::Tcp => visitor.visit(tcp::Tcp),
+        Scheme::Sim => visitor.visit(sim::Sim),
+    }
+}

@@ -1,0 +1,141 @@
+//! Heap buffers for byte streams: lent last in, first out, so that the next frame finds the warm one.
+//!
+//! A pool serves one thread's connections (or one client's); it may be used from any thread. What it keeps is
+//! bounded, and all it has allocated is charged to the memory budget until it is freed.
+#![forbid(unsafe_code)]
+
+use super::buffer::{Buffer, Lender};
+use crate::budget::Budget;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Most buffers a pool keeps for later.
+const BUFFERS_KEPT_MAX: usize = 16;
+
+/// Most bytes a pool keeps for later.
+const BYTES_KEPT_MAX: usize = 64 << 20;
+
+/// The smallest buffer: a page, so that small frames find any buffer large enough.
+const BUFFER_BYTES_MIN: usize = 4096;
+
+/// Lends heap memory.
+#[derive(Debug)]
+pub struct HeapPool {
+    budget: Arc<Budget>,
+    free: Mutex<Free>,
+}
+
+#[derive(Debug, Default)]
+struct Free {
+    buffers: Vec<Box<[u8]>>,
+    bytes: usize,
+}
+
+impl HeapPool {
+    /// An empty pool that charges `budget`.
+    #[must_use]
+    pub fn new(budget: Arc<Budget>) -> Arc<Self> {
+        Arc::new(Self { budget, free: Mutex::default() })
+    }
+
+    /// The account it charges.
+    #[must_use]
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    fn free(&self) -> MutexGuard<'_, Free> {
+        // A panic elsewhere cannot leave a list of buffers half changed.
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn allocate(&self, bytes: usize) -> Option<Box<[u8]>> {
+        let bytes = bytes.max(BUFFER_BYTES_MIN).checked_next_power_of_two()?;
+        self.budget.charge(bytes as u64).then(|| vec![0; bytes].into_boxed_slice())
+    }
+
+    fn release(&self, memory: Box<[u8]>) {
+        let bytes = memory.len() as u64;
+        drop(memory);
+        self.budget.credit(bytes);
+    }
+}
+
+impl Free {
+    /// The last buffer given back that is large enough.
+    fn take(&mut self, bytes: usize) -> Option<Box<[u8]>> {
+        let at = self.buffers.iter().rposition(|memory| memory.len() >= bytes)?;
+        let memory = self.buffers.remove(at);
+        self.bytes -= memory.len();
+        Some(memory)
+    }
+}
+
+impl Lender for HeapPool {
+    fn lend(self: Arc<Self>, bytes: usize) -> Option<Buffer> {
+        let kept = self.free().take(bytes);
+        let memory = match kept {
+            Some(memory) => memory,
+            None => self.allocate(bytes)?,
+        };
+        Some(Buffer::new(memory, self))
+    }
+
+    fn grow(&self, memory: &mut Box<[u8]>, bytes: usize) -> bool {
+        let kept = self.free().take(bytes);
+        let Some(mut larger) = kept.or_else(|| self.allocate(bytes)) else { return false };
+        larger[..memory.len()].copy_from_slice(memory);
+        self.take_back(std::mem::replace(memory, larger));
+        true
+    }
+
+    fn take_back(&self, memory: Box<[u8]>) {
+        let mut free = self.free();
+        if free.buffers.len() < BUFFERS_KEPT_MAX && free.bytes + memory.len() <= BYTES_KEPT_MAX {
+            free.bytes += memory.len();
+            free.buffers.push(memory);
+        } else {
+            drop(free);
+            self.release(memory);
+        }
+    }
+}
+
+impl Drop for HeapPool {
+    fn drop(&mut self) {
+        for memory in std::mem::take(&mut self.free().buffers) {
+            self.release(memory);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::FrameBuffer;
+
+    #[test]
+    fn the_warm_buffer_is_lent_again() {
+        let budget = Arc::new(Budget::new(u64::MAX));
+        let pool = HeapPool::new(Arc::clone(&budget));
+        let mut buffer = Arc::clone(&pool).lend(100).expect("no cap");
+        buffer[..4].copy_from_slice(b"warm");
+        drop(buffer);
+        let buffer = Arc::clone(&pool).lend(4096).expect("no cap");
+        assert_eq!(&buffer[..4], b"warm");
+        drop(buffer);
+        drop(pool);
+        assert_eq!(budget.bytes_used(), 0);
+    }
+
+    #[test]
+    fn growth_keeps_the_content_and_obeys_the_budget() {
+        let budget = Arc::new(Budget::new(20_000));
+        let pool = HeapPool::new(budget);
+        let mut buffer = Arc::clone(&pool).lend(1).expect("within the cap");
+        buffer[0] = 9;
+        assert!(buffer.grow(5000));
+        assert_eq!((buffer[0], buffer.len()), (9, 8192));
+        assert!(!buffer.grow(20_000));
+        assert_eq!((buffer[0], buffer.len()), (9, 8192));
+    }
+}

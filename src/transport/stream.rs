@@ -1,0 +1,138 @@
+//! Frames over a byte stream, for any transport that is one.
+//!
+//! ```text
+//!   stream --read--> staging 16 KiB --small frames, first piece--> buffer --+--> Frame
+//!      \------------------read, the rest of a large frame----------> buffer-/
+//! ```
+//!
+//! Small frames share reads; of a large frame all but the first piece is read where it stays, and nothing of the
+//! frame behind it.
+#![forbid(unsafe_code)]
+
+use super::{Buffer, ConnectionConfig, Frame, FrameReceiver, FrameSender, Lender, TransportError};
+use crate::wire::{FrameBuffer, HEADER_BYTES, frame_bytes};
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// Bytes read at a time while no frame is known: enough for about a hundred frames of one operation.
+const STAGING_BYTES: usize = 16 << 10;
+
+/// Bytes lent at once for a frame of an untrusted peer; more only as they arrive.
+const UNTRUSTED_BYTES: usize = 256 << 10;
+
+/// Writes frames to a stream.
+#[derive(Debug)]
+pub struct StreamSender<W> {
+    writer: W,
+    pool: Arc<super::HeapPool>,
+}
+
+impl<W> StreamSender<W> {
+    /// Frames over `writer`.
+    pub(super) fn new(writer: W, config: &ConnectionConfig) -> Self {
+        Self { writer, pool: Arc::clone(&config.pool) }
+    }
+}
+
+impl<W: AsyncWrite + Unpin + Send + 'static> FrameSender for StreamSender<W> {
+    fn lender(&self) -> Arc<dyn Lender> {
+        Arc::clone(&self.pool) as _
+    }
+
+    async fn send(&mut self, frame: Frame) -> Result<(), TransportError> {
+        self.writer.write_all(&frame).await.map_err(|source| TransportError::Lost { source })
+    }
+}
+
+/// Reads frames from a stream.
+#[derive(Debug)]
+pub struct StreamReceiver<R> {
+    reader: R,
+    config: ConnectionConfig,
+    staging: Box<[u8]>,
+    /// What is staged and not yet taken: `staging[begin..end]`.
+    begin: usize,
+    end: usize,
+    partial: Option<Partial>,
+}
+
+/// A frame of which not all bytes are there.
+#[derive(Debug)]
+struct Partial {
+    buffer: Buffer,
+    filled: usize,
+    frame_bytes: u32,
+}
+
+impl<R> StreamReceiver<R> {
+    /// Frames from `reader`.
+    pub(super) fn new(reader: R, config: &ConnectionConfig) -> Self {
+        let staging = vec![0; STAGING_BYTES].into_boxed_slice();
+        Self { reader, config: config.clone(), staging, begin: 0, end: 0, partial: None }
+    }
+
+    /// Begins the next frame from what is staged; false where not even its header is.
+    fn begin_frame(&mut self) -> Result<bool, TransportError> {
+        let staged = &self.staging[self.begin..self.end];
+        let Some(frame_bytes) = frame_bytes(staged, self.config.frame_bytes_max)? else { return Ok(false) };
+        let whole = frame_bytes as usize;
+        let lent = if self.config.peer_trusted { whole } else { whole.min(UNTRUSTED_BYTES) };
+        let pool = Arc::clone(&self.config.pool);
+        let mut buffer = pool.lend(lent).ok_or(TransportError::OutOfMemory { frame_bytes })?;
+        let filled = staged.len().min(whole);
+        buffer[..filled].copy_from_slice(&staged[..filled]);
+        self.begin += filled;
+        self.partial = Some(Partial { buffer, filled, frame_bytes });
+        Ok(true)
+    }
+
+    /// Moves what is staged to the front.
+    fn compact(&mut self) {
+        self.staging.copy_within(self.begin..self.end, 0);
+        self.end -= self.begin;
+        self.begin = 0;
+    }
+}
+
+impl Partial {
+    /// Where to read more of the frame.
+    fn room(&mut self) -> Result<&mut [u8], TransportError> {
+        let whole = self.frame_bytes as usize;
+        if self.filled == self.buffer.len() {
+            let bytes = (self.filled * 2).min(whole);
+            if !self.buffer.grow(bytes) {
+                return Err(TransportError::OutOfMemory { frame_bytes: self.frame_bytes });
+            }
+        }
+        let end = self.buffer.len().min(whole);
+        Ok(&mut self.buffer[self.filled..end])
+    }
+}
+
+impl<R: AsyncRead + Unpin + Send + 'static> FrameReceiver for StreamReceiver<R> {
+    async fn receive(&mut self) -> Result<Option<Frame>, TransportError> {
+        loop {
+            if let Some(partial) = self.partial.take_if(|partial| partial.filled == partial.frame_bytes as usize) {
+                return Ok(Some(Frame::new(partial.buffer, partial.frame_bytes)));
+            }
+            let lost = |source| TransportError::Lost { source };
+            if let Some(partial) = &mut self.partial {
+                let got = self.reader.read(partial.room()?).await.map_err(lost)?;
+                if got == 0 {
+                    return Err(TransportError::CutShort { got: partial.filled as u32, needed: partial.frame_bytes });
+                }
+                partial.filled += got;
+            } else if !self.begin_frame()? {
+                self.compact();
+                let got = self.reader.read(&mut self.staging[self.end..]).await.map_err(lost)?;
+                if got == 0 && self.end == 0 {
+                    return Ok(None);
+                }
+                if got == 0 {
+                    return Err(TransportError::CutShort { got: self.end as u32, needed: HEADER_BYTES });
+                }
+                self.end += got;
+            }
+        }
+    }
+}

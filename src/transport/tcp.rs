@@ -1,0 +1,139 @@
+//! TCP: frames over a socket, NODELAY, buffers left to the kernel's autotuning.
+#![forbid(unsafe_code)]
+
+use super::stream::{StreamReceiver, StreamSender};
+use super::{Connection, ConnectionConfig, Endpoint, Incoming, Listener, Scheme, Transport, TransportError};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// How long a new connection may stay silent before it is served without knowing its processor.
+const FIRST_BYTES_WAIT: Duration = Duration::from_millis(20);
+
+/// TCP on any Linux machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Tcp;
+
+impl Transport for Tcp {
+    type Listener = TcpAcceptor;
+    type Incoming = TcpIncoming;
+    type Connection = TcpConnection;
+
+    async fn listen(&self, endpoint: &Endpoint) -> Result<TcpAcceptor, TransportError> {
+        let failed = |source| TransportError::Listen { endpoint: endpoint.clone(), source };
+        let address = resolve(endpoint).await.map_err(failed)?[0];
+        let listener = bind(address).map_err(failed)?;
+        let local = listener.local_addr().map_err(failed)?;
+        let endpoint = Endpoint::new(Scheme::Tcp, &local.to_string()).expect("a socket address is host:port");
+        Ok(TcpAcceptor { listener, endpoint })
+    }
+
+    async fn connect(&self, endpoint: &Endpoint, config: &ConnectionConfig) -> Result<TcpConnection, TransportError> {
+        let failed = |source| TransportError::Connect { endpoint: endpoint.clone(), source };
+        let addresses = resolve(endpoint).await.map_err(failed)?;
+        let stream = TcpStream::connect(&addresses[..]).await.map_err(failed)?;
+        TcpConnection::new(stream, endpoint.to_string(), config).map_err(failed)
+    }
+}
+
+/// The addresses of an endpoint, at least one.
+async fn resolve(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
+    let (host, port) = endpoint.host_port().ok_or_else(|| io::Error::other("no host and port"))?;
+    let addresses: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
+    if addresses.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    }
+    Ok(addresses)
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub struct TcpAcceptor {
+    listener: TcpListener,
+    endpoint: Endpoint,
+}
+
+impl Listener for TcpAcceptor {
+    type Incoming = TcpIncoming;
+
+    fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    async fn accept(&mut self) -> Result<TcpIncoming, TransportError> {
+        let (stream, peer) = self.listener.accept().await.map_err(|source| TransportError::Accept { source })?;
+        Ok(TcpIncoming { stream, peer })
+    }
+}
+
+/// An accepted socket, still registered where it was accepted.
+#[derive(Debug)]
+pub struct TcpIncoming {
+    stream: TcpStream,
+    peer: SocketAddr,
+}
+
+impl Incoming for TcpIncoming {
+    type Connection = TcpConnection;
+
+    /// `SO_INCOMING_CPU`: the processor that handled the socket's last packet. On loopback that is where the
+    /// client runs; with receive steering, where the card puts the flow. Known once the client's first bytes
+    /// are there.
+    async fn cpu(&self) -> Option<usize> {
+        let _silent = tokio::time::timeout(FIRST_BYTES_WAIT, self.stream.readable()).await;
+        SockRef::from(&self.stream).cpu_affinity().ok()
+    }
+
+    fn attach(self, config: &ConnectionConfig) -> Result<TcpConnection, TransportError> {
+        let peer = format!("tcp://{}", self.peer);
+        let attached = self.stream.into_std().and_then(TcpStream::from_std);
+        attached
+            .and_then(|stream| TcpConnection::new(stream, peer, config))
+            .map_err(|source| TransportError::Accept { source })
+    }
+}
+
+/// An open socket.
+#[derive(Debug)]
+pub struct TcpConnection {
+    stream: TcpStream,
+    peer: String,
+    config: ConnectionConfig,
+}
+
+impl TcpConnection {
+    fn new(stream: TcpStream, peer: String, config: &ConnectionConfig) -> io::Result<Self> {
+        // A frame is one write: nothing is gained by holding it back.
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, peer, config: config.clone() })
+    }
+}
+
+impl Connection for TcpConnection {
+    type Sender = StreamSender<OwnedWriteHalf>;
+    type Receiver = StreamReceiver<OwnedReadHalf>;
+
+    fn peer(&self) -> &str {
+        &self.peer
+    }
+
+    fn split(self) -> (Self::Sender, Self::Receiver) {
+        let (reader, writer) = self.stream.into_split();
+        (StreamSender::new(writer, &self.config), StreamReceiver::new(reader, &self.config))
+    }
+}

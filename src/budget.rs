@@ -8,9 +8,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A cap in bytes and what is used of it. Share it in an `Arc`; every method may be called from any thread.
+///
+/// The last part of the cap is kept for connections, so that a node full of records can still be read.
 #[derive(Debug)]
 pub struct Budget {
     bytes_max: u64,
+    bytes_reserved: u64,
     bytes_used: AtomicU64,
 }
 
@@ -18,7 +21,13 @@ impl Budget {
     /// An account with nothing used. `u64::MAX` means no cap.
     #[must_use]
     pub fn new(bytes_max: u64) -> Self {
-        Self { bytes_max, bytes_used: AtomicU64::new(0) }
+        Self::with_reserve(bytes_max, 0)
+    }
+
+    /// As [`Budget::new`], with the last `bytes_reserved` bytes for [`Budget::charge_reserved`] alone.
+    #[must_use]
+    pub fn with_reserve(bytes_max: u64, bytes_reserved: u64) -> Self {
+        Self { bytes_max, bytes_reserved, bytes_used: AtomicU64::new(0) }
     }
 
     /// The cap, in bytes.
@@ -33,13 +42,23 @@ impl Budget {
         self.bytes_used.load(Ordering::Relaxed)
     }
 
-    /// Takes `bytes` from the account; false, and nothing taken, where the cap forbids it.
+    /// Takes `bytes` for records; false, and nothing taken, where the cap or the reserve forbids it.
     #[must_use]
     pub fn charge(&self, bytes: u64) -> bool {
+        self.charge_up_to(self.bytes_max.saturating_sub(self.bytes_reserved), bytes)
+    }
+
+    /// Takes `bytes` for a connection, from the reserve too; false, and nothing taken, where the cap forbids it.
+    #[must_use]
+    pub fn charge_reserved(&self, bytes: u64) -> bool {
+        self.charge_up_to(self.bytes_max, bytes)
+    }
+
+    fn charge_up_to(&self, bytes_max: u64, bytes: u64) -> bool {
         // Relaxed: the account orders nothing, it only counts.
         self.bytes_used
             .try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                used.checked_add(bytes).filter(|after| *after <= self.bytes_max)
+                used.checked_add(bytes).filter(|after| *after <= bytes_max)
             })
             .is_ok()
     }
@@ -67,5 +86,14 @@ mod tests {
         assert!(budget.charge(40));
         budget.credit(100);
         assert_eq!(budget.bytes_used(), 0);
+    }
+
+    #[test]
+    fn the_reserve_is_for_connections_alone() {
+        let budget = Budget::with_reserve(100, 30);
+        assert!(budget.charge(70));
+        assert!(!budget.charge(1));
+        assert!(budget.charge_reserved(30));
+        assert!(!budget.charge_reserved(1));
     }
 }

@@ -91,6 +91,8 @@ pub enum Outcome<'a> {
     /// The connection was lost before an answer: the operation may or may not have taken effect.
     /// Made by clients, never sent by a node.
     Unknown,
+    /// The operation was never sent and had no effect: its node could not be reached. Made by clients.
+    NotSent,
 }
 
 /// Where an operation stands in its batch: a protocol's own handle, cheap to copy and to keep.

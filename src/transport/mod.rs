@@ -78,6 +78,9 @@ pub trait Listener: Send + 'static {
     /// The endpoint it listens at, with the port it really has.
     fn endpoint(&self) -> &Endpoint;
 
+    /// Whether only processes of this machine can connect.
+    fn local_only(&self) -> bool;
+
     /// The next connection. Dropping the future loses none.
     ///
     /// # Errors

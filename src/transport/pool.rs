@@ -17,6 +17,9 @@ const BYTES_KEPT_MAX: usize = 64 << 20;
 /// The smallest buffer: a page, so that small frames find any buffer large enough.
 const BUFFER_BYTES_MIN: usize = 4096;
 
+/// Buffers of this size and above are multiples of it.
+const BUFFER_BYTES_STEP: usize = 1 << 20;
+
 /// Lends heap memory.
 #[derive(Debug)]
 pub struct HeapPool {
@@ -49,8 +52,12 @@ impl HeapPool {
     }
 
     fn allocate(&self, bytes: usize) -> Option<Box<[u8]>> {
-        let bytes = bytes.max(BUFFER_BYTES_MIN).checked_next_power_of_two()?;
-        self.budget.charge(bytes as u64).then(|| vec![0; bytes].into_boxed_slice())
+        // Powers of two while that wastes little, whole MiB above.
+        let rounded = match bytes {
+            0..BUFFER_BYTES_STEP => bytes.max(BUFFER_BYTES_MIN).next_power_of_two(),
+            _ => bytes.checked_next_multiple_of(BUFFER_BYTES_STEP)?,
+        };
+        self.budget.charge_reserved(rounded as u64).then(|| vec![0; rounded].into_boxed_slice())
     }
 
     fn release(&self, memory: Box<[u8]>) {

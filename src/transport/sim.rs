@@ -10,8 +10,8 @@
 //! waiting costs nothing. A network is known by its name, so that plain `sim://network/node` endpoints reach it.
 #![forbid(unsafe_code)]
 
-use super::stream::{StreamReceiver, StreamSender};
-use super::{Connection, ConnectionConfig, Endpoint, Incoming, Listener, Transport, TransportError};
+use super::stream::{self, StreamReceiver, StreamSender};
+use super::{Buffer, Connection, ConnectionConfig, Endpoint, Incoming, Listener, Transport, TransportError};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::{HashMap, VecDeque};
@@ -166,8 +166,8 @@ impl Transport for Sim {
 
     async fn connect(&self, endpoint: &Endpoint, config: &ConnectionConfig) -> Result<SimConnection, TransportError> {
         let connected = Network::find(endpoint).and_then(|(network, node)| network.connect(&node));
-        let stream = connected.map_err(|source| TransportError::Connect { endpoint: endpoint.clone(), source })?;
-        Ok(SimConnection { stream, peer: endpoint.to_string(), config: config.clone() })
+        let connection = connected.and_then(|stream| SimConnection::new(stream, endpoint.to_string(), config));
+        connection.map_err(|source| TransportError::Connect { endpoint: endpoint.clone(), source })
     }
 }
 
@@ -183,6 +183,10 @@ impl Listener for SimListener {
 
     fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    fn local_only(&self) -> bool {
+        true
     }
 
     async fn accept(&mut self) -> Result<SimIncoming, TransportError> {
@@ -206,7 +210,7 @@ impl Incoming for SimIncoming {
     }
 
     fn attach(self, config: &ConnectionConfig) -> Result<SimConnection, TransportError> {
-        Ok(SimConnection { stream: self.stream, peer: self.peer, config: config.clone() })
+        SimConnection::new(self.stream, self.peer, config).map_err(|source| TransportError::Accept { source })
     }
 }
 
@@ -215,7 +219,14 @@ impl Incoming for SimIncoming {
 pub struct SimConnection {
     stream: SimStream,
     peer: String,
+    staging: Buffer,
     config: ConnectionConfig,
+}
+
+impl SimConnection {
+    fn new(stream: SimStream, peer: String, config: &ConnectionConfig) -> io::Result<Self> {
+        Ok(Self { stream, peer, staging: stream::staging(config)?, config: config.clone() })
+    }
 }
 
 impl Connection for SimConnection {
@@ -228,7 +239,7 @@ impl Connection for SimConnection {
 
     fn split(self) -> (Self::Sender, Self::Receiver) {
         let (reader, writer) = tokio::io::split(self.stream);
-        (StreamSender::new(writer, &self.config), StreamReceiver::new(reader, &self.config))
+        (StreamSender::new(writer, &self.config), StreamReceiver::new(reader, self.staging, &self.config))
     }
 }
 

@@ -11,6 +11,7 @@
 
 use super::{Buffer, ConnectionConfig, Frame, FrameReceiver, FrameSender, Lender, TransportError};
 use crate::wire::{FrameBuffer, HEADER_BYTES, frame_bytes};
+use std::io;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -19,6 +20,15 @@ const STAGING_BYTES: usize = 16 << 10;
 
 /// Bytes lent at once for a frame of an untrusted peer; more only as they arrive.
 const UNTRUSTED_BYTES: usize = 256 << 10;
+
+/// Lends a connection its staging buffer.
+///
+/// # Errors
+/// The memory budget has no room for another connection.
+pub(super) fn staging(config: &ConnectionConfig) -> io::Result<Buffer> {
+    let lent = Arc::clone(&config.pool).lend(STAGING_BYTES);
+    lent.ok_or_else(|| io::Error::new(io::ErrorKind::OutOfMemory, "the memory cap has no room for a connection"))
+}
 
 /// Writes frames to a stream.
 #[derive(Debug)]
@@ -49,7 +59,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> FrameSender for StreamSender<W> {
 pub struct StreamReceiver<R> {
     reader: R,
     config: ConnectionConfig,
-    staging: Box<[u8]>,
+    staging: Buffer,
     /// What is staged and not yet taken: `staging[begin..end]`.
     begin: usize,
     end: usize,
@@ -65,9 +75,8 @@ struct Partial {
 }
 
 impl<R> StreamReceiver<R> {
-    /// Frames from `reader`.
-    pub(super) fn new(reader: R, config: &ConnectionConfig) -> Self {
-        let staging = vec![0; STAGING_BYTES].into_boxed_slice();
+    /// Frames from `reader`, through a staging buffer that [`staging`] lent.
+    pub(super) fn new(reader: R, staging: Buffer, config: &ConnectionConfig) -> Self {
         Self { reader, config: config.clone(), staging, begin: 0, end: 0, partial: None }
     }
 
@@ -124,7 +133,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> FrameReceiver for StreamReceiver<R> 
                 partial.filled += got;
             } else if !self.begin_frame()? {
                 self.compact();
-                let got = self.reader.read(&mut self.staging[self.end..]).await.map_err(lost)?;
+                let got = self.reader.read(&mut self.staging[self.end..STAGING_BYTES]).await.map_err(lost)?;
                 if got == 0 && self.end == 0 {
                     return Ok(None);
                 }

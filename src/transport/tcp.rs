@@ -1,8 +1,8 @@
 //! TCP: frames over a socket, NODELAY, buffers left to the kernel's autotuning.
 #![forbid(unsafe_code)]
 
-use super::stream::{StreamReceiver, StreamSender};
-use super::{Connection, ConnectionConfig, Endpoint, Incoming, Listener, Scheme, Transport, TransportError};
+use super::stream::{self, StreamReceiver, StreamSender};
+use super::{Buffer, Connection, ConnectionConfig, Endpoint, Incoming, Listener, Scheme, Transport, TransportError};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
@@ -75,6 +75,10 @@ impl Listener for TcpAcceptor {
         &self.endpoint
     }
 
+    fn local_only(&self) -> bool {
+        self.listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback())
+    }
+
     async fn accept(&mut self) -> Result<TcpIncoming, TransportError> {
         let (stream, peer) = self.listener.accept().await.map_err(|source| TransportError::Accept { source })?;
         Ok(TcpIncoming { stream, peer })
@@ -113,6 +117,7 @@ impl Incoming for TcpIncoming {
 pub struct TcpConnection {
     stream: TcpStream,
     peer: String,
+    staging: Buffer,
     config: ConnectionConfig,
 }
 
@@ -120,7 +125,7 @@ impl TcpConnection {
     fn new(stream: TcpStream, peer: String, config: &ConnectionConfig) -> io::Result<Self> {
         // A frame is one write: nothing is gained by holding it back.
         stream.set_nodelay(true)?;
-        Ok(Self { stream, peer, config: config.clone() })
+        Ok(Self { stream, peer, staging: stream::staging(config)?, config: config.clone() })
     }
 }
 
@@ -134,6 +139,6 @@ impl Connection for TcpConnection {
 
     fn split(self) -> (Self::Sender, Self::Receiver) {
         let (reader, writer) = self.stream.into_split();
-        (StreamSender::new(writer, &self.config), StreamReceiver::new(reader, &self.config))
+        (StreamSender::new(writer, &self.config), StreamReceiver::new(reader, self.staging, &self.config))
     }
 }

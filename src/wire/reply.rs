@@ -355,7 +355,7 @@ impl<B: FrameBuffer> Outcomes for ReplyBuilder<B> {
             Outcome::CounterOverflow => self.write(op_index, Status::CounterOverflow, None, &[]),
             Outcome::OutOfMemory => self.write(op_index, Status::OutOfMemory, None, &[]),
             Outcome::ReplyFull => self.write(op_index, Status::ReplyFull, None, &[]),
-            Outcome::Unknown => unreachable!("a node knows the outcome of what it executed"),
+            Outcome::Unknown | Outcome::NotSent => unreachable!("a node knows the outcome of what it executed"),
         }
     }
 }

@@ -14,10 +14,18 @@ pub enum WireError {
         /// Bytes there.
         got: u64,
     },
+    /// More bytes than the frame's header says.
+    #[error("frame of {frame} bytes in {got} bytes")]
+    TrailingBytes {
+        /// Bytes of the frame.
+        frame: u64,
+        /// Bytes there.
+        got: u64,
+    },
     /// The first four bytes are not Freight's.
     #[error("no Freight frame: magic {got:#010x}, expected {:#010x}", super::MAGIC)]
     BadMagic {
-        /// The four bytes, little-endian.
+        /// The four bytes, little-endian; zero where fewer are there.
         got: u32,
     },
     /// Another protocol version.
@@ -88,7 +96,15 @@ pub enum WireError {
         /// The status.
         got: u8,
     },
-    /// A value longer than the limit.
+    /// A counter that is not 8 bytes.
+    #[error("operation {index}: counter of {got} bytes, it takes 8")]
+    BadCounter {
+        /// Index of the operation.
+        index: u32,
+        /// The length it gives.
+        got: u32,
+    },
+    /// A value longer than the limit, or than its status allows.
     #[error("operation {index}: value of {got} bytes, at most {max} are allowed")]
     ValueTooLong {
         /// Index of the operation.
@@ -98,19 +114,31 @@ pub enum WireError {
         /// The longest allowed.
         max: u32,
     },
-    /// An operation's bytes lie outside its frame.
-    #[error("operation {index}: bytes {begin} to {end} of a payload of {payload} bytes")]
+    /// An operation's bytes lie outside the frame's payload. Offsets count from the start of the frame.
+    #[error("operation {index}: bytes {begin} to {end} of a payload from {payload_begin} to {payload_end}")]
     OutOfFrame {
         /// Index of the operation.
         index: u32,
-        /// Where its bytes begin.
+        /// Where the first part that lies outside begins.
         begin: u64,
-        /// Where they end.
+        /// Where it ends.
         end: u64,
+        /// Where the payload begins.
+        payload_begin: u64,
         /// Where the payload ends.
-        payload: u64,
+        payload_end: u64,
     },
-    /// The operations do not use up the payload, or use parts of it twice.
+    /// Two outcomes share bytes of the payload.
+    #[error("operation {index}: its bytes begin at {begin}, before those of another end at {end}")]
+    Overlap {
+        /// Index of the later of the two.
+        index: u32,
+        /// Where its bytes begin, from the start of the frame.
+        begin: u64,
+        /// Where the other's end.
+        end: u64,
+    },
+    /// The operations do not use up the payload, or use more than there is.
     #[error("operations use {used} bytes of a payload of {payload} bytes")]
     PayloadMismatch {
         /// Sum of the operations' bytes.
@@ -118,7 +146,17 @@ pub enum WireError {
         /// Bytes of payload.
         payload: u64,
     },
-    /// Text that is not UTF-8, or a code that does not exist, in a service frame.
+    /// A frame limit in a hello or its reply that no side may have.
+    #[error("frame limit of {got} bytes, allowed are {min} to {max}")]
+    BadFrameLimit {
+        /// The limit in the frame.
+        got: u32,
+        /// The least allowed.
+        min: u32,
+        /// The greatest.
+        max: u32,
+    },
+    /// Text that is not UTF-8, or a value that makes no sense, in a service frame.
     #[error("unreadable {what} in a service frame")]
     BadBody {
         /// Which field.

@@ -16,6 +16,7 @@
 
 use super::error::WireError;
 use crate::limits;
+use std::cmp::Ordering;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -166,18 +167,19 @@ impl Header {
     /// The header and the rest of a frame.
     ///
     /// # Errors
-    /// The first thing wrong with the header, or [`WireError::Truncated`] where `frame` is not exactly as long
-    /// as its header says.
+    /// The first thing wrong with the header, or [`WireError::Truncated`] or [`WireError::TrailingBytes`] where
+    /// `frame` is not exactly as long as its header says.
     pub fn split(frame: &[u8]) -> Result<(&Self, FrameKind, &[u8]), WireError> {
         let got = u64::try_from(frame.len()).unwrap_or(u64::MAX);
         let truncated = WireError::Truncated { needed: u64::from(HEADER_BYTES), got };
         let (header, rest) = Self::ref_from_prefix(frame).map_err(|_| truncated)?;
         let kind = header.check(limits::FRAME_BYTES_MAX)?;
         let needed = u64::from(header.frame_bytes.get());
-        if needed != got {
-            return Err(WireError::Truncated { needed, got });
+        match got.cmp(&needed) {
+            Ordering::Less => Err(WireError::Truncated { needed, got }),
+            Ordering::Equal => Ok((header, kind, rest)),
+            Ordering::Greater => Err(WireError::TrailingBytes { frame: needed, got }),
         }
-        Ok((header, kind, rest))
     }
 
     /// As [`Header::split`], and of one kind.
@@ -222,17 +224,33 @@ impl Header {
         if self.op_count.get() > limits::FRAME_OPS_MAX {
             return Err(WireError::TooManyOps { got: self.op_count.get(), max: limits::FRAME_OPS_MAX });
         }
+        if self.op_count.get() != 0 && !matches!(kind, FrameKind::Request | FrameKind::Reply) {
+            return Err(WireError::ReservedNotZero { offset: 12 });
+        }
         Ok(kind)
     }
 }
 
 /// The length of the frame that begins with these bytes: what a byte stream needs to know to cut frames out.
-/// `Ok(None)` while fewer than [`HEADER_BYTES`] bytes are there.
+/// `Ok(None)` while fewer than [`HEADER_BYTES`] bytes are there and they may still become a frame: a peer that
+/// speaks something else is refused at its first byte, one of another version at its fifth, not after a wait for
+/// a header that never comes.
 ///
 /// # Errors
 /// The first thing wrong with the header: framing is lost, close the connection.
 pub fn frame_bytes(prefix: &[u8], frame_bytes_max: u32) -> Result<Option<u32>, WireError> {
-    let Ok((header, _)) = Header::ref_from_prefix(prefix) else { return Ok(None) };
-    header.check(frame_bytes_max)?;
-    Ok(Some(header.frame_bytes.get()))
+    if let Ok((header, _)) = Header::ref_from_prefix(prefix) {
+        header.check(frame_bytes_max)?;
+        return Ok(Some(header.frame_bytes.get()));
+    }
+    let magic = MAGIC.to_le_bytes();
+    if prefix.iter().zip(&magic).any(|(got, expected)| got != expected) {
+        let mut got = [0; 4];
+        got.iter_mut().zip(prefix).for_each(|(to, from)| *to = *from);
+        return Err(WireError::BadMagic { got: u32::from_le_bytes(got) });
+    }
+    match prefix.get(magic.len()) {
+        Some(&got) if got != PROTOCOL_VERSION => Err(WireError::BadVersion { got }),
+        _ => Ok(None),
+    }
 }

@@ -8,6 +8,7 @@
 use super::error::WireError;
 use super::header::{FrameKind, HEADER_LENGTH, Header, Origin, PROTOCOL_VERSION};
 use super::number::{index, length};
+use crate::limits::{FRAME_BYTES_MAX, FRAME_BYTES_MIN};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -25,7 +26,7 @@ pub struct Hello {
     pub version_max: u8,
     /// How the client proves who it is; zero for not at all. Its bytes follow this body.
     pub authentication_method: U16,
-    /// The longest frame the client takes, in bytes.
+    /// The longest frame the client takes, in bytes; within the limits of [`crate::limits`].
     pub frame_bytes_max: U32,
     /// [`Capabilities`].
     pub capabilities: U64,
@@ -64,6 +65,10 @@ impl Hello {
         if hello.reserved.get() != 0 {
             return Err(WireError::ReservedNotZero { offset: length(HEADER_LENGTH).saturating_add(16) });
         }
+        if hello.version_min > hello.version_max {
+            return Err(WireError::BadBody { what: "version range" });
+        }
+        check_frame_limit(hello.frame_bytes_max)?;
         Ok(hello)
     }
 }
@@ -78,13 +83,13 @@ pub struct HelloReply {
     pub reserved: u8,
     /// The processor that serves this connection, 65,535 where it isn't bound to one.
     pub cpu: U16,
-    /// The longest frame the node takes and sends, in bytes.
+    /// The longest frame the node takes and sends, in bytes; within the limits of [`crate::limits`].
     pub frame_bytes_max: U32,
     /// [`Capabilities`] both sides have.
     pub capabilities: U64,
     /// 128 bits drawn when the node started: another start is another node, with an empty memory.
     pub incarnation: [u8; 16],
-    /// Requests a client may have in flight on this connection.
+    /// Requests a client may have in flight on this connection, at least one.
     pub frames_in_flight_max: U32,
     /// What the node allows: bit 0, it answers wire-limit frames.
     pub permissions: U32,
@@ -116,6 +121,13 @@ impl HelloReply {
         if reply.reserved != 0 {
             return Err(WireError::ReservedNotZero { offset: length(HEADER_LENGTH).saturating_add(1) });
         }
+        if reply.version != PROTOCOL_VERSION {
+            return Err(WireError::BadVersion { got: reply.version });
+        }
+        if reply.frames_in_flight_max.get() == 0 {
+            return Err(WireError::BadBody { what: "number of frames in flight" });
+        }
+        check_frame_limit(reply.frame_bytes_max)?;
         Ok(reply)
     }
 }
@@ -165,7 +177,7 @@ impl RefusalCode {
 pub struct Refusal<'a> {
     /// Why.
     pub code: RefusalCode,
-    /// One line of text.
+    /// One line of text, without control characters: it goes to terminals and logs.
     pub text: &'a str,
 }
 
@@ -178,8 +190,10 @@ impl<'a> Refusal<'a> {
         let (_, rest) = Header::split_kind(frame, FrameKind::Refusal)?;
         let (code, text) = U16::ref_from_prefix(rest).map_err(|_| truncated(size_of::<U16>(), rest))?;
         let code = RefusalCode::from_code(code.get()).ok_or(WireError::BadBody { what: "refusal code" })?;
-        let text = std::str::from_utf8(text).map_err(|_| WireError::BadBody { what: "refusal text" })?;
-        Ok(Self { code, text })
+        match std::str::from_utf8(text) {
+            Ok(text) if !text.contains(char::is_control) => Ok(Self { code, text }),
+            _ => Err(WireError::BadBody { what: "refusal text" }),
+        }
     }
 }
 
@@ -195,9 +209,10 @@ pub fn hello_reply(reply: &HelloReply) -> Vec<u8> {
     service_frame(FrameKind::HelloReply, Origin::default(), &[reply.as_bytes()])
 }
 
-/// A refusal as a frame.
+/// A refusal as a frame. Control characters in the text become spaces.
 #[must_use]
 pub fn refusal(code: RefusalCode, text: &str) -> Vec<u8> {
+    let text = text.replace(char::is_control, " ");
     service_frame(FrameKind::Refusal, Origin::default(), &[U16::new(code.code()).as_bytes(), text.as_bytes()])
 }
 
@@ -219,6 +234,12 @@ pub(super) fn body<T: FromBytes + KnownLayout + Immutable + Unaligned>(
 ) -> Result<&T, WireError> {
     let (_, rest) = Header::split_kind(frame, kind)?;
     T::ref_from_prefix(rest).map(|(body, _)| body).map_err(|_| truncated(size_of::<T>(), rest))
+}
+
+/// Builders rely on a sane limit, and a limit from the wire may be anything.
+fn check_frame_limit(limit: U32) -> Result<(), WireError> {
+    let (got, min, max) = (limit.get(), FRAME_BYTES_MIN, FRAME_BYTES_MAX);
+    if (min..=max).contains(&got) { Ok(()) } else { Err(WireError::BadFrameLimit { got, min, max }) }
 }
 
 fn truncated(needed: usize, rest: &[u8]) -> WireError {

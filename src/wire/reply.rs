@@ -122,17 +122,23 @@ impl<'a> ReplyView<'a> {
         let payload_bytes = u64::from(length(payload.len()));
         let payload_begin = frame_end.saturating_sub(payload_bytes);
         let mut used = 0_u64;
+        let mut cover = Cover::default();
         for (op_index, descriptor) in (0..op_count).zip(descriptors) {
             let bytes = descriptor.check(op_index)?;
             let begin = u64::from(descriptor.offset.get());
             let end = begin.saturating_add(bytes);
             if begin < payload_begin || end > frame_end {
-                return Err(WireError::OutOfFrame { index: op_index, begin, end, payload: frame_end });
+                let (index, payload_end) = (op_index, frame_end);
+                return Err(WireError::OutOfFrame { index, begin, end, payload_begin, payload_end });
             }
             used = used.saturating_add(bytes);
+            cover.add(begin, end);
         }
         if used != payload_bytes {
             return Err(WireError::PayloadMismatch { used, payload: payload_bytes });
+        }
+        if !cover.is_exactly(payload_begin, frame_end) {
+            return Err(first_overlap(descriptors));
         }
         Ok(Self { header, descriptors, frame })
     }
@@ -229,7 +235,7 @@ impl ReplyDescriptor {
             Status::Value if value_bytes > limits::VALUE_BYTES_MAX => return Err(too_long(limits::VALUE_BYTES_MAX)),
             Status::Value => {}
             Status::Counter if value_bytes == 8 => {}
-            Status::Counter => return Err(too_long(8)),
+            Status::Counter => return Err(WireError::BadCounter { index: op_index, got: value_bytes }),
             _ if value_bytes > 0 => return Err(too_long(0)),
             Status::VersionMismatch if !versioned => return Err(bad_status),
             Status::Done | Status::VersionMismatch => {}
@@ -239,6 +245,53 @@ impl ReplyDescriptor {
         let version_bytes = if versioned { u64::from(length(VERSION_BYTES)) } else { 0 };
         Ok(u64::from(value_bytes).saturating_add(version_bytes))
     }
+}
+
+/// Tells in one pass, without memory, whether stretches of bytes cover a payload exactly once.
+///
+/// Stretches are arrows from begin to end. If begins and the payload's end are the same multiset as ends and the
+/// payload's begin, every offset that is entered is left as often, and since arrows only go up, they form one
+/// chain from begin to end: no gap and no overlap. The multisets are compared by a sum of scattered offsets, so
+/// a mistake is seen but for one chance in 2^64; who forges one gains nothing, as each value lies in the frame.
+#[derive(Default)]
+struct Cover {
+    sum: u64,
+}
+
+impl Cover {
+    #[inline(always)]
+    fn add(&mut self, begin: u64, end: u64) {
+        self.sum = self.sum.wrapping_add(Self::scatter(end)).wrapping_sub(Self::scatter(begin));
+    }
+
+    fn is_exactly(&self, begin: u64, end: u64) -> bool {
+        self.sum == Self::scatter(end).wrapping_sub(Self::scatter(begin))
+    }
+
+    /// Multiply, fold, multiply: a sum of these says nothing about a sum of the offsets.
+    #[inline(always)]
+    fn scatter(offset: u64) -> u64 {
+        let product = (offset ^ 0x9E37_79B9_7F4A_7C15).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+        (product ^ (product >> 32)).wrapping_mul(0xA076_1D64_78BD_642F)
+    }
+}
+
+/// Names the overlap in descriptors whose bytes sum up to the payload without covering it.
+#[cold]
+fn first_overlap(descriptors: &[ReplyDescriptor]) -> WireError {
+    let mut stretches = Vec::with_capacity(descriptors.len());
+    for (index, descriptor) in (0..).zip(descriptors) {
+        let (begin, bytes) = (u64::from(descriptor.offset.get()), descriptor.check(index).unwrap_or(0));
+        if bytes > 0 {
+            stretches.push((begin, begin.saturating_add(bytes), index));
+        }
+    }
+    stretches.sort_unstable();
+    let pairs = stretches.iter().zip(stretches.iter().skip(1));
+    let overlap =
+        pairs.map(|((_, end, _), (begin, _, index))| (*index, *begin, *end)).find(|(_, begin, end)| begin < end);
+    let (index, begin, end) = overlap.expect("stretches that fill a payload but leave a gap overlap");
+    WireError::Overlap { index, begin, end }
 }
 
 /// Builds a reply in a lent buffer; values are copied straight from records (copy B).
@@ -254,6 +307,8 @@ pub struct ReplyBuilder<B> {
     end: usize,
     /// Bytes of header, descriptors and all that is not a value, at most, and of the values so far.
     promised: usize,
+    /// What may be promised before the buffer has to grow: its length, but no more than the frame limit.
+    room: usize,
     frame_bytes_max: usize,
 }
 
@@ -266,12 +321,18 @@ impl<B: FrameBuffer> ReplyBuilder<B> {
     pub fn new(mut buffer: B, op_count: u32, frame_bytes_max: u32) -> Option<Self> {
         assert!(frame_bytes_max >= limits::FRAME_BYTES_MIN, "frame limit {frame_bytes_max}");
         assert!(op_count <= limits::FRAME_OPS_MAX, "{op_count} operations");
+        let frame_bytes_max = index(frame_bytes_max.min(limits::FRAME_BYTES_MAX));
         let end = descriptor_at(op_count);
         let promised = end.checked_add(index(op_count).checked_mul(FIXED_BYTES_MAX)?)?;
         if buffer.len() < promised && !buffer.grow(promised) {
             return None;
         }
-        Some(Self { buffer, op_count, ops_set: 0, end, promised, frame_bytes_max: index(frame_bytes_max) })
+        // A stale descriptor in a lent buffer would hide that an operation was forgotten, or set twice.
+        if cfg!(debug_assertions) {
+            buffer.get_mut(HEADER_LENGTH..end).expect("the buffer holds the descriptors").fill(0);
+        }
+        let room = buffer.len().min(frame_bytes_max);
+        Some(Self { buffer, op_count, ops_set: 0, end, promised, room, frame_bytes_max })
     }
 
     /// The finished frame: the buffer and how many of its bytes are the frame.
@@ -291,7 +352,7 @@ impl<B: FrameBuffer> ReplyBuilder<B> {
     #[inline(always)]
     fn promise(&mut self, bytes: usize) -> bool {
         let promised = self.promised.saturating_add(bytes);
-        if promised > self.buffer.len() && !self.grow(promised) {
+        if promised > self.room && !self.grow(promised) {
             return false;
         }
         self.promised = promised;
@@ -303,8 +364,10 @@ impl<B: FrameBuffer> ReplyBuilder<B> {
         if promised > self.frame_bytes_max {
             return false;
         }
-        let doubled = self.buffer.len().saturating_mul(2).clamp(promised, self.frame_bytes_max);
-        self.buffer.grow(doubled) || self.buffer.grow(promised)
+        let doubled = self.room.saturating_mul(2).clamp(promised, self.frame_bytes_max);
+        let grown = self.buffer.grow(doubled) || self.buffer.grow(promised);
+        self.room = self.buffer.len().min(self.frame_bytes_max);
+        grown
     }
 
     #[inline(always)]
@@ -318,6 +381,7 @@ impl<B: FrameBuffer> ReplyBuilder<B> {
         };
         debug_assert!(op_index < self.op_count, "operation {op_index} of {}", self.op_count);
         let at = descriptor_at(op_index);
+        debug_assert!(self.buffer.get(at) == Some(&0), "operation {op_index} has its outcome already");
         let written = self.buffer.get_mut(at..).and_then(|bytes| descriptor.write_to_prefix(bytes).ok());
         debug_assert!(written.is_some(), "descriptors are reserved");
         if let Some(version) = version {

@@ -43,6 +43,9 @@ const _: () = {
     assert!(std::mem::offset_of!(OpDescriptor, key_bytes) == 2);
 };
 
+/// Descriptors reserved ahead take at most a quarter of the frame.
+const DESCRIPTORS_SHARE: u32 = 4 * 4;
+
 impl OpDescriptor {
     /// The outcome shall carry the record's version.
     pub const VERSION_WANTED: u8 = 1;
@@ -111,14 +114,13 @@ impl<'a> RequestView<'a> {
         let (descriptors, payload) = descriptors::<OpDescriptor>(rest, op_count)?;
         let mut remaining = payload;
         for (op_index, descriptor) in (0..op_count).zip(descriptors) {
-            (_, remaining) = split_op(*descriptor, remaining).map_err(|needed| {
-                let begin = distance(payload, remaining);
-                needed.into_error(op_index, begin, payload)
-            })?;
+            (_, remaining) =
+                split_op(*descriptor, remaining).map_err(|error| error.into_wire_error(op_index, frame, payload))?;
         }
         if !remaining.is_empty() {
-            let used = distance(payload, remaining);
-            return Err(WireError::PayloadMismatch { used, payload: u64::from(length(payload.len())) });
+            let payload = u64::from(length(payload.len()));
+            let used = payload.saturating_sub(u64::from(length(remaining.len())));
+            return Err(WireError::PayloadMismatch { used, payload });
         }
         Ok(Self { header, descriptors, payload })
     }
@@ -178,28 +180,31 @@ pub(super) fn descriptors<D: FromBytes + KnownLayout + Immutable + Unaligned>(
     })
 }
 
-fn distance(whole: &[u8], rest: &[u8]) -> u64 {
-    u64::from(length(whole.len().saturating_sub(rest.len())))
-}
-
 /// What is wrong with one operation; made into a [`WireError`] only when it is reported.
 enum OpError {
     Code(u8),
     Flags(u8),
     Value(u32),
-    Short { needed: u64 },
+    /// A part needs more bytes than the payload has left.
+    Short {
+        needed: usize,
+        left: usize,
+    },
 }
 
 impl OpError {
     #[cold]
-    fn into_error(self, op_index: u32, begin: u64, payload: &[u8]) -> WireError {
+    fn into_wire_error(self, op_index: u32, frame: &[u8], payload: &[u8]) -> WireError {
         match self {
             Self::Code(got) => WireError::BadOpCode { index: op_index, got },
             Self::Flags(got) => WireError::BadFlags { index: op_index, got },
             Self::Value(got) => WireError::ValueTooLong { index: op_index, got, max: limits::VALUE_BYTES_MAX },
-            Self::Short { needed } => {
-                let end = begin.saturating_add(needed);
-                WireError::OutOfFrame { index: op_index, begin, end, payload: u64::from(length(payload.len())) }
+            Self::Short { needed, left } => {
+                let payload_end = u64::from(length(frame.len()));
+                let payload_begin = payload_end.saturating_sub(u64::from(length(payload.len())));
+                let begin = payload_end.saturating_sub(u64::from(length(left)));
+                let end = begin.saturating_add(u64::from(length(needed)));
+                WireError::OutOfFrame { index: op_index, begin, end, payload_begin, payload_end }
             }
         }
     }
@@ -246,12 +251,12 @@ fn split_op(descriptor: OpDescriptor, bytes: &[u8]) -> Result<(Op<'_>, &[u8]), O
 
 #[inline(always)]
 fn operand<T: FromBytes + KnownLayout + Immutable + Unaligned>(bytes: &[u8]) -> Result<(&T, &[u8]), OpError> {
-    T::ref_from_prefix(bytes).map_err(|_| OpError::Short { needed: u64::from(length(size_of::<T>())) })
+    T::ref_from_prefix(bytes).map_err(|_| OpError::Short { needed: size_of::<T>(), left: bytes.len() })
 }
 
 #[inline(always)]
 fn take(bytes: &[u8], count: usize) -> Result<(&[u8], &[u8]), OpError> {
-    bytes.split_at_checked(count).ok_or_else(|| OpError::Short { needed: u64::from(length(count)) })
+    bytes.split_at_checked(count).ok_or(OpError::Short { needed: count, left: bytes.len() })
 }
 
 #[inline(always)]
@@ -265,7 +270,8 @@ fn take_value(bytes: &[u8], count: u32) -> Result<(&[u8], &[u8]), OpError> {
 /// Builds a request in a lent buffer: copy A, the only one on the client's side.
 ///
 /// Descriptors are reserved for the expected number of operations, so that operations are written once, in
-/// place; a wrong guess costs one move of the bytes behind them.
+/// place; a wrong guess costs one move of the bytes behind them. Reserved descriptors count towards the frame
+/// limit while the batch is built, but never take more than a quarter of it.
 #[derive(Debug)]
 pub struct RequestBuilder<B> {
     buffer: B,
@@ -277,12 +283,14 @@ pub struct RequestBuilder<B> {
 }
 
 impl<B: FrameBuffer> RequestBuilder<B> {
-    /// An empty batch, with descriptors reserved for `ops_expected` operations.
+    /// An empty batch, with descriptors reserved for `ops_expected` operations. A frame limit above
+    /// [`limits::FRAME_BYTES_MAX`] counts as that.
     ///
     /// # Errors
     /// [`BuildError::OutOfMemory`] where the buffer cannot grow to hold the descriptors.
     pub fn new(mut buffer: B, ops_expected: u32, frame_bytes_max: u32) -> Result<Self, BuildError> {
-        let ops_reserved = ops_expected.clamp(1, limits::FRAME_OPS_MAX);
+        let frame_bytes_max = frame_bytes_max.min(limits::FRAME_BYTES_MAX);
+        let ops_reserved = ops_expected.min(frame_bytes_max / DESCRIPTORS_SHARE).clamp(1, limits::FRAME_OPS_MAX);
         let end = payload_begin(ops_reserved);
         if buffer.len() < end && !buffer.grow(end) {
             return Err(BuildError::OutOfMemory { needed: u64::from(length(end)) });

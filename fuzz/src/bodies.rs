@@ -1,0 +1,130 @@
+//! What must hold of any bytes: the bodies of the fuzz targets, and of the tests that replay their corpus.
+//!
+//! Each takes arbitrary bytes, panics where a promise is broken, and otherwise says what parsing said. Beyond
+//! "no panic": a stream and a whole frame agree on the header, everything a view yields can be walked, and
+//! building again what was read gives the same again.
+#![forbid(unsafe_code)]
+// Each target uses one body of the three.
+#![allow(dead_code, reason = "each fuzz target and test uses some of the bodies")]
+
+use freight::limits::{FRAME_BYTES_MAX, FRAME_OPS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use freight::op::{Action, Batch as _, Outcome, Outcomes as _};
+use freight::wire::{
+    self, FrameKind, Header, Hello, HelloReply, Refusal, ReplyBuilder, ReplyView, RequestBuilder, RequestView,
+    WireError, WireLimitView,
+};
+
+/// Bytes as a request.
+pub(crate) fn request(bytes: &[u8]) -> Result<(), WireError> {
+    header(bytes);
+    let view = RequestView::parse(bytes)?;
+    assert!(view.op_count() <= FRAME_OPS_MAX);
+    let mut builder = RequestBuilder::new(Vec::new(), 1, FRAME_BYTES_MAX).expect("a vector grows");
+    let mut ops = view.ops();
+    let mut visited = 0;
+    view.for_each_key(|position, key| {
+        let op = ops.next().expect("as many operations as keys");
+        assert_eq!((position.index, key), (visited, op.key));
+        assert_eq!(view.op(position), op);
+        assert!(op.key.len() <= KEY_BYTES_MAX as usize);
+        if let Action::Put { value } | Action::CompareAndSwap { value, .. } = op.action {
+            assert!(value.len() <= VALUE_BYTES_MAX as usize);
+        }
+        builder.push(&op).expect("what was read can be built");
+        visited += 1;
+    });
+    assert_eq!((ops.next(), visited), (None, view.op_count()));
+    let (frame, frame_bytes) = builder.finish(view.header().origin());
+    // There is one way to write a batch.
+    assert_eq!(&frame[..frame_bytes as usize], bytes);
+    Ok(())
+}
+
+/// Bytes as a reply.
+pub(crate) fn reply(bytes: &[u8]) -> Result<(), WireError> {
+    header(bytes);
+    let view = ReplyView::parse(bytes)?;
+    assert!(view.op_count() <= FRAME_OPS_MAX);
+    let outcomes: Vec<Outcome<'_>> = view.outcomes().collect();
+    assert_eq!(outcomes.len(), view.op_count() as usize);
+    assert_eq!(view.has_reply_full(), outcomes.contains(&Outcome::ReplyFull));
+    let parsed = ReplyView::parsed(bytes);
+    let mut builder = ReplyBuilder::new(Vec::new(), view.op_count(), FRAME_BYTES_MAX).expect("a vector grows");
+    let mut value_bytes = 0;
+    for (index, outcome) in (0..).zip(&outcomes) {
+        assert_eq!((view.outcome(index), parsed.outcome(index)), (*outcome, *outcome));
+        if let Outcome::Value { value, .. } = outcome {
+            assert!(value.len() <= VALUE_BYTES_MAX as usize);
+            value_bytes += value.len();
+        }
+        builder.set(index, *outcome);
+    }
+    assert!(value_bytes <= bytes.len(), "no byte belongs to two values");
+    let (frame, frame_bytes) = builder.finish(view.header().origin());
+    let again = ReplyView::parse(&frame[..frame_bytes as usize]).expect("what was built is valid");
+    assert_eq!(frame_bytes as usize, bytes.len(), "the payload may stand in another order, but takes as much");
+    assert!(again.outcomes().eq(outcomes));
+    Ok(())
+}
+
+/// Bytes as the frames beside the data path: hello, hello reply, refusal, statistics, wire limit.
+pub(crate) fn hello(bytes: &[u8]) -> Result<(), WireError> {
+    header(bytes);
+    let (header, kind, _) = Header::split(bytes)?;
+    // No frame is taken for another kind.
+    let parsed: [(FrameKind, Result<(), WireError>); 7] = [
+        (FrameKind::Hello, Hello::parse(bytes).map(drop)),
+        (FrameKind::HelloReply, HelloReply::parse(bytes).map(drop)),
+        (FrameKind::Request, RequestView::parse(bytes).map(drop)),
+        (FrameKind::Reply, ReplyView::parse(bytes).map(drop)),
+        (FrameKind::Refusal, Refusal::parse(bytes).map(drop)),
+        (FrameKind::StatsReply, wire::stats_text(bytes).map(drop)),
+        (FrameKind::WireLimit, WireLimitView::parse(bytes).map(drop)),
+    ];
+    for (parsed_kind, result) in parsed {
+        let expected = parsed_kind.code();
+        let unexpected = Err(WireError::UnexpectedKind { got: kind.code(), expected });
+        assert_eq!(result == unexpected, parsed_kind != kind, "{result:?}");
+    }
+    match kind {
+        FrameKind::Hello => {
+            let body = Hello::parse(bytes)?;
+            assert_eq!(Hello::parse(&wire::hello(body)), Ok(body));
+        }
+        FrameKind::HelloReply => {
+            let body = HelloReply::parse(bytes)?;
+            assert_eq!(HelloReply::parse(&wire::hello_reply(body)), Ok(body));
+        }
+        FrameKind::Refusal => {
+            let refusal = Refusal::parse(bytes)?;
+            assert!(refusal.text.lines().count() <= 1);
+            assert_eq!(Refusal::parse(&wire::refusal(refusal.code, refusal.text)), Ok(refusal));
+        }
+        FrameKind::StatsReply => {
+            let text = wire::stats_text(bytes)?;
+            assert_eq!(wire::stats_text(&wire::stats_reply(header.request.get(), text)), Ok(text));
+        }
+        FrameKind::WireLimit => {
+            assert!((64..=FRAME_BYTES_MAX).contains(&WireLimitView::parse(bytes)?.reply_bytes));
+        }
+        FrameKind::Request | FrameKind::Reply | FrameKind::Stats | FrameKind::WireLimitReply => {}
+    }
+    Ok(())
+}
+
+/// Cutting a stream and splitting a whole frame agree; a prefix never says what the whole takes back.
+fn header(bytes: &[u8]) {
+    let stream = wire::frame_bytes(bytes, FRAME_BYTES_MAX);
+    for length in 0..bytes.len().min(64) {
+        let prefix = wire::frame_bytes(&bytes[..length], FRAME_BYTES_MAX);
+        assert!(prefix == Ok(None) || prefix.is_err() && stream.is_err(), "{length} bytes: {prefix:?}, {stream:?}");
+    }
+    match (stream, Header::split(bytes)) {
+        (Ok(None), Err(WireError::Truncated { needed: 64, .. })) => assert!(bytes.len() < 64),
+        (Ok(Some(needed)), Ok(_)) => assert_eq!(needed as usize, bytes.len()),
+        (Ok(Some(needed)), Err(WireError::Truncated { .. })) => assert!(bytes.len() < needed as usize),
+        (Ok(Some(needed)), Err(WireError::TrailingBytes { .. })) => assert!(bytes.len() > needed as usize),
+        (Err(stream), Err(whole)) => assert!(stream == whole || bytes.len() < 64, "{stream:?}, {whole:?}"),
+        (stream, whole) => panic!("{stream:?}, {whole:?}"),
+    }
+}

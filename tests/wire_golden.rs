@@ -1,0 +1,219 @@
+//! Golden frames hold the format: builders write them byte for byte, views read them.
+//!
+//! The bytes in `tests/golden` were laid out by hand after `docs/WIRE_FORMAT.md`, not taken from the builders.
+#![forbid(unsafe_code)]
+
+mod golden;
+
+use freight::limits::{FRAME_BYTES_DEFAULT, FRAME_BYTES_MIN};
+use freight::op::{Action, Op, Outcome, Outcomes as _};
+use freight::wire::{
+    self, Capabilities, FrameKind, Header, Hello, HelloReply, Origin, Refusal, RefusalCode, ReplyBuilder, ReplyView,
+    RequestBuilder, RequestView, WireError, WireLimitView,
+};
+
+const ORIGIN: Origin = Origin { request: 7, session: 0, sequence: 0, acknowledged_up_to: 0, map_epoch: 0 };
+const SESSION: Origin =
+    Origin { request: 258, session: 0x1122_3344_5566_7788, sequence: 12, acknowledged_up_to: 10, map_epoch: 5 };
+
+/// Builder and view agree with a golden request.
+fn holds_request(name: &str, origin: Origin, ops: &[Op<'_>]) {
+    let golden = golden::frame(name);
+    let mut builder = RequestBuilder::new(Vec::new(), 3, FRAME_BYTES_MIN).expect("room");
+    ops.iter().for_each(|op| builder.push(op).expect("room"));
+    let (mut built, bytes) = builder.finish(origin);
+    built.truncate(bytes as usize);
+    assert_eq!(built, golden, "{name}");
+    let view = RequestView::parse(&golden).expect("valid");
+    assert_eq!(view.ops().collect::<Vec<_>>(), ops, "{name}");
+    assert_eq!(view.header().origin(), origin, "{name}");
+}
+
+/// Builder and view agree with a golden reply whose payload stands in the given order.
+fn holds_reply(name: &str, origin: Origin, order: &[u32], outcomes: &[Outcome<'_>]) {
+    let golden = golden::frame(name);
+    let mut builder = ReplyBuilder::new(Vec::new(), outcomes.len() as u32, FRAME_BYTES_MIN).expect("room");
+    order.iter().for_each(|index| builder.set(*index, outcomes[*index as usize]));
+    let (mut built, bytes) = builder.finish(origin);
+    built.truncate(bytes as usize);
+    assert_eq!(built, golden, "{name}");
+    let view = ReplyView::parse(&golden).expect("valid");
+    assert_eq!(view.outcomes().collect::<Vec<_>>(), outcomes, "{name}");
+    assert_eq!(view.header().origin(), origin, "{name}");
+}
+
+fn op<'a>(key: &'a [u8], action: Action<'a>) -> Op<'a> {
+    Op { key, action, version_wanted: false }
+}
+
+fn op_versioned<'a>(key: &'a [u8], action: Action<'a>) -> Op<'a> {
+    Op { key, action, version_wanted: true }
+}
+
+#[test]
+fn requests_are_the_golden_bytes() {
+    let swap = |expected, value| Action::CompareAndSwap { expected, value };
+    let put = |value| Action::Put { value };
+    holds_request("request_empty", ORIGIN, &[]);
+    holds_request("request_get", ORIGIN, &[op(b"key", Action::Get), op_versioned(b"key", Action::Get)]);
+    holds_request("request_put", ORIGIN, &[op(b"key", put(b"value")), op_versioned(b"", put(b""))]);
+    holds_request("request_delete", ORIGIN, &[op(b"key", Action::Delete)]);
+    let swaps = [op_versioned(b"key", swap(300, b"new")), op(b"fresh", swap(0, b"value"))];
+    holds_request("request_compare_and_swap", ORIGIN, &swaps);
+    let adds = [op(b"hits", Action::Add { delta: 1 }), op_versioned(b"n", Action::Add { delta: i64::MIN })];
+    holds_request("request_add", ORIGIN, &adds);
+    holds_request("example_request", ORIGIN, &[op_versioned(b"key", put(b"value")), op(b"key", Action::Get)]);
+    let batch = [
+        op(b"alpha", Action::Get),
+        op_versioned(b"beta", put(b"two words")),
+        op(b"gamma", Action::Delete),
+        op_versioned(b"delta", swap(7, b"swapped")),
+        op(b"counter", Action::Add { delta: -3 }),
+    ];
+    holds_request("request_batch", SESSION, &batch);
+}
+
+#[test]
+fn replies_are_the_golden_bytes() {
+    let value = |value, version| Outcome::Value { value, version };
+    holds_reply("reply_empty", ORIGIN, &[], &[]);
+    let values = [value(b"hello", None), value(b"", None), value(b"world", Some(9))];
+    holds_reply("reply_value", ORIGIN, &[0, 1, 2], &values);
+    let done = [Outcome::Done { version: None }, Outcome::Done { version: Some(u64::MAX) }];
+    holds_reply("reply_done", ORIGIN, &[0, 1], &done);
+    let counters =
+        [Outcome::Counter { value: -3, version: None }, Outcome::Counter { value: i64::MAX, version: Some(8) }];
+    holds_reply("reply_counter", ORIGIN, &[0, 1], &counters);
+    holds_reply("reply_not_found", ORIGIN, &[0], &[Outcome::NotFound]);
+    let mismatches = [Outcome::VersionMismatch { current: 301 }, Outcome::VersionMismatch { current: 0 }];
+    holds_reply("reply_version_mismatch", ORIGIN, &[0, 1], &mismatches);
+    holds_reply("reply_not_a_number", ORIGIN, &[0], &[Outcome::NotANumber]);
+    holds_reply("reply_counter_overflow", ORIGIN, &[0], &[Outcome::CounterOverflow]);
+    holds_reply("reply_out_of_memory", ORIGIN, &[0], &[Outcome::OutOfMemory]);
+    holds_reply("reply_full", ORIGIN, &[0], &[Outcome::ReplyFull]);
+    holds_reply("example_reply", ORIGIN, &[0, 1], &[Outcome::Done { version: Some(42) }, value(b"value", None)]);
+    let batch = [
+        value(b"a value", None),
+        Outcome::Done { version: Some(17) },
+        Outcome::Counter { value: 41, version: None },
+        Outcome::NotFound,
+        Outcome::VersionMismatch { current: 18 },
+        Outcome::NotANumber,
+        Outcome::CounterOverflow,
+        Outcome::OutOfMemory,
+        Outcome::ReplyFull,
+        value(b"another", Some(19)),
+    ];
+    let origin = Origin { acknowledged_up_to: 0, ..SESSION };
+    holds_reply("reply_batch", origin, &[9, 8, 2, 3, 4, 0, 1, 5, 6, 7], &batch);
+}
+
+#[test]
+fn hellos_are_the_golden_bytes() {
+    let hello = Hello::new(FRAME_BYTES_DEFAULT, Capabilities(5));
+    assert_eq!(wire::hello(&hello), golden::frame("hello"));
+    assert_eq!(Hello::parse(&golden::frame("hello")), Ok(&hello));
+    let later = golden::frame("hello_authenticated");
+    let later = Hello::parse(&later).expect("valid");
+    assert_eq!((later.version_max, later.authentication_method.get()), (3, 7));
+    let reply = HelloReply {
+        version: 1,
+        reserved: 0,
+        cpu: HelloReply::CPU_NONE.into(),
+        frame_bytes_max: FRAME_BYTES_DEFAULT.into(),
+        capabilities: 4.into(),
+        incarnation: std::array::from_fn(|index| index as u8),
+        frames_in_flight_max: 16.into(),
+        permissions: HelloReply::WIRE_LIMIT.into(),
+    };
+    assert_eq!(wire::hello_reply(&reply), golden::frame("hello_reply"));
+    assert_eq!(HelloReply::parse(&golden::frame("hello_reply")), Ok(&reply));
+}
+
+#[test]
+fn refusals_are_the_golden_bytes() {
+    let refusals = [
+        ("version", RefusalCode::Version, "protocol version 2, this side speaks 1"),
+        ("connections", RefusalCode::Connections, "1024 connections, no more are taken"),
+        ("unauthorized", RefusalCode::Unauthorized, "this node asks for authentication"),
+        ("malformed", RefusalCode::Malformed, "operation 3: unknown operation code 9"),
+        ("draining", RefusalCode::Draining, "the node is shutting down"),
+        ("forbidden", RefusalCode::Forbidden, "wire-limit frames are not allowed here"),
+        ("memory", RefusalCode::Memory, "no memory left for connections"),
+    ];
+    for (name, code, text) in refusals {
+        let golden = golden::frame(&format!("refusal_{name}"));
+        assert_eq!(wire::refusal(code, text), golden, "{name}");
+        assert_eq!(Refusal::parse(&golden), Ok(Refusal { code, text }), "{name}");
+    }
+}
+
+#[test]
+fn statistics_and_wire_limit_frames_are_the_golden_bytes() {
+    assert_eq!(wire::stats_request(3), golden::frame("stats"));
+    assert_eq!(wire::stats_reply(3, r#"{"records":1}"#), golden::frame("stats_reply"));
+    assert_eq!(wire::stats_text(&golden::frame("stats_reply")), Ok(r#"{"records":1}"#));
+    let mut request = vec![0; 80];
+    wire::wire_limit_request(&mut request, 4, 80, 72);
+    assert_eq!(request, golden::frame("wire_limit"));
+    assert_eq!(WireLimitView::parse(&request), Ok(WireLimitView { reply_bytes: 72 }));
+    let mut reply = vec![0xAB; 72];
+    wire::wire_limit_reply(&mut reply, 4, 72);
+    assert_eq!(reply, golden::frame("wire_limit_reply"));
+}
+
+/// Parses a frame as the kind its header names.
+fn parse(frame: &[u8]) -> Result<(), WireError> {
+    let (_, kind, _) = Header::split(frame)?;
+    match kind {
+        FrameKind::Hello => Hello::parse(frame).map(drop),
+        FrameKind::HelloReply => HelloReply::parse(frame).map(drop),
+        FrameKind::Request => RequestView::parse(frame).map(drop),
+        FrameKind::Reply => ReplyView::parse(frame).map(drop),
+        FrameKind::Refusal => Refusal::parse(frame).map(drop),
+        FrameKind::StatsReply => wire::stats_text(frame).map(drop),
+        FrameKind::WireLimit => WireLimitView::parse(frame).map(drop),
+        FrameKind::Stats | FrameKind::WireLimitReply => Ok(()),
+    }
+}
+
+#[test]
+fn this_code_and_the_python_decoder_name_the_same_errors() {
+    let mut malformed = 0;
+    for name in golden::names() {
+        let decoding = golden::decoding(&name);
+        match (decoding.strip_prefix("error: "), parse(&golden::frame(&name))) {
+            (None, Ok(())) => {}
+            (Some(line), Err(error)) => {
+                let expected = line.split(' ').next().expect("an error has a name");
+                assert!(format!("{error:?} ").starts_with(&format!("{expected} ")), "{name}: {error:?}, {line}");
+                malformed += 1;
+            }
+            (line, parsed) => panic!("{name}: {line:?} {parsed:?}"),
+        }
+    }
+    assert!(malformed >= 18, "{malformed} malformed frames");
+}
+
+#[test]
+fn every_golden_frame_is_cut_out_of_a_stream() {
+    for name in golden::names().iter().filter(|name| !name.starts_with("malformed_")) {
+        let frame = golden::frame(name);
+        assert_eq!(wire::frame_bytes(&frame, FRAME_BYTES_MIN), Ok(Some(frame.len() as u32)), "{name}");
+    }
+}
+
+/// The document's examples are the golden frames: the hex that stands in front of each of its lines.
+#[test]
+fn the_documents_examples_are_the_golden_bytes() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/WIRE_FORMAT.md");
+    let text = std::fs::read_to_string(path).expect("the document is there");
+    let is_byte = |word: &&str| word.len() == 2 && u8::from_str_radix(word, 16).is_ok();
+    let (_, examples) = text.split_once("## A worked example").expect("the document ends with examples");
+    let rows = examples.lines().filter_map(|line| line.strip_prefix("    "));
+    let bytes: Vec<u8> = rows
+        .flat_map(|row| row.split("   ").next().unwrap_or_default().split(' ').take_while(is_byte))
+        .map(|byte| u8::from_str_radix(byte, 16).expect("checked"))
+        .collect();
+    assert_eq!(bytes, [golden::frame("example_request"), golden::frame("example_reply")].concat());
+}

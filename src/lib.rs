@@ -4,5 +4,7 @@ pub mod budget;
 pub mod hash;
 pub mod limits;
 pub mod op;
+pub mod op_list;
+pub mod shard;
 pub mod transport;
 pub mod wire;

@@ -1,0 +1,116 @@
+//! The directory of extendible hashing: from the top bits of a hash to a segment.
+//!
+//! ```text
+//!   top bits of hash   0   1   2   3   4   5   6   7   8   9  ...
+//!                    +---+---+---+---+---+---+---+---+---+---+
+//!                    | a   a   a   a   a | b   b   b | c   c | ...      a segment owns a run of entries
+//!                    +---+---+---+---+---+---+---+---+---+---+
+//! ```
+//!
+//! A segment that fills up gives a part of its run to a new one; the directory doubles when runs get short. After
+//! Fagin, Nievergelt, Pippenger, Strong, "Extendible Hashing" (1979), with one change: a run is any run, cut
+//! unevenly (3 : 2), so that segments fill up at different times and growth is spread out, where halves would
+//! all fill up, and split, at once.
+#![forbid(unsafe_code)]
+
+use super::table::Table;
+use crate::budget::Budget;
+use std::ops::Range;
+use std::sync::Arc;
+
+const DEPTH_START: u32 = 4;
+
+/// Entries that a run should have before it is cut, so that the parts are uneven.
+const RUN_ENTRIES_WANTED: usize = 8;
+
+/// Most entries a segment on average: past it, hashes coincide so much that doubling is no help.
+const ENTRIES_A_SEGMENT_MAX: usize = 64;
+
+/// Which segment a hash belongs to. A segment is a number of the index's own.
+#[derive(Debug)]
+pub(super) struct Directory {
+    entries: Table<u32>,
+    depth: u32,
+    segments: usize,
+}
+
+impl Directory {
+    /// Everything belongs to one segment; `None` where the budget refuses.
+    pub(super) fn new(budget: &Arc<Budget>, segment: u32) -> Option<Self> {
+        let mut entries = Table::new(budget);
+        let done = (0..1 << DEPTH_START).all(|_| entries.push(segment));
+        done.then_some(Self { entries, depth: DEPTH_START, segments: 1 })
+    }
+
+    /// The segment of a hash.
+    #[inline]
+    pub(super) fn segment(&self, hash: u64) -> u32 {
+        self.entries[self.entry(hash)]
+    }
+
+    /// The entry of a hash.
+    #[inline]
+    pub(super) fn entry(&self, hash: u64) -> usize {
+        (hash >> (64 - self.depth)) as usize
+    }
+
+    /// The part of a segment's run to give to a new segment, the directory doubled before if it can and should
+    /// be; `None` if the run is a single entry.
+    pub(super) fn cut(&mut self, hash: u64) -> Option<Range<usize>> {
+        let mut run = self.run(self.entry(hash));
+        if run.len() < RUN_ENTRIES_WANTED && self.double() {
+            run = 2 * run.start..2 * run.end;
+        }
+        let kept = (run.len() * 3).div_ceil(5).min(run.len() - 1);
+        (kept > 0).then(|| run.start + kept..run.end)
+    }
+
+    /// Gives a part of one segment's run to a new one.
+    pub(super) fn split(&mut self, part: Range<usize>, segment: u32) {
+        self.entries[part].fill(segment);
+        self.segments += 1;
+    }
+
+    /// Gives the whole run of a hash's segment to a neighbour.
+    pub(super) fn merge(&mut self, hash: u64, neighbour: u32) {
+        let run = self.run(self.entry(hash));
+        self.entries[run].fill(neighbour);
+        self.segments -= 1;
+    }
+
+    /// The segments before and after the one of a hash.
+    pub(super) fn neighbours(&self, hash: u64) -> [Option<u32>; 2] {
+        let run = self.run(self.entry(hash));
+        let before = run.start.checked_sub(1).map(|entry| self.entries[entry]);
+        [before, self.entries.get(run.end).copied()]
+    }
+
+    fn run(&self, entry: usize) -> Range<usize> {
+        let segment = self.entries[entry];
+        let before = self.entries[..entry].iter().rev().take_while(|other| **other == segment).count();
+        let after = self.entries[entry..].iter().take_while(|other| **other == segment).count();
+        entry - before..entry + after
+    }
+
+    /// Doubles every entry. Copies 4 bytes an entry, about 15 entries a segment: no index cell moves.
+    fn double(&mut self) -> bool {
+        let length = self.entries.len();
+        if 2 * length > ENTRIES_A_SEGMENT_MAX * self.segments || !self.entries.reserve(length) {
+            return false;
+        }
+        for _ in 0..length {
+            let pushed = self.entries.push(0);
+            assert!(pushed, "room was reserved");
+        }
+        for entry in (0..2 * length).rev() {
+            self.entries[entry] = self.entries[entry / 2];
+        }
+        self.depth += 1;
+        true
+    }
+
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> u64 {
+        self.entries.bytes()
+    }
+}

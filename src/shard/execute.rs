@@ -1,0 +1,125 @@
+//! Executes a batch: keys to shards, then shard by shard, each locked once.
+//!
+//! ```text
+//!   pass 0   every key, in order: both hashes --> (index hash, position) into the bin of its shard
+//!   then for each shard with a bin, this thread's own first, busy ones last, under one lock:
+//!     pass 1   prefetch index buckets            }
+//!     pass 2   find cells, prefetch records      }  a group of operations at a time, so that
+//!     pass 3   execute, in request order         }  what was fetched is still in the nearest cache
+//! ```
+//!
+//! Operations on one key meet in one bin, in the order of the batch.
+#![forbid(unsafe_code)]
+
+use super::index::Index;
+use super::shard::Shard;
+use super::slab::Handle;
+use crate::hash::KeyHasher;
+use crate::limits::FRAME_OPS_MAX;
+use crate::op::{Batch, Outcomes, Position};
+
+/// Operations that go through the passes together.
+const GROUP_OPS: usize = 32;
+
+/// An operation on its way to its shard.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    hash: u64,
+    position: Position,
+}
+
+const _: () = assert!(size_of::<Entry>() == 16);
+
+/// A thread's working memory for batches: made once, reused for each.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    first_shard: u32,
+    /// The operations of each shard.
+    bins: Vec<Vec<Entry>>,
+    /// Which bins are not empty, one bit each.
+    filled: Vec<u64>,
+    /// Shards to visit, then shards that were busy.
+    pub(super) visits: Vec<u32>,
+}
+
+impl Scratch {
+    /// Working memory whose batches start at `first_shard` (modulo their number). Give each thread another one:
+    /// threads that start at the same shard queue up behind each other.
+    #[must_use]
+    pub fn new(first_shard: u32) -> Self {
+        Self { first_shard, ..Self::default() }
+    }
+
+    /// Pass 0: deals the operations of a batch to the bins of `shards` shards.
+    pub(super) fn deal(&mut self, batch: &impl Batch, hasher: &KeyHasher, shards: usize) {
+        self.clear(shards);
+        let mask = shards - 1;
+        let (bins, filled) = (&mut self.bins[..shards], &mut self.filled[..shards.div_ceil(64)]);
+        batch.for_each_key(|position, key| {
+            let hashes = hasher.hash(key);
+            let shard = usize::from(hashes.slot) & mask;
+            filled[shard / 64] |= 1 << (shard % 64);
+            bins[shard].push(Entry { hash: hashes.index, position });
+        });
+        self.plan_visits(shards);
+    }
+
+    /// Empties the bins: here and not after use, so that it happens after a panic too.
+    fn clear(&mut self, shards: usize) {
+        // A batch of nothing but one shard's keys makes a large bin; four times the fair share is kept.
+        let kept_ops = (4 * FRAME_OPS_MAX as usize / shards).max(64);
+        for (word, bits) in self.filled.iter_mut().enumerate() {
+            while *bits != 0 {
+                let bin = &mut self.bins[64 * word + bits.trailing_zeros() as usize];
+                bin.clear();
+                bin.shrink_to(kept_ops);
+                *bits &= *bits - 1;
+            }
+        }
+        if self.bins.len() < shards {
+            self.bins.resize_with(shards, Vec::new);
+            self.filled.resize(shards.div_ceil(64), 0);
+        }
+    }
+
+    /// Lists the shards with operations, from `first_shard` on and around.
+    fn plan_visits(&mut self, shards: usize) {
+        self.visits.clear();
+        for (word, bits) in self.filled.iter().enumerate() {
+            let mut bits = *bits;
+            while bits != 0 {
+                self.visits.push(64 * word as u32 + bits.trailing_zeros());
+                bits &= bits - 1;
+            }
+        }
+        let first = self.first_shard & (shards as u32 - 1);
+        let before = self.visits.partition_point(|shard| *shard < first);
+        self.visits.rotate_left(before);
+    }
+
+    pub(super) fn bin(&self, shard: u32) -> &[Entry] {
+        &self.bins[shard as usize]
+    }
+}
+
+impl<I: Index> Shard<I> {
+    /// Passes 1 to 3: executes the operations of one bin, in order.
+    pub(super) fn execute_bin<B: Batch>(&mut self, bin: &[Entry], batch: &B, outcomes: &mut impl Outcomes) {
+        for group in bin.chunks(GROUP_OPS) {
+            for entry in group {
+                self.prefetch_index(entry.hash);
+            }
+            let mut hints = [Handle::NONE; GROUP_OPS];
+            for (entry, hint) in group.iter().zip(&mut hints) {
+                *hint = self.prefetch_record(entry.hash);
+            }
+            let handles_freed = self.handles_freed();
+            for (entry, hint) in group.iter().zip(&hints) {
+                // An earlier operation of the group may have freed the handle that the hint names.
+                let hint = if self.handles_freed() == handles_freed { *hint } else { Handle::NONE };
+                let op = batch.op(entry.position);
+                outcomes.set(entry.position.index, self.execute(&op, entry.hash, hint));
+            }
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! The pool: memory in chunks from the kernel, handed out as spans.
+//!
+//! ```text
+//!   chunk: 2 MiB, 2 MiB-aligned, huge pages where granted = 32 units of 64 KiB, one bit each
+//!   +--+--+--+--+-----------+-----------------------------------------------+
+//!   |u |u |u |u | 4 units   | 16 units                                      |      span: 1, 4 or 16 units
+//!   +--+--+--+--+-----------+-----------------------------------------------+
+//!   large span: a mapping of its own, whole pages
+//! ```
+//!
+//! A [`Span`] owns its bytes and gives them back when dropped; the tightest fitting chunks are used first, and a
+//! chunk that falls empty returns to the kernel (one is kept against ping-pong). So memory freed by one size of
+//! record serves any other. The node's [`Budget`] is charged for each chunk and each large span: what is charged
+//! is what is mapped.
+#![expect(unsafe_code, reason = "spans are slices of mapped memory")]
+
+use super::system;
+use crate::budget::Budget;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The smallest span, in bytes.
+pub(super) const UNIT_BYTES: u32 = 64 << 10;
+
+/// What is mapped at a time, in bytes: a huge page on x86-64 and on aarch64 with 4 KiB pages.
+pub(super) const CHUNK_BYTES: u32 = 2 << 20;
+
+const CHUNK_UNITS: u32 = CHUNK_BYTES / UNIT_BYTES;
+const _: () = assert!(CHUNK_UNITS == u32::BITS);
+
+/// The units of the spans cut from chunks, smallest first.
+const RUNS: [u32; 3] = [1, 4, 16];
+
+/// All memory of one store. Shared by its shards; locked once a span, so rarely.
+#[derive(Debug)]
+pub(super) struct Pool {
+    budget: Arc<Budget>,
+    chunks: Mutex<Chunks>,
+}
+
+#[derive(Debug, Default)]
+struct Chunks {
+    /// By address.
+    all: BTreeMap<usize, Chunk>,
+    /// Addresses of chunks by the largest run they have free: `RUNS[0]`, `RUNS[1]`, `RUNS[2]`, all of it.
+    with_room: [BTreeSet<usize>; 4],
+}
+
+#[derive(Debug)]
+struct Chunk {
+    base: NonNull<u8>,
+    units_used: u32,
+}
+
+// SAFETY: a chunk is plain memory that no thread holds a claim on; who may touch it is decided by `Span`.
+unsafe impl Send for Chunk {}
+
+impl Pool {
+    pub(super) fn new(budget: Arc<Budget>) -> Arc<Self> {
+        Arc::new(Self { budget, chunks: Mutex::default() })
+    }
+
+    /// The account that this pool charges.
+    pub(super) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    /// A span of `units` of 64 KiB: 1, 4 or 16. Its bytes are initialised but arbitrary. `None` where the
+    /// budget or the kernel refuses.
+    pub(super) fn span(self: &Arc<Self>, units: u32) -> Option<Span> {
+        let run = RUNS.iter().position(|run| *run == units).expect("spans are 1, 4 or 16 units");
+        let mut chunks = self.lock();
+        let base = chunks.take(run).or_else(|| {
+            chunks.add(self.map(CHUNK_BYTES, CHUNK_BYTES)?);
+            chunks.take(run)
+        })?;
+        Some(Span { base, bytes: units * UNIT_BYTES, is_large: false, pool: Arc::clone(self) })
+    }
+
+    /// A span of at least `bytes`, mapped by itself.
+    pub(super) fn large_span(self: &Arc<Self>, bytes: u32) -> Option<Span> {
+        let bytes = large_span_bytes(bytes);
+        let base = self.map(bytes, system::page_bytes() as u32)?;
+        Some(Span { base, bytes, is_large: true, pool: Arc::clone(self) })
+    }
+
+    fn map(&self, bytes: u32, alignment: u32) -> Option<NonNull<u8>> {
+        if !self.budget.charge(u64::from(bytes)) {
+            return None;
+        }
+        let mapped = system::map(bytes as usize, alignment as usize);
+        match mapped {
+            None => self.budget.credit(u64::from(bytes)),
+            Some(base) if bytes == CHUNK_BYTES => system::advise_huge_pages(base, bytes as usize),
+            Some(_) => {}
+        }
+        mapped
+    }
+
+    /// Takes back what a span held.
+    fn release(&self, base: NonNull<u8>, bytes: u32, is_large: bool) {
+        if is_large {
+            // SAFETY: a large span is a whole mapping, and the span that owned it is being dropped.
+            let unmapped = unsafe { system::unmap(base, bytes as usize) };
+            return self.credit_if(unmapped, bytes);
+        }
+        if let Some(chunk) = self.lock().give_back(base, bytes / UNIT_BYTES) {
+            // SAFETY: a chunk without a used unit has no span, and the pool just forgot it.
+            let unmapped = unsafe { system::unmap(chunk.base, CHUNK_BYTES as usize) };
+            self.credit_if(unmapped, CHUNK_BYTES);
+        }
+    }
+
+    /// What the kernel refuses to take back stays charged: the account tells what is mapped.
+    fn credit_if(&self, unmapped: bool, bytes: u32) {
+        if unmapped {
+            self.budget.credit(u64::from(bytes));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Chunks> {
+        // Poison tells nothing here: a panic under this lock happens inside a change and aborts (see `shard`).
+        self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The bytes of a large span that holds `bytes`: whole pages.
+pub(super) fn large_span_bytes(bytes: u32) -> u32 {
+    bytes.next_multiple_of(system::page_bytes() as u32)
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let chunks = std::mem::take(&mut self.chunks.get_mut().unwrap_or_else(PoisonError::into_inner).all);
+        for chunk in chunks.into_values() {
+            debug_assert_eq!(chunk.units_used, 0, "each span holds the pool, so none is left");
+            // SAFETY: each span holds an `Arc` of the pool, so no span is left, and the chunk is ours.
+            let unmapped = unsafe { system::unmap(chunk.base, CHUNK_BYTES as usize) };
+            self.credit_if(unmapped, CHUNK_BYTES);
+        }
+    }
+}
+
+impl Chunks {
+    /// Takes a run from the tightest chunk that has one.
+    fn take(&mut self, run: usize) -> Option<NonNull<u8>> {
+        let address = self.with_room[run..].iter().find_map(|chunks| chunks.last().copied())?;
+        let chunk = self.all.get_mut(&address).expect("`with_room` names mapped chunks");
+        let units = RUNS[run];
+        let first = free_runs(chunk.units_used, units).trailing_zeros();
+        assert!(first + units <= CHUNK_UNITS, "a chunk listed with room has room");
+        let room_before = room(chunk.units_used);
+        chunk.units_used |= mask(units) << first;
+        // SAFETY: `first` is below 32, so the sum stays inside the chunk's 32 units.
+        let base = unsafe { chunk.base.add((first * UNIT_BYTES) as usize) };
+        let room_after = room(chunk.units_used);
+        self.relist(address, room_before, room_after);
+        Some(base)
+    }
+
+    /// Marks a run as free. Gives the chunk to unmap, if it fell empty and one empty chunk is kept already.
+    fn give_back(&mut self, base: NonNull<u8>, units: u32) -> Option<Chunk> {
+        let address = base.addr().get() & !(CHUNK_BYTES as usize - 1);
+        let chunk = self.all.get_mut(&address).expect("spans lie in mapped chunks");
+        let first = (base.addr().get() - address) as u32 / UNIT_BYTES;
+        let run = mask(units) << first;
+        assert_eq!(chunk.units_used & run, run, "a span is returned once");
+        let room_before = room(chunk.units_used);
+        chunk.units_used &= !run;
+        let room_after = room(chunk.units_used);
+        self.relist(address, room_before, room_after);
+        if room_after == Some(3) && self.with_room[3].len() > 1 {
+            self.with_room[3].remove(&address);
+            return self.all.remove(&address);
+        }
+        None
+    }
+
+    fn add(&mut self, base: NonNull<u8>) {
+        let address = base.addr().get();
+        assert_eq!(address % CHUNK_BYTES as usize, 0, "chunks are aligned to their size");
+        let before = self.all.insert(address, Chunk { base, units_used: 0 });
+        assert!(before.is_none(), "the kernel maps each address once");
+        self.with_room[3].insert(address);
+    }
+
+    fn relist(&mut self, address: usize, before: Option<usize>, after: Option<usize>) {
+        if before == after {
+            return;
+        }
+        if let Some(room) = before {
+            self.with_room[room].remove(&address);
+        }
+        if let Some(room) = after {
+            self.with_room[room].insert(address);
+        }
+    }
+}
+
+/// Which list a chunk belongs in: the largest run free in it, `None` for a full chunk.
+fn room(units_used: u32) -> Option<usize> {
+    if units_used == 0 {
+        return Some(3);
+    }
+    (0..RUNS.len()).rev().find(|run| free_runs(units_used, RUNS[*run]) != 0)
+}
+
+/// The first unit of each free, aligned run of `units`, as bits.
+fn free_runs(units_used: u32, units: u32) -> u32 {
+    let mut starts = !units_used;
+    let mut width = 1;
+    while width < units {
+        starts &= starts >> width;
+        width *= 2;
+    }
+    let aligned = match units {
+        1 => u32::MAX,
+        4 => 0x1111_1111,
+        _ => 0x0001_0001,
+    };
+    starts & aligned
+}
+
+fn mask(units: u32) -> u32 {
+    (1 << units) - 1
+}
+
+/// Bytes of the pool's, owned like a `Box<[u8]>`: dropping gives them back.
+#[derive(Debug)]
+pub(super) struct Span {
+    base: NonNull<u8>,
+    bytes: u32,
+    is_large: bool,
+    pool: Arc<Pool>,
+}
+
+// SAFETY: a span is the only owner of its plain bytes, as a `Box<[u8]>` is, and the pool is `Sync`.
+unsafe impl Send for Span {}
+// SAFETY: a shared span only gives shared slices, and the pool is `Sync`.
+unsafe impl Sync for Span {}
+
+impl Deref for Span {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `base` and `bytes` name mapped, initialised memory that only this span owns; the borrow of
+        // `self` keeps it mapped and forbids writes.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.bytes as usize) }
+    }
+}
+
+impl DerefMut for Span {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`, and the exclusive borrow of `self` makes this slice the only one.
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.bytes as usize) }
+    }
+}
+
+impl Drop for Span {
+    fn drop(&mut self) {
+        self.pool.release(self.base, self.bytes, self.is_large);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(bytes_max: u64) -> Arc<Pool> {
+        Pool::new(Arc::new(Budget::new(bytes_max)))
+    }
+
+    #[test]
+    fn spans_of_one_chunk_are_disjoint_and_charge_it_once() {
+        let pool = pool(u64::MAX);
+        let mut spans: Vec<Span> = [1, 4, 16, 1, 4, 1].iter().map(|units| pool.span(*units).expect("room")).collect();
+        for (i, span) in spans.iter_mut().enumerate() {
+            span.fill(i as u8);
+        }
+        for (i, span) in spans.iter().enumerate() {
+            assert!(span.iter().all(|byte| *byte == i as u8), "span {i} was overwritten");
+        }
+        assert_eq!(pool.budget.bytes_used(), u64::from(CHUNK_BYTES));
+    }
+
+    #[test]
+    fn a_budget_that_is_used_up_refuses_spans_until_one_is_dropped() {
+        let pool = pool(u64::from(CHUNK_BYTES));
+        let first = pool.span(16).expect("room");
+        let second = pool.span(16).expect("room");
+        assert!(pool.span(1).is_none());
+        assert!(pool.large_span(1).is_none());
+        drop(first);
+        assert!(pool.span(1).is_some());
+        drop(second);
+        drop(pool);
+    }
+
+    #[test]
+    fn empty_chunks_return_to_the_kernel_but_one() {
+        let pool = pool(u64::MAX);
+        let spans: Vec<Span> = (0..8).map(|_| pool.span(16).expect("room")).collect();
+        assert_eq!(pool.budget.bytes_used(), 4 * u64::from(CHUNK_BYTES));
+        drop(spans);
+        assert_eq!(pool.budget.bytes_used(), u64::from(CHUNK_BYTES));
+        let budget = Arc::clone(pool.budget());
+        drop(pool);
+        assert_eq!(budget.bytes_used(), 0);
+    }
+
+    #[test]
+    fn large_spans_charge_whole_pages_and_credit_them() {
+        let pool = pool(u64::MAX);
+        let mut span = pool.large_span(1_000_001).expect("room");
+        assert_eq!(span.len(), 1_003_520);
+        span.fill(7);
+        assert_eq!(pool.budget.bytes_used(), 1_003_520);
+        drop(span);
+        assert_eq!(pool.budget.bytes_used(), 0);
+    }
+
+    #[test]
+    fn freed_units_of_any_size_serve_a_larger_run() {
+        let pool = pool(u64::from(CHUNK_BYTES));
+        let mut units: Vec<Span> = (0..32).map(|_| pool.span(1).expect("room")).collect();
+        assert!(pool.span(1).is_none());
+        units.sort_by_key(|span| span.base.addr());
+        units.drain(4..8);
+        assert!(pool.span(16).is_none());
+        assert!(pool.span(4).is_some());
+    }
+}

@@ -1,0 +1,218 @@
+//! One shard: an index, records and a version counter, behind one lock.
+//!
+//! All changes go through [`Shard::update`]: it finds the record of a key, shows it to a function, and makes the
+//! change that the function answers with. The operation takes effect there, under the lock, at once.
+#![forbid(unsafe_code)]
+
+use super::counter::{self, CounterText};
+use super::index::{Index, IndexStats};
+use super::memory::Pool;
+use super::record::{Record, Records};
+use super::slab::Handle;
+use crate::hash::KeyHasher;
+use crate::op::{Action, Op, Outcome, VERSION_ABSENT, Version};
+use std::sync::Arc;
+
+#[derive(Debug)]
+pub(super) struct Shard<I> {
+    index: I,
+    records: Records,
+    /// The version of the latest change. 64 bits last for centuries.
+    version: Version,
+    /// Counts the changes that make a handle invalid.
+    handles_freed: u64,
+}
+
+/// What to do with the record of a key.
+enum Change<'a> {
+    Keep,
+    Write(&'a [u8]),
+    Remove,
+}
+
+/// What became of the record of a key.
+enum Changed {
+    Kept,
+    Written(Version),
+    Removed,
+    OutOfMemory,
+}
+
+impl<I: Index> Shard<I> {
+    /// An empty shard; `None` where the budget refuses.
+    pub(super) fn new(pool: &Arc<Pool>, hasher: KeyHasher) -> Option<Self> {
+        let records = Records::new(pool, hasher);
+        Some(Self { index: I::new(pool)?, records, version: VERSION_ABSENT, handles_freed: 0 })
+    }
+
+    /// Asks the processor for the index cells of a hash.
+    #[inline]
+    pub(super) fn prefetch_index(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// Asks the processor for the record that probably has this hash, and gives its handle as a hint, valid until
+    /// [`Shard::handles_freed`] changes. [`Handle::NONE`] if there is none.
+    #[inline]
+    pub(super) fn prefetch_record(&self, hash: u64) -> Handle {
+        let candidate = self.index.candidate(hash);
+        candidate.inspect(|handle| self.records.prefetch(*handle)).unwrap_or(Handle::NONE)
+    }
+
+    /// How many handles were freed so far: a hint from before the latest is void.
+    #[inline]
+    pub(super) fn handles_freed(&self) -> u64 {
+        self.handles_freed
+    }
+
+    /// Executes one operation.
+    #[inline]
+    pub(super) fn execute(&mut self, op: &Op<'_>, hash: u64, hint: Handle) -> Outcome<'_> {
+        if let Action::Get = op.action {
+            return match self.find(op.key, hash, hint) {
+                Some(handle) => {
+                    let Record { version, value, .. } = self.records.get(handle);
+                    Outcome::Value { value, version: op.version_wanted.then_some(version) }
+                }
+                None => Outcome::NotFound,
+            };
+        }
+        self.execute_change(op, hash, hint)
+    }
+
+    #[inline]
+    fn execute_change(&mut self, op: &Op<'_>, hash: u64, hint: Handle) -> Outcome<'static> {
+        let wanted = |version| op.version_wanted.then_some(version);
+        match op.action {
+            Action::Get => unreachable!("a get changes nothing"),
+            Action::Put { value } => match self.update(op.key, hash, hint, |_| Change::Write(value)) {
+                Changed::Written(version) => Outcome::Done { version: wanted(version) },
+                _ => Outcome::OutOfMemory,
+            },
+            Action::Delete => match self.update(op.key, hash, hint, |_| Change::Remove) {
+                Changed::Removed => Outcome::Done { version: None },
+                _ => Outcome::NotFound,
+            },
+            Action::CompareAndSwap { expected, value } => {
+                let mut current = VERSION_ABSENT;
+                let changed = self.update(op.key, hash, hint, |record| {
+                    current = record.map_or(VERSION_ABSENT, |record| record.version);
+                    if current == expected { Change::Write(value) } else { Change::Keep }
+                });
+                match changed {
+                    Changed::Written(version) => Outcome::Done { version: wanted(version) },
+                    Changed::OutOfMemory => Outcome::OutOfMemory,
+                    _ => Outcome::VersionMismatch { current },
+                }
+            }
+            Action::Add { delta } => self.add(op, hash, hint, delta),
+        }
+    }
+
+    fn add(&mut self, op: &Op<'_>, hash: u64, hint: Handle, delta: i64) -> Outcome<'static> {
+        let mut refused = Outcome::NotANumber;
+        let mut sum = 0;
+        let mut text = CounterText::new(0);
+        let changed = self.update(op.key, hash, hint, |record| {
+            let Some(number) = record.map_or(Some(0), |record| counter::parse(record.value)) else {
+                return Change::Keep;
+            };
+            let Some(after) = number.checked_add(delta) else {
+                refused = Outcome::CounterOverflow;
+                return Change::Keep;
+            };
+            sum = after;
+            text = CounterText::new(after);
+            Change::Write(text.as_bytes())
+        });
+        match changed {
+            Changed::Written(version) => Outcome::Counter { value: sum, version: op.version_wanted.then_some(version) },
+            Changed::OutOfMemory => Outcome::OutOfMemory,
+            _ => refused,
+        }
+    }
+
+    /// Changes the record of a key as the function says, in one step. Every change draws a new version.
+    #[inline]
+    fn update<'c>(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        hint: Handle,
+        change: impl FnOnce(Option<Record<'_>>) -> Change<'c>,
+    ) -> Changed {
+        let found = self.find(key, hash, hint);
+        let change = change(found.map(|handle| self.records.get(handle)));
+        let unfinished = Unfinished;
+        let changed = match (change, found) {
+            (Change::Write(value), Some(handle)) => self.overwrite(key, hash, handle, value),
+            (Change::Write(value), None) => self.insert(key, hash, value),
+            (Change::Remove, Some(handle)) => self.remove(hash, handle),
+            (Change::Remove, None) | (Change::Keep, _) => Changed::Kept,
+        };
+        std::mem::forget(unfinished);
+        changed
+    }
+
+    #[inline]
+    fn overwrite(&mut self, key: &[u8], hash: u64, handle: Handle, value: &[u8]) -> Changed {
+        let Some(target) = self.records.overwrite(handle, self.version + 1, key, value) else {
+            return Changed::OutOfMemory;
+        };
+        if target != handle {
+            self.index.replace(hash, handle, target);
+            self.handles_freed += 1;
+        }
+        self.version += 1;
+        Changed::Written(self.version)
+    }
+
+    fn insert(&mut self, key: &[u8], hash: u64, value: &[u8]) -> Changed {
+        if !self.index.make_room(hash, &self.records) {
+            return Changed::OutOfMemory;
+        }
+        let Some(handle) = self.records.insert(self.version + 1, key, value) else {
+            return Changed::OutOfMemory;
+        };
+        self.index.insert(hash, handle);
+        self.version += 1;
+        Changed::Written(self.version)
+    }
+
+    fn remove(&mut self, hash: u64, handle: Handle) -> Changed {
+        self.index.remove(hash, handle, &self.records);
+        self.records.remove(handle);
+        self.handles_freed += 1;
+        self.version += 1;
+        Changed::Removed
+    }
+
+    /// The record of a key: the hint if it is right, else what the index finds.
+    #[inline]
+    fn find(&self, key: &[u8], hash: u64, hint: Handle) -> Option<Handle> {
+        if hint != Handle::NONE && self.records.has_key(hint, key) {
+            return Some(hint);
+        }
+        self.index.find(hash, |handle| self.records.has_key(handle, key))
+    }
+
+    pub(super) fn records(&self) -> &Records {
+        &self.records
+    }
+
+    pub(super) fn index_stats(&self) -> IndexStats {
+        self.index.stats()
+    }
+}
+
+/// Stands while a change is being made. A panic in there (our own bug, nothing from outside runs inside) leaves
+/// the shard half changed: its data can't be trusted and can't be told apart from good data, so the node stops.
+/// Its clients see lost connections, and a new incarnation afterwards. A panic anywhere else leaves the shard
+/// whole, which is why a poisoned lock may be taken.
+struct Unfinished;
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        std::process::abort();
+    }
+}

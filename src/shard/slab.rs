@@ -1,0 +1,285 @@
+//! Slots of many sizes in spans, named by 32-bit handles.
+//!
+//! ```text
+//!   handle  31           12 11          0          span of one size class, 64 KiB to 1 MiB
+//!          +---------------+-------------+        +------+------+------+------+------ - -+
+//!          | span          | slot        | -----> | used | free | used | free | untouched|
+//!          +---------------+-------------+        +------+--+---+------+------+------ - -+
+//!                                            free_first --^  `--> next free slot (2 bytes)
+//! ```
+//!
+//! Each class keeps a list of its spans with room, and takes slots from the first. Free slots are linked through
+//! their own bytes; slots never used yet are counted, not touched. A span whose last slot is freed goes back to
+//! the pool at once, whatever its class: memory never stays with a size that nobody uses any more.
+#![forbid(unsafe_code)]
+
+use super::memory::{Pool, Span, UNIT_BYTES, large_span_bytes};
+use super::size_class::{CLASS_COUNT, SLOT_BYTES_MAX, SPAN_SLOTS_MAX, SizeClass};
+use super::table::Table;
+use std::sync::Arc;
+
+const SLOT_BITS: u32 = 12;
+const _: () = assert!(SPAN_SLOTS_MAX <= 1 << SLOT_BITS);
+const SPANS_MAX: usize = (1 << (32 - SLOT_BITS)) - 1;
+
+/// Ends a list of spans.
+const NO_SPAN: u32 = u32::MAX;
+/// Ends a list of slots.
+const NO_SLOT: u16 = u16::MAX;
+/// The class of a span that holds one large slot.
+const LARGE: u16 = u16::MAX;
+
+/// Names one slot of one slab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Handle(pub(super) u32);
+
+impl Handle {
+    /// Names no slot: the last span is never used.
+    pub(super) const NONE: Self = Self(u32::MAX);
+
+    #[inline]
+    fn new(span: u32, slot: u32) -> Self {
+        Self(span << SLOT_BITS | slot)
+    }
+
+    /// A dense number, for slabs whose spans have `slots` slots each.
+    #[inline]
+    pub(super) fn dense(self, slots: usize) -> usize {
+        self.span() * slots + self.slot()
+    }
+
+    #[inline]
+    fn span(self) -> usize {
+        (self.0 >> SLOT_BITS) as usize
+    }
+
+    #[inline]
+    fn slot(self) -> usize {
+        (self.0 & ((1 << SLOT_BITS) - 1)) as usize
+    }
+}
+
+/// An allocator of slots. Owned by one shard, so it needs no lock of its own.
+#[derive(Debug)]
+pub(super) struct Slab {
+    /// What every access reads: kept apart from `states`, so that it stays in cache.
+    spans: Table<SlotArray>,
+    states: Table<SpanState>,
+    /// First of the span numbers that are free, linked through `SpanState::next`.
+    vacant_first: u32,
+    /// First span with room, for each class.
+    roomy_first: Box<[u32; CLASS_COUNT]>,
+    span_bytes: u64,
+    pool: Arc<Pool>,
+}
+
+#[derive(Debug)]
+struct SlotArray {
+    /// `None` while the span's number is vacant.
+    span: Option<Span>,
+    slot_bytes: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct SpanState {
+    class: u16,
+    /// Slots in use.
+    used: u16,
+    /// Slots ever used since the span was taken: those above are untouched.
+    touched: u16,
+    /// First free slot below `touched`.
+    free_first: u16,
+    /// Neighbours in the class's list of spans with room, or in the list of vacant numbers.
+    next: u32,
+    previous: u32,
+}
+
+impl Slab {
+    pub(super) fn new(pool: &Arc<Pool>) -> Self {
+        Self {
+            spans: Table::new(pool.budget()),
+            states: Table::new(pool.budget()),
+            vacant_first: NO_SPAN,
+            roomy_first: Box::new([NO_SPAN; CLASS_COUNT]),
+            span_bytes: 0,
+            pool: Arc::clone(pool),
+        }
+    }
+
+    /// The slot's bytes, all of them: as many as its class has.
+    ///
+    /// # Panics
+    /// On a handle that was freed together with its whole span: our own bug.
+    #[inline]
+    pub(super) fn slot(&self, handle: Handle) -> &[u8] {
+        let array = &self.spans[handle.span()];
+        let span = array.span.as_ref().expect("a handle in use names a span in use");
+        let begin = handle.slot() * array.slot_bytes as usize;
+        &span[begin..begin + array.slot_bytes as usize]
+    }
+
+    /// The slot's bytes, to write.
+    ///
+    /// # Panics
+    /// As [`Slab::slot`].
+    #[inline]
+    pub(super) fn slot_mut(&mut self, handle: Handle) -> &mut [u8] {
+        let array = &mut self.spans[handle.span()];
+        let span = array.span.as_mut().expect("a handle in use names a span in use");
+        let begin = handle.slot() * array.slot_bytes as usize;
+        &mut span[begin..begin + array.slot_bytes as usize]
+    }
+
+    /// Whether a slot for `bytes` would be as large as this one, so that its content may be replaced in place.
+    #[inline]
+    pub(super) fn fits_exactly(&self, handle: Handle, bytes: u32) -> bool {
+        let slot_bytes = SizeClass::of(bytes).map_or_else(|| large_span_bytes(bytes), |class| class.slot_bytes);
+        self.spans[handle.span()].slot_bytes == slot_bytes
+    }
+
+    /// A slot of at least `bytes`, its content arbitrary; `None` where the budget refuses.
+    pub(super) fn allocate(&mut self, bytes: u32) -> Option<Handle> {
+        let Some(class) = SizeClass::of(bytes) else {
+            return self.add_span(LARGE, large_span_bytes(bytes), |pool| pool.large_span(bytes));
+        };
+        let number = self.roomy_first[usize::from(class.index)];
+        if number == NO_SPAN {
+            let first = self.add_span(class.index, class.slot_bytes, |pool| pool.span(class.span_units.into()))?;
+            self.link_roomy(first.span() as u32);
+            return Some(first);
+        }
+        Some(self.take_slot(number, class))
+    }
+
+    fn take_slot(&mut self, number: u32, class: SizeClass) -> Handle {
+        let state = &mut self.states[number as usize];
+        debug_assert_eq!(state.class, class.index);
+        state.used += 1;
+        let is_full = u32::from(state.used) == class.slots();
+        let handle = if state.free_first == NO_SLOT {
+            state.touched += 1;
+            Handle::new(number, u32::from(state.touched) - 1)
+        } else {
+            let handle = Handle::new(number, state.free_first.into());
+            let next = u16::from_le_bytes(*self.slot(handle).first_chunk().expect("a slot is at least 16 bytes"));
+            self.states[number as usize].free_first = next;
+            handle
+        };
+        if is_full {
+            self.unlink_roomy(number);
+        }
+        handle
+    }
+
+    /// Takes a span under a new number and uses its first slot.
+    fn add_span(
+        &mut self,
+        class: u16,
+        slot_bytes: u32,
+        take: impl FnOnce(&Arc<Pool>) -> Option<Span>,
+    ) -> Option<Handle> {
+        let number = self.vacant_number()?;
+        let span = take(&self.pool)?;
+        self.span_bytes += span.len() as u64;
+        self.vacant_first = self.states[number as usize].next;
+        self.spans[number as usize] = SlotArray { span: Some(span), slot_bytes };
+        self.states[number as usize] =
+            SpanState { class, used: 1, touched: 1, free_first: NO_SLOT, next: NO_SPAN, previous: NO_SPAN };
+        Some(Handle::new(number, 0))
+    }
+
+    /// The first vacant number, a new one if there is none; it stays vacant.
+    fn vacant_number(&mut self) -> Option<u32> {
+        if self.vacant_first == NO_SPAN {
+            let number = self.spans.len();
+            if number == SPANS_MAX || !self.states.reserve(1) || !self.spans.reserve(1) {
+                return None;
+            }
+            let vacant =
+                SpanState { class: LARGE, used: 0, touched: 0, free_first: NO_SLOT, next: NO_SPAN, previous: NO_SPAN };
+            let pushed = self.states.push(vacant) && self.spans.push(SlotArray { span: None, slot_bytes: 0 });
+            assert!(pushed, "room was reserved");
+            self.vacant_first = number as u32;
+        }
+        Some(self.vacant_first)
+    }
+
+    /// Frees a slot: its handle is invalid from here on.
+    ///
+    /// # Panics
+    /// On a handle that is not in use: our own bug.
+    pub(super) fn free(&mut self, handle: Handle) {
+        let number = handle.span() as u32;
+        let slots = self.slots(handle);
+        let state = &mut self.states[number as usize];
+        assert!(state.used > 0, "a slot is freed once");
+        let was_full = u32::from(state.used) == slots;
+        state.used -= 1;
+        if state.used == 0 {
+            // A span of one slot was full, so it is in no list.
+            if !was_full {
+                self.unlink_roomy(number);
+            }
+            return self.release_span(number);
+        }
+        let next = std::mem::replace(&mut state.free_first, handle.slot() as u16);
+        let link = self.slot_mut(handle).first_chunk_mut().expect("a slot is at least 16 bytes");
+        *link = next.to_le_bytes();
+        if was_full {
+            self.link_roomy(number);
+        }
+    }
+
+    fn slots(&self, handle: Handle) -> u32 {
+        let array = &self.spans[handle.span()];
+        let span = array.span.as_ref().expect("a handle in use names a span in use");
+        span.len() as u32 / array.slot_bytes
+    }
+
+    fn release_span(&mut self, number: u32) {
+        let array = &mut self.spans[number as usize];
+        let span = array.span.take().expect("a handle in use names a span in use");
+        array.slot_bytes = 0;
+        self.span_bytes -= span.len() as u64;
+        self.states[number as usize].next = self.vacant_first;
+        self.vacant_first = number;
+    }
+
+    fn link_roomy(&mut self, number: u32) {
+        let class = self.states[number as usize].class;
+        let first = std::mem::replace(&mut self.roomy_first[usize::from(class)], number);
+        let state = &mut self.states[number as usize];
+        (state.next, state.previous) = (first, NO_SPAN);
+        if first != NO_SPAN {
+            self.states[first as usize].previous = number;
+        }
+    }
+
+    fn unlink_roomy(&mut self, number: u32) {
+        let SpanState { class, next, previous, .. } = self.states[number as usize];
+        if previous == NO_SPAN {
+            self.roomy_first[usize::from(class)] = next;
+        } else {
+            self.states[previous as usize].next = next;
+        }
+        if next != NO_SPAN {
+            self.states[next as usize].previous = previous;
+        }
+    }
+
+    /// Bytes held: spans and the tables that describe them.
+    pub(super) fn bytes(&self) -> u64 {
+        self.span_bytes + self.spans.bytes() + self.states.bytes()
+    }
+
+    /// How many span numbers were ever in use at once.
+    pub(super) fn span_numbers(&self) -> usize {
+        self.spans.len()
+    }
+}
+
+const _: () = {
+    // Two spans' worth of what every access reads share a cache line.
+    assert!(size_of::<SlotArray>() == 32);
+    assert!(SLOT_BYTES_MAX >= UNIT_BYTES);
+};

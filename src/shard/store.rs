@@ -1,0 +1,168 @@
+//! The store: shards behind their locks, one memory pool, one hasher.
+#![forbid(unsafe_code)]
+
+use super::buckets::BucketIndex;
+use super::execute::{Entry, Scratch};
+#[cfg(feature = "leapfrog")]
+use super::leap::LeapIndex;
+use super::memory::Pool;
+use super::shard::Shard;
+use super::stats::StoreStats;
+use crate::budget::Budget;
+use crate::hash::KeyHasher;
+use crate::limits::SHARDS_MAX;
+use crate::op::{Batch, Outcomes};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+
+/// Which index the shards use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IndexKind {
+    /// Our own: extendible hashing over cache-line buckets.
+    #[default]
+    Buckets,
+    /// The `leapfrog` crate, inside its safe subset; in builds with the cargo feature `leapfrog`.
+    Leapfrog,
+}
+
+/// What a store is made of.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// Number of shards: a power of two, at most [`SHARDS_MAX`]. About 4 to 8 a core.
+    pub shards: u32,
+    /// Which index the shards use.
+    pub index: IndexKind,
+    /// Keys the index hash: random bytes that nobody outside knows.
+    pub hash_secret: [u8; 32],
+    /// What the store's memory is charged to.
+    pub budget: Arc<Budget>,
+}
+
+/// Why a store could not be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The number of shards is no power of two, or too large.
+    #[error("{shards} shards: must be a power of two, at most {SHARDS_MAX}")]
+    ShardCount {
+        /// What was asked for.
+        shards: u32,
+    },
+    /// The memory cap does not even hold the empty shards.
+    #[error("{bytes_max} bytes of memory are too few for {shards} empty shards")]
+    OutOfMemory {
+        /// The budget's cap.
+        bytes_max: u64,
+        /// What was asked for.
+        shards: u32,
+    },
+    /// This build lacks the index.
+    #[error("this build has no leapfrog index: build with the cargo feature `leapfrog`")]
+    IndexNotBuilt,
+}
+
+/// A sharded store of records in memory. Share it between threads; each brings a [`Scratch`] of its own.
+#[derive(Debug)]
+pub struct Store {
+    hasher: KeyHasher,
+    shards: Box<[Padded]>,
+}
+
+/// A shard and its lock on cache lines of their own (two: processors fetch them in pairs).
+#[derive(Debug)]
+#[repr(align(128))]
+struct Padded(Mutex<AnyShard>);
+
+/// Matched once a shard and batch, never once an operation.
+#[derive(Debug)]
+enum AnyShard {
+    Buckets(Shard<BucketIndex>),
+    #[cfg(feature = "leapfrog")]
+    Leapfrog(Shard<LeapIndex>),
+}
+
+impl Store {
+    /// An empty store.
+    ///
+    /// # Errors
+    /// [`StoreError`] says what is wrong with the configuration.
+    pub fn new(config: StoreConfig) -> Result<Self, StoreError> {
+        let StoreConfig { shards, index, hash_secret, budget } = config;
+        if !shards.is_power_of_two() || shards > SHARDS_MAX {
+            return Err(StoreError::ShardCount { shards });
+        }
+        let hasher = KeyHasher::new(hash_secret);
+        let pool = Pool::new(Arc::clone(&budget));
+        let shards = (0..shards)
+            .map(|_| {
+                let shard = AnyShard::new(index, &pool, hasher)?;
+                Ok(Padded(Mutex::new(shard.ok_or(StoreError::OutOfMemory { bytes_max: budget.bytes_max(), shards })?)))
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { hasher, shards })
+    }
+
+    /// Executes every operation of a batch and hands each outcome over, exactly once, in any order. Operations on
+    /// one key take effect in the order of the batch; each takes effect at once, while its shard is locked.
+    ///
+    /// Called from many threads at a time. Blocks while other threads hold the shards that are left to visit.
+    ///
+    /// # Panics
+    /// Only if `batch` or `outcomes` do: the store stays whole and in use.
+    pub fn execute(&self, batch: &impl Batch, outcomes: &mut impl Outcomes, scratch: &mut Scratch) {
+        scratch.deal(batch, &self.hasher, self.shards.len());
+        let mut visits = std::mem::take(&mut scratch.visits);
+        visits.retain(|shard| !self.try_execute_bin(*shard, scratch.bin(*shard), batch, outcomes));
+        for shard in &visits {
+            // Nothing else is left to do: wait. A poisoned lock is whole, see `shard::Unfinished`.
+            let mut locked = self.shards[*shard as usize].0.lock().unwrap_or_else(PoisonError::into_inner);
+            locked.execute_bin(scratch.bin(*shard), batch, outcomes);
+        }
+        scratch.visits = visits;
+    }
+
+    /// Executes a bin if its shard is free.
+    fn try_execute_bin(&self, shard: u32, bin: &[Entry], batch: &impl Batch, outcomes: &mut impl Outcomes) -> bool {
+        let mut locked = match self.shards[shard as usize].0.try_lock() {
+            Ok(locked) => locked,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        locked.execute_bin(bin, batch, outcomes);
+        true
+    }
+
+    /// What the store holds, shard by shard: each is locked for a moment, so the sum is of no single instant.
+    #[must_use]
+    pub fn stats(&self) -> StoreStats {
+        let mut stats = StoreStats::default();
+        for shard in &self.shards {
+            let locked = shard.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*locked {
+                AnyShard::Buckets(shard) => stats.count(shard.records(), shard.index_stats()),
+                #[cfg(feature = "leapfrog")]
+                AnyShard::Leapfrog(shard) => stats.count(shard.records(), shard.index_stats()),
+            }
+        }
+        stats
+    }
+}
+
+impl AnyShard {
+    fn new(index: IndexKind, pool: &Arc<Pool>, hasher: KeyHasher) -> Result<Option<Self>, StoreError> {
+        match index {
+            IndexKind::Buckets => Ok(Shard::new(pool, hasher).map(Self::Buckets)),
+            #[cfg(feature = "leapfrog")]
+            IndexKind::Leapfrog => Ok(Shard::new(pool, hasher).map(Self::Leapfrog)),
+            #[cfg(not(feature = "leapfrog"))]
+            IndexKind::Leapfrog => Err(StoreError::IndexNotBuilt),
+        }
+    }
+
+    #[inline]
+    fn execute_bin(&mut self, bin: &[Entry], batch: &impl Batch, outcomes: &mut impl Outcomes) {
+        match self {
+            Self::Buckets(shard) => shard.execute_bin(bin, batch, outcomes),
+            #[cfg(feature = "leapfrog")]
+            Self::Leapfrog(shard) => shard.execute_bin(bin, batch, outcomes),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Pages straight from the kernel: mapped zeroed and aligned, returned whole.
+#![expect(unsafe_code, reason = "maps and unmaps memory")]
+
+use std::ptr::NonNull;
+
+/// Zeroed, writable, private memory of `bytes`, aligned to `alignment`; `None` where the kernel refuses.
+/// Both must be multiples of the page size, the alignment a power of two. The caller owns it until [`unmap`].
+#[cfg(not(miri))]
+pub(super) fn map(bytes: usize, alignment: usize) -> Option<NonNull<u8>> {
+    let slack = if alignment > page_bytes() { alignment } else { 0 };
+    let base = map_anywhere(bytes + slack)?;
+    let misaligned = base.addr().get() & (alignment - 1);
+    let head = if slack == 0 || misaligned == 0 { 0 } else { alignment - misaligned };
+    // SAFETY: `head` <= `slack`, so the sum stays inside the mapping of `bytes + slack`.
+    let aligned = unsafe { base.add(head) };
+    if head > 0 {
+        // SAFETY: the first `head` bytes were mapped above and nobody knows them yet.
+        unsafe { unmap(base, head) };
+    }
+    if slack > head {
+        // SAFETY: `bytes` <= `bytes + slack - head`, so the sum stays inside the mapping.
+        let tail = unsafe { aligned.add(bytes) };
+        // SAFETY: the last `slack - head` bytes were mapped above and nobody knows them yet.
+        unsafe { unmap(tail, slack - head) };
+    }
+    Some(aligned)
+}
+
+#[cfg(not(miri))]
+fn map_anywhere(bytes: usize) -> Option<NonNull<u8>> {
+    use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a private anonymous mapping at an address of the kernel's choice touches no existing memory.
+    let base = unsafe { mmap_anonymous(std::ptr::null_mut(), bytes, protection, MapFlags::PRIVATE) };
+    NonNull::new(base.ok()?.cast())
+}
+
+/// Asks for huge pages. A kernel that has none says so, and that is fine.
+#[cfg(not(miri))]
+pub(super) fn advise_huge_pages(base: NonNull<u8>, bytes: usize) {
+    // SAFETY: this advice changes no content and no validity, for whatever range it names.
+    let _unsupported = unsafe { rustix::mm::madvise(base.as_ptr().cast(), bytes, rustix::mm::Advice::LinuxHugepage) };
+}
+
+/// Returns memory to the kernel. False where the kernel refuses (it may, when that would split a mapping and
+/// the process has as many as it may have): then the memory stays mapped.
+///
+/// # Safety
+/// The range must be pages of [`map`], not yet returned, and nobody may use them any more.
+#[cfg(not(miri))]
+pub(super) unsafe fn unmap(base: NonNull<u8>, bytes: usize) -> bool {
+    // SAFETY: the caller vouches that these pages are ours and no longer used.
+    unsafe { rustix::mm::munmap(base.as_ptr().cast(), bytes) }.is_ok()
+}
+
+/// The size of a page.
+#[cfg(not(miri))]
+pub(super) fn page_bytes() -> usize {
+    rustix::param::page_size()
+}
+
+/// Miri knows no such system calls: the same contract on the global allocator.
+#[cfg(miri)]
+mod twin {
+    use std::alloc::{Layout, alloc_zeroed, dealloc};
+    use std::ptr::NonNull;
+
+    // Only chunks are aligned to more than a page, and only they are as large as that.
+    fn layout(bytes: usize) -> Layout {
+        let alignment = if bytes % (2 << 20) == 0 { 2 << 20 } else { page_bytes() };
+        Layout::from_size_align(bytes, alignment).expect("sizes are far below isize::MAX")
+    }
+
+    pub(in super::super) fn map(bytes: usize, _alignment: usize) -> Option<NonNull<u8>> {
+        // SAFETY: no caller asks for zero bytes.
+        NonNull::new(unsafe { alloc_zeroed(layout(bytes)) })
+    }
+
+    pub(in super::super) fn advise_huge_pages(_base: NonNull<u8>, _bytes: usize) {}
+
+    /// # Safety
+    /// As for the real one, and only whole mappings.
+    pub(in super::super) unsafe fn unmap(base: NonNull<u8>, bytes: usize) -> bool {
+        // SAFETY: the caller vouches that `map` gave these bytes, with the layout of their size.
+        unsafe { dealloc(base.as_ptr(), layout(bytes)) };
+        true
+    }
+
+    pub(in super::super) fn page_bytes() -> usize {
+        4096
+    }
+}
+#[cfg(miri)]
+pub(super) use twin::{advise_huge_pages, map, page_bytes, unmap};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mapped_memory_is_aligned_and_zeroed() {
+        let bytes = 2 << 20;
+        let base = map(bytes, bytes).expect("2 MiB are there");
+        assert_eq!(base.addr().get() % bytes, 0);
+        // SAFETY: the mapping is ours, `bytes` long, initialised to zero by the kernel.
+        let memory = unsafe { std::slice::from_raw_parts(base.as_ptr(), bytes) };
+        assert!(memory.iter().all(|byte| *byte == 0));
+        // SAFETY: mapped above, and `memory` is not used again.
+        assert!(unsafe { unmap(base, bytes) });
+    }
+}

@@ -5,3 +5,5 @@
 mod support;
 
 mod facts;
+mod recorder;
+mod words;

@@ -4,6 +4,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod execution;
 mod facts;
+mod mutation;
+mod oracle;
+mod random;
 mod recorder;
+mod store;
 mod words;

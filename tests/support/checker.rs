@@ -12,8 +12,9 @@
 mod model;
 mod search;
 mod steps;
+mod visited;
 
-use super::history::{Bytes, Call, History, OwnedOutcome, Shown};
+use super::history::{Bytes, Call, History, Shown};
 use search::{Candidate, Deadlock, End, Search};
 use std::fmt::Write as _;
 use steps::Values;
@@ -74,10 +75,9 @@ impl Checker {
             })?;
             let ret = call.ret.unwrap_or(u64::MAX);
             assert!(call.invoke <= ret, "a call that returned before it was invoked: {call}");
-            let unseen = call.steps.iter().all(|(_, outcome)| *outcome == OwnedOutcome::Unknown);
-            assert!(unseen || call.ret.is_some(), "a lost call with an outcome: {call}");
+            assert!(call.is_lost() || call.ret.is_some(), "a lost call with an outcome: {call}");
             if !steps.is_empty() {
-                let pile = if unseen { &mut lost } else { &mut answered };
+                let pile = if call.is_lost() { &mut lost } else { &mut answered };
                 pile.push(Candidate { call: index, invoke: call.invoke, ret, steps });
             }
         }

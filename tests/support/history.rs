@@ -53,6 +53,13 @@ pub(crate) struct Call {
     pub(crate) steps: Vec<(OwnedOp, OwnedOutcome)>,
 }
 
+impl Call {
+    /// Whether nothing is known of what became of it: then it took effect at any instant after `invoke`, or never.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.steps.iter().all(|(_, outcome)| *outcome == OwnedOutcome::Unknown)
+    }
+}
+
 /// [`Action`] that owns its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OwnedOp {
@@ -177,9 +184,9 @@ impl Book {
             compounds.entry(key).or_default().push((op, outcome));
         }
         for (key, steps) in compounds {
-            let answered = steps.iter().any(|(_, outcome)| *outcome != OwnedOutcome::Unknown);
-            let ret = ret.filter(|_| answered);
-            self.history.calls.entry(key).or_default().push(Call { client, invoke, ret, steps });
+            let mut call = Call { client, invoke, ret, steps };
+            call.ret = call.ret.filter(|_| !call.is_lost());
+            self.history.calls.entry(key).or_default().push(call);
         }
     }
 

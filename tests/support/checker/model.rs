@@ -81,12 +81,7 @@ impl State {
     /// Whether every record that `other` stands for is one of these too: then whatever can follow `other` can
     /// follow this.
     pub(super) fn includes(&self, other: &Self) -> bool {
-        self.content == other.content
-            && match (self.version, other.version) {
-                (Drawn::AtLeast(least), Drawn::AtLeast(version) | Drawn::Exactly(version)) => least <= version,
-                (Drawn::Exactly(one), Drawn::Exactly(another)) => one == another,
-                (Drawn::Exactly(_), Drawn::AtLeast(_)) => false,
-            }
+        self.content == other.content && self.version.includes(other.version)
     }
 
     /// The record after a change to `content`, if it can have drawn `version`.
@@ -133,6 +128,16 @@ impl State {
     }
 }
 
+impl Drawn {
+    pub(super) fn includes(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::AtLeast(least), Self::AtLeast(version) | Self::Exactly(version)) => least <= version,
+            (Self::Exactly(one), Self::Exactly(another)) => one == another,
+            (Self::Exactly(_), Self::AtLeast(_)) => false,
+        }
+    }
+}
+
 impl Content {
     /// The number an add starts from, if there may be one.
     fn number(self) -> Option<i64> {
@@ -152,10 +157,7 @@ impl Content {
 impl Step {
     /// Whether the step left every record as it was.
     pub(super) fn only_reads(&self) -> bool {
-        matches!(
-            self,
-            Self::Found { .. } | Self::Mismatched { .. } | Self::NotANumber | Self::Overflowed { .. }
-        )
+        matches!(self, Self::Found { .. } | Self::Mismatched { .. } | Self::NotANumber | Self::Overflowed { .. })
     }
 
     /// The record after an answered step, if the step can have met `state`. Not for an unseen step: that may end in several states.
@@ -174,9 +176,7 @@ impl Step {
                 (counted == value).then(|| state.written(Content::Number(value), version))?
             }
             Self::NotANumber => state.content.uncountable().then_some(*state),
-            Self::Overflowed { delta } => {
-                state.content.number()?.checked_add(delta).is_none().then_some(*state)
-            }
+            Self::Overflowed { delta } => state.content.number()?.checked_add(delta).is_none().then_some(*state),
             Self::Unseen { .. } => unreachable!("an unseen step may end in several states"),
         }
     }

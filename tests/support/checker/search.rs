@@ -9,9 +9,8 @@
 //!   c          |------|
 //! ```
 //!
-//! The search goes deep first over an explicit stack and never enters a configuration twice: each is remembered
-//! as 16 bytes, a fingerprint of set and state. Three rules keep it from entering needless ones, and none of them
-//! loses an order:
+//! The search goes deep first over an explicit stack and never enters a configuration twice (see `visited`).
+//! Three rules more keep it from entering needless ones, and none of them loses an order:
 //!
 //! - An answered read that fits the state as it is comes next at once: it constrains nothing that follows.
 //! - A lost call is ordered only for the sake of the call that follows it: if that could as well have come
@@ -22,9 +21,8 @@
 //! linearizability", 2017; per key by Herlihy and Wing, "Linearizability", 1990, theorem 1.
 #![forbid(unsafe_code)]
 
-use super::model::{Content, Drawn, State, Step, run};
-use std::collections::HashSet;
-use std::hash::{BuildHasherDefault, Hasher};
+use super::model::{State, Step, run};
+use super::visited::{CallSet, Visited};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// An answered call, or a lost one that changed something if it took effect.
@@ -75,11 +73,11 @@ pub(super) struct Search {
     /// Answered calls still to be ordered, as a ring through entry `answered`; lost calls' entries are unused.
     next: Vec<u32>,
     previous: Vec<u32>,
-    lost_ordered: Vec<bool>,
-    /// The xor of the marks of all ordered calls.
-    set: u128,
+    /// The xor of the marks of the answered calls that are ordered.
+    answered_ordered: u128,
+    lost_ordered: CallSet,
     order: Vec<u32>,
-    visited: HashSet<u128, BuildHasherDefault<Fingerprints>>,
+    visited: Visited,
     configurations_max: usize,
     furthest: Option<Deadlock>,
 }
@@ -100,20 +98,20 @@ impl Search {
         answered.sort_by_key(|call| call.invoke);
         lost.sort_by_key(|call| call.invoke);
         let count = answered.len() as u32;
-        let twin = twins(&lost);
+        let twin = twins(&lost, count);
         let mut calls = answered;
         calls.append(&mut lost);
         Self {
             only_reads: calls.iter().map(|call| call.steps.iter().all(Step::only_reads)).collect(),
-            lost_ordered: vec![false; twin.len()],
+            lost_ordered: vec![0; twin.len().div_ceil(64)].into(),
             twin,
             next: (0..=count).map(|index| if index == count { 0 } else { index + 1 }).collect(),
             previous: (0..=count).map(|index| if index == 0 { count } else { index - 1 }).collect(),
             calls,
             answered: count,
-            set: 0,
+            answered_ordered: 0,
             order: Vec::new(),
-            visited: HashSet::default(),
+            visited: Visited::default(),
             configurations_max,
             furthest: None,
         }
@@ -129,7 +127,7 @@ impl Search {
                 self.rewind(order_before);
                 continue;
             };
-            if self.visited.len() >= self.configurations_max {
+            if self.visited.count() >= self.configurations_max {
                 return End::GaveUp;
             }
             let before_lost = (call >= self.answered).then_some(node.state);
@@ -144,15 +142,17 @@ impl Search {
     }
 
     /// Goes to the configuration of the calls ordered so far: `None` if all answered calls are.
-    fn enter(&mut self, state: State, before_lost: Option<State>, order_before: usize) -> Option<Node> {
+    fn enter(&mut self, state: State, mut before_lost: Option<State>, order_before: usize) -> Option<Node> {
         while let Some(read) = self.window().find(|&call| self.leaves_as_is(call, &state)) {
             self.take(read);
+            // The read did not fit before the lost call, or it would have been taken there: it is what that was for.
+            before_lost = None;
         }
         if self.next[self.answered as usize] == self.answered {
             return None;
         }
         let mut node = Node { state, before_lost, followers: Vec::new(), order_before };
-        if self.visited.insert(self.fingerprint(&state)) {
+        if self.visited.enter(self.answered_ordered, &self.lost_ordered, &state) {
             self.note(&state);
             node.followers = self.followers(&node);
         }
@@ -168,8 +168,8 @@ impl Search {
         let mut followers = Vec::new();
         let ret = self.window_end();
         for (index, lost) in self.calls[self.answered as usize..].iter().enumerate().rev() {
-            let twin_waits = self.twin[index].is_some_and(|twin| !self.lost_ordered[twin as usize]);
-            if lost.invoke <= ret && !self.lost_ordered[index] && !twin_waits {
+            let twin_waits = self.twin[index].is_some_and(|twin| !self.is_ordered(twin));
+            if lost.invoke <= ret && !self.is_ordered(self.answered + index as u32) && !twin_waits {
                 self.add_follower(self.answered + index as u32, node, &mut followers);
             }
         }
@@ -211,13 +211,13 @@ impl Search {
 
     fn take(&mut self, call: u32) {
         self.order.push(call);
-        self.set ^= mark(call);
         if call < self.answered {
+            self.answered_ordered ^= mark(call);
             let (next, previous) = (self.next[call as usize], self.previous[call as usize]);
             self.next[previous as usize] = next;
             self.previous[next as usize] = previous;
         } else {
-            self.lost_ordered[(call - self.answered) as usize] = true;
+            self.flip_lost(call);
         }
     }
 
@@ -225,15 +225,25 @@ impl Search {
     fn rewind(&mut self, order_before: usize) {
         while self.order.len() > order_before {
             let call = self.order.pop().expect("the loop's condition");
-            self.set ^= mark(call);
             if call < self.answered {
+                self.answered_ordered ^= mark(call);
                 let (next, previous) = (self.next[call as usize], self.previous[call as usize]);
                 self.next[previous as usize] = call;
                 self.previous[next as usize] = call;
             } else {
-                self.lost_ordered[(call - self.answered) as usize] = false;
+                self.flip_lost(call);
             }
         }
+    }
+
+    fn is_ordered(&self, lost: u32) -> bool {
+        let index = lost - self.answered;
+        self.lost_ordered[(index / 64) as usize] & (1 << (index % 64)) != 0
+    }
+
+    fn flip_lost(&mut self, lost: u32) {
+        let index = lost - self.answered;
+        self.lost_ordered[(index / 64) as usize] ^= 1 << (index % 64);
     }
 
     /// Keeps the configuration if none got further: later in time, then more calls ordered.
@@ -247,26 +257,6 @@ impl Search {
         let last = self.order[ordered.saturating_sub(ORDER_SHOWN_MAX)..].iter().map(index).collect();
         let next = self.window().map(|call| index(&call)).collect();
         self.furthest = Some(Deadlock { ret, state: *state, ordered, last, next });
-    }
-
-    /// 128 bits: even a billion configurations are all told apart but for a chance of 10^-21.
-    fn fingerprint(&self, state: &State) -> u128 {
-        let (kind, id, number) = match state.content {
-            Content::Absent => (0_u64, 0, 0),
-            Content::Number(number) => (1, 0, number),
-            Content::Spelled { id, .. } => (2, id, 0),
-            Content::Text { id } => (3, id, 0),
-        };
-        let (exactly, version) = match state.version {
-            Drawn::Exactly(version) => (1_u64, version),
-            Drawn::AtLeast(version) => (0, version),
-        };
-        let mut bytes = [0; 48];
-        bytes[..16].copy_from_slice(&self.set.to_le_bytes());
-        bytes[16..24].copy_from_slice(&(kind | exactly << 8 | u64::from(id) << 32).to_le_bytes());
-        bytes[24..32].copy_from_slice(&number.to_le_bytes());
-        bytes[32..40].copy_from_slice(&version.to_le_bytes());
-        xxh3_128(&bytes)
     }
 }
 
@@ -296,25 +286,8 @@ impl Iterator for Window<'_> {
     }
 }
 
-fn twins(lost: &[Candidate]) -> Vec<Option<u32>> {
+fn twins(lost: &[Candidate], first: u32) -> Vec<Option<u32>> {
     let same = |one: &Candidate, other: &Candidate| one.steps == other.steps;
-    (0..lost.len()).map(|index| (0..index).rev().find(|&i| same(&lost[i], &lost[index])).map(|i| i as u32)).collect()
-}
-
-/// Fingerprints are hashes already.
-#[derive(Default)]
-struct Fingerprints(u64);
-
-impl Hasher for Fingerprints {
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("fingerprints are hashed as one u128");
-    }
-
-    fn write_u128(&mut self, fingerprint: u128) {
-        self.0 = fingerprint as u64;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
+    let twin = |index: usize| (0..index).rev().find(|&other| same(&lost[other], &lost[index]));
+    (0..lost.len()).map(|index| twin(index).map(|other| first + other as u32)).collect()
 }

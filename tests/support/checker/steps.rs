@@ -22,16 +22,18 @@ impl Values {
     pub(super) fn steps(&mut self, call: &Call, memory_capped: bool) -> Result<Vec<Step>, usize> {
         // A call that was answered in part may have had its unseen steps refused; a lost one ran as a whole, up to
         // what the node's memory cap refused.
-        let answered = call.ret.is_some();
+        let answered = !call.is_lost();
         let mut steps = Vec::with_capacity(call.steps.len());
         for (index, (op, outcome)) in call.steps.iter().enumerate() {
             match outcome {
                 OwnedOutcome::ReplyFull if *op == OwnedOp::Get => {}
                 OwnedOutcome::OutOfMemory if needs_memory(op) => {}
-                OwnedOutcome::Unknown => steps.extend(self.change(op).map(|change| Step::Unseen {
-                    change,
-                    refusable: answered || (memory_capped && needs_memory(op)),
-                })),
+                OwnedOutcome::Unknown => {
+                    steps.extend(self.change(op).map(|change| Step::Unseen {
+                        change,
+                        refusable: answered || (memory_capped && needs_memory(op)),
+                    }))
+                }
                 _ => steps.push(self.seen(op, outcome).ok_or(index)?),
             }
         }

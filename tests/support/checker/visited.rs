@@ -1,0 +1,90 @@
+//! The configurations a search has been to, so that it enters none twice, and none that one of them includes.
+//!
+//! A configuration includes another if it has ordered the same answered calls and no lost ones beyond the other's,
+//! and its state includes the other's: whatever can follow the other can follow it. Where no call is lost, 16 bytes
+//! a configuration tell whether it is new; elsewhere the lost calls of each are kept beside its fingerprint.
+#![forbid(unsafe_code)]
+
+use super::model::{Content, Drawn, State};
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
+use xxhash_rust::xxh3::xxh3_128;
+
+#[derive(Default)]
+pub(super) struct Visited {
+    exact: HashSet<u128, BuildHasherDefault<Fingerprints>>,
+    /// By answered calls and content: lost calls and version of configurations that do not include each other.
+    with_lost: HashMap<u128, Vec<(CallSet, Drawn)>, BuildHasherDefault<Fingerprints>>,
+    count: usize,
+}
+
+/// Lost calls, a bit each.
+pub(super) type CallSet = Box<[u64]>;
+
+impl Visited {
+    /// Configurations entered so far.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Enters the configuration of the answered calls behind `answered` and these lost ones, unless one that was
+    /// entered before includes it.
+    pub(super) fn enter(&mut self, answered: u128, lost: &[u64], state: &State) -> bool {
+        let new = if lost.is_empty() {
+            self.exact.insert(fingerprint(answered, state.content, Some(state.version)))
+        } else {
+            let others = self.with_lost.entry(fingerprint(answered, state.content, None)).or_default();
+            let includes = |one: (&[u64], Drawn), other: (&[u64], Drawn)| {
+                one.1.includes(other.1) && one.0.iter().zip(other.0).all(|(one, other)| one & !other == 0)
+            };
+            let this = (lost, state.version);
+            let new = !others.iter().any(|(lost, version)| includes((lost, *version), this));
+            if new {
+                others.retain(|(lost, version)| !includes(this, (lost, *version)));
+                others.push((lost.into(), state.version));
+            }
+            new
+        };
+        self.count += usize::from(new);
+        new
+    }
+}
+
+/// 128 bits: a billion configurations are all told apart but for a chance of 10^-20.
+fn fingerprint(answered: u128, content: Content, version: Option<Drawn>) -> u128 {
+    let (kind, id, number) = match content {
+        Content::Absent => (0_u64, 0, 0),
+        Content::Number(number) => (1, 0, number),
+        Content::Spelled { id, .. } => (2, id, 0),
+        Content::Text { id } => (3, id, 0),
+    };
+    let (precision, version) = match version {
+        None => (0_u64, 0),
+        Some(Drawn::AtLeast(version)) => (1, version),
+        Some(Drawn::Exactly(version)) => (2, version),
+    };
+    let mut bytes = [0; 40];
+    bytes[..16].copy_from_slice(&answered.to_le_bytes());
+    bytes[16..24].copy_from_slice(&(kind | precision << 8 | u64::from(id) << 32).to_le_bytes());
+    bytes[24..32].copy_from_slice(&number.to_le_bytes());
+    bytes[32..].copy_from_slice(&version.to_le_bytes());
+    xxh3_128(&bytes)
+}
+
+/// Fingerprints are hashes already.
+#[derive(Default)]
+struct Fingerprints(u64);
+
+impl Hasher for Fingerprints {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("fingerprints are hashed as one u128");
+    }
+
+    fn write_u128(&mut self, fingerprint: u128) {
+        self.0 = fingerprint as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

@@ -1,0 +1,31 @@
+//! What test targets share: recorded histories, the checker that judges them, and seeds that replay.
+#![forbid(unsafe_code)]
+#![allow(dead_code, reason = "each test target uses a part")]
+
+pub(crate) mod checker;
+pub(crate) mod history;
+
+/// Runs a test once a seed, 0 to `count` - 1, or for the one seed in `FREIGHT_SEED`. A seed that fails is printed.
+pub(crate) fn for_each_seed(count: u64, mut run: impl FnMut(u64)) {
+    let seeds = match std::env::var("FREIGHT_SEED") {
+        Ok(text) => {
+            let seed: u64 = text.parse().expect("FREIGHT_SEED is a decimal number");
+            seed..seed + 1
+        }
+        Err(_) => 0..count,
+    };
+    for seed in seeds {
+        let _printed = PrintedOnPanic(seed);
+        run(seed);
+    }
+}
+
+struct PrintedOnPanic(u64);
+
+impl Drop for PrintedOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("seed {0} failed; FREIGHT_SEED={0} replays it", self.0);
+        }
+    }
+}

@@ -45,7 +45,8 @@ is_wanted() {
 
 closing_report() {
     local passed failed
-    printf '\n%s\n' "${stage_lines[@]}"
+    echo
+    printf '%s\n' "${stage_lines[@]}"
     printf '%-16s %5d s\n\n' total "$SECONDS"
     grep -hE '^ *Summary \[|^test result:' "$stage_logs"/* || true
     passed=$(count_of passed)

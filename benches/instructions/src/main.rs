@@ -1,68 +1,61 @@
 //! Hot paths with fixed inputs, for counting instructions: `scripts/instructions` runs them under callgrind.
 //!
 //! ```text
-//!   instructions                      lists scenarios and their operations a round
-//!   instructions hash_keys 3          sets the scenario up, then runs three rounds of it
+//!   freight-instructions                   lists the paths and the operations of a round
+//!   freight-instructions wire_parse 3      sets the path up, then runs three rounds of it
 //! ```
 //!
-//! The script runs each scenario for one round and for three: the difference, over two rounds of operations, is
+//! The script runs each path for one round and for three: the difference, over the operations of two rounds, is
 //! what an operation costs once warm, free of set-up. No input depends on clock, address or randomness.
 #![forbid(unsafe_code)]
 
+mod batches;
+mod wire;
+
+use batches::BATCH_OPS;
 use freight::hash::KeyHasher;
 use std::hint::black_box;
 use std::process::ExitCode;
 
-/// A name, the operations of one round, and what sets it up and gives the round.
-struct Scenario {
-    name: &'static str,
-    ops_per_round: u32,
-    set_up: fn(ops: u32) -> Box<dyn FnMut()>,
-}
+/// Sets a path up and gives one round of it.
+type SetUp = fn() -> Box<dyn FnMut()>;
 
-const SCENARIOS: &[Scenario] = &[Scenario { name: "hash_keys", ops_per_round: 1_000, set_up: hash_keys }];
+/// Each path by its name in `figures.toml`. A round is [`BATCH_OPS`] operations.
+const PATHS: &[(&str, SetUp)] = &[
+    ("hash_keys", hash_keys),
+    ("wire_request_build", wire::request_build),
+    ("wire_request_parse", wire::request_parse),
+    ("wire_request_read", wire::request_read),
+    ("wire_reply_build", wire::reply_build),
+    ("wire_reply_read", wire::reply_read),
+];
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [name, rounds] = arguments.as_slice() else {
-        for scenario in SCENARIOS {
-            println!("{} {}", scenario.name, scenario.ops_per_round);
+        for (name, _) in PATHS {
+            println!("{name} {BATCH_OPS}");
         }
         return ExitCode::SUCCESS;
     };
-    let Some(scenario) = SCENARIOS.iter().find(|scenario| scenario.name == name) else {
-        eprintln!("no scenario `{name}`");
+    let (Some((_, set_up)), Ok(rounds)) = (PATHS.iter().find(|(path, _)| path == name), rounds.parse::<u32>()) else {
+        eprintln!("no path `{name}`, or `{rounds}` is no number of rounds");
         return ExitCode::FAILURE;
     };
-    let Ok(rounds) = rounds.parse::<u32>() else {
-        eprintln!("`{rounds}` is no number of rounds");
-        return ExitCode::FAILURE;
-    };
-    let mut round = (scenario.set_up)(scenario.ops_per_round);
+    let mut round = set_up();
     for _ in 0..rounds {
         round();
     }
     ExitCode::SUCCESS
 }
 
-/// Both hashes of 24-byte keys.
-fn hash_keys(ops: u32) -> Box<dyn FnMut()> {
-    let hasher = KeyHasher::new(std::array::from_fn(|i| i as u8));
-    let keys: Vec<[u8; 24]> = (0..ops).map(key).collect();
+/// Both hashes of each key.
+fn hash_keys() -> Box<dyn FnMut()> {
+    let hasher = KeyHasher::new(batches::SECRET);
+    let keys = batches::keys(BATCH_OPS);
     Box::new(move || {
         for key in &keys {
             black_box(hasher.hash(black_box(key)));
         }
     })
-}
-
-/// A key of 24 decimal digits.
-fn key(number: u32) -> [u8; 24] {
-    let mut key = [b'0'; 24];
-    let mut rest = number;
-    for digit in key.iter_mut().rev() {
-        *digit += (rest % 10) as u8;
-        rest /= 10;
-    }
-    key
 }

@@ -48,6 +48,15 @@ fn the_list_of_unsafe_files_is_true() {
     }
 }
 
+#[test]
+fn every_dependency_is_explained() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the project has a manifest");
+    let document = fs::read_to_string(root().join("docs/DEPENDENCIES.md")).expect("the project explains itself");
+    let missing: Vec<_> =
+        dependencies(&manifest).filter(|name| !document.contains(&format!("\n| {name} | "))).collect();
+    assert!(missing.is_empty(), "docs/DEPENDENCIES.md has no row for {missing:?}");
+}
+
 /// All checks that concern the file at `path`.
 fn offences(path: &str, text: &str) -> Vec<Offence> {
     let mut found = words_of_the_workplace(text);
@@ -162,6 +171,18 @@ fn dependencies_without_a_reason(text: &str) -> Vec<Offence> {
         reasoned = content.starts_with('#') || (reasoned && !content.is_empty());
     }
     found
+}
+
+/// The names of all dependencies, development ones included.
+fn dependencies(manifest: &str) -> impl Iterator<Item = &str> {
+    let sections = manifest
+        .split("\n[")
+        .filter(|section| section.lines().next().is_some_and(|head| head.ends_with("dependencies]")));
+    sections
+        .flat_map(|section| {
+            section.lines().skip(1).filter(|line| !line.starts_with('#')).filter_map(|line| line.split(" = ").next())
+        })
+        .filter(|name| !name.is_empty())
 }
 
 /// A script says which program runs it and how it is used; a shell script stops at its first error.

@@ -2,6 +2,7 @@
 //!
 //! Units stand last in each name. What a node may tune at run time is a default here; what the wire format or
 //! the record layout fixes is a maximum.
+#![forbid(unsafe_code)]
 
 /// Longest key, in bytes: the wire and the record hold it in 16 bits.
 pub const KEY_BYTES_MAX: u32 = 65_535;

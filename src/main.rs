@@ -1,3 +1,4 @@
 //! The `freight` binary.
+#![forbid(unsafe_code)]
 
 fn main() {}

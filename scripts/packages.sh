@@ -1,0 +1,33 @@
+# Debian packages that a script needs, installed where they are missing. Sourced by other scripts.
+#
+#   need_packages python3 cc:gcc crt1.o:libc6-dev valgrind     a package, or what to look for and its package
+#
+# Installs only what is missing, as root or by a sudo that asks nothing; otherwise names it and fails.
+
+need_packages() {
+    local entry missing=()
+    for entry in "$@"; do
+        is_there "${entry%%:*}" || missing+=("${entry##*:}")
+    done
+    ((${#missing[@]} == 0)) && return 0
+
+    local as_root=()
+    if ((EUID != 0)); then
+        as_root=(sudo -n)
+    fi
+    if ! command -v apt-get >/dev/null || ! "${as_root[@]}" true 2>/dev/null; then
+        echo "please install: ${missing[*]}" >&2
+        return 1
+    fi
+    echo "installing ${missing[*]}"
+    "${as_root[@]}" apt-get update -qq
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+is_there() {
+    case $1 in
+    *.o) [[ -e $(cc -print-file-name="$1" 2>/dev/null) ]] ;;
+    *) command -v "$1" >/dev/null ;;
+    esac
+}

@@ -1,0 +1,69 @@
+# Stages with their times and one closing report. Sourced by scripts/verify and scripts/nightly.
+#
+#   stage NAME COMMAND...     runs a command, shows its output, notes its time and whether it failed
+#   not_run NAME REASON       notes a stage that this machine cannot run
+#   closing_report            the table of stages, the lines of the test runners, `N passed, M failed`
+#
+# A stage that fails does not stop the others: one run shows everything that is wrong.
+
+stage_logs=$(mktemp -d)
+trap 'rm -rf "$stage_logs"' EXIT
+stage_lines=()
+stages_failed=0
+stages_wanted=("$@")
+
+stage() {
+    local name=$1 began=$SECONDS outcome=ok status
+    shift
+    is_wanted "$name" || return 0
+    printf '\n==> %s\n' "$name"
+    # Not behind `||`: bash would ignore errexit inside the command.
+    set +e
+    (
+        set -e
+        "$@"
+    ) </dev/null 2>&1 | tee "$stage_logs/$name"
+    status=${PIPESTATUS[0]}
+    set -e
+    if ((status != 0)); then
+        outcome="FAILED ($status)"
+        stages_failed=$((stages_failed + 1))
+    fi
+    stage_lines+=("$(printf '%-16s %5d s   %s' "$name" $((SECONDS - began)) "$outcome")")
+}
+
+not_run() {
+    is_wanted "$1" || return 0
+    printf '\n==> %s\nnot run: %s\n' "$1" "$2"
+    stage_lines+=("$(printf '%-16s %5s     not run: %s' "$1" - "$2")")
+}
+
+# With arguments only those stages run, else all.
+is_wanted() {
+    [[ ${#stages_wanted[@]} -eq 0 || " ${stages_wanted[*]} " == *" $1 "* ]]
+}
+
+closing_report() {
+    local passed failed
+    echo
+    printf '%s\n' "${stage_lines[@]}"
+    printf '%-16s %5d s\n\n' total "$SECONDS"
+    grep -hE '^ *Summary \[|^test result:' "$stage_logs"/* || true
+    passed=$(count_of passed)
+    failed=$(count_of failed)
+    # A stage that fails without a failed test (a lint, a build) counts as one.
+    if ((stages_failed > failed)); then
+        failed=$stages_failed
+    fi
+    printf '\n%d passed, %d failed\n' "$passed" "$failed"
+    ((stages_failed == 0))
+}
+
+# The sum of "N passed", or "N failed" and "N timed out", over the closing lines of nextest and cargo test.
+count_of() {
+    local words=$1
+    [[ $words == failed ]] && words='failed|timed out|exec failed'
+    { grep -hE '^ *Summary \[|^test result:' "$stage_logs"/* || true; } |
+        { grep -oE "[0-9]+ ($words)" || true; } |
+        awk '{ sum += $1 } END { print sum + 0 }'
+}

@@ -48,7 +48,7 @@ closing_report() {
     echo
     printf '%s\n' "${stage_lines[@]}"
     printf '%-16s %5d s\n\n' total "$SECONDS"
-    grep -hE '^ *Summary \[|^test result:' "$stage_logs"/* || true
+    closing_lines
     passed=$(count_of passed)
     failed=$(count_of failed)
     # A stage that fails without a failed test (a lint, a build) counts as one.
@@ -59,11 +59,16 @@ closing_report() {
     ((stages_failed == 0))
 }
 
-# The sum of "N passed", or "N failed" and "N timed out", over the closing lines of nextest and cargo test.
+# What nextest, cargo test and our own Python tests close with.
+closing_lines() {
+    grep -hE '^ *Summary \[|^test result:|^[0-9]+ passed, [0-9]+ failed$' "$stage_logs"/* || true
+}
+
+# The sum of "N passed", or "N failed" and "N timed out", over the closing lines.
 count_of() {
     local words=$1
     [[ $words == failed ]] && words='failed|timed out|exec failed'
-    { grep -hE '^ *Summary \[|^test result:' "$stage_logs"/* || true; } |
+    closing_lines |
         { grep -oE "[0-9]+ ($words)" || true; } |
         awk '{ sum += $1 } END { print sum + 0 }'
 }

@@ -23,6 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("budget", &["limits"]),
     ("hash", &["limits"]),
     ("op", &["budget", "hash"]),
+    ("op_list", &["op"]),
     ("wire", &["op"]),
     ("shard", &["op"]),
     ("transport", &["wire"]),
@@ -40,7 +41,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that replay from a seed: no runtime, socket, clock or randomness of their own.
-const PURE: &[&str] = &["limits", "budget", "hash", "op", "wire", "shard", "session"];
+const PURE: &[&str] = &["limits", "budget", "hash", "op", "op_list", "wire", "shard", "session"];
 
 /// What a pure module may not name: a crate, or a path.
 const WORLD: &[&str] = &[

@@ -11,7 +11,13 @@ use std::fs;
 use std::path::Path;
 
 /// The only files with `unsafe` in them. Every other one forbids it.
-const UNSAFE_FILES: &[&str] = &[];
+const UNSAFE_FILES: &[&str] = &[
+    "src/shard/memory.rs",
+    "src/shard/prefetch.rs",
+    "src/shard/system.rs",
+    "src/shard/tags.rs",
+    "tests/wire_allocations.rs",
+];
 
 const FILE_LINES_MAX: usize = 500;
 const LINE_COLUMNS_MAX: usize = 120;
@@ -72,7 +78,7 @@ fn offences(path: &str, text: &str) -> Vec<Offence> {
             found.extend(unsafe_ledger(path, text));
         }
     }
-    if path == "Cargo.toml" {
+    if path.ends_with("Cargo.toml") {
         found.extend(dependencies_without_a_reason(text));
     }
     if path.starts_with("scripts/") || path == ".ci/run" {

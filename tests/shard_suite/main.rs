@@ -1,4 +1,5 @@
 //! The store through its public face: batches in, outcomes out, on each index.
+#![forbid(unsafe_code)]
 
 mod model;
 mod support;

@@ -1,4 +1,5 @@
 //! What the shard tests share: a model to hold the store against, seeded randomness, small helpers.
+#![forbid(unsafe_code)]
 
 use freight::budget::Budget;
 use freight::op::{Action, Op, Outcome, VERSION_ABSENT, Version};

@@ -6,18 +6,24 @@ pub(crate) mod checker;
 pub(crate) mod history;
 
 /// Runs a test once a seed, 0 to `count` - 1, or for the one seed in `FREIGHT_SEED`. A seed that fails is printed.
+/// `FREIGHT_TEST_SCALE` multiplies the count: scripts/nightly sets it.
 pub(crate) fn for_each_seed(count: u64, mut run: impl FnMut(u64)) {
     let seeds = match std::env::var("FREIGHT_SEED") {
         Ok(text) => {
             let seed: u64 = text.parse().expect("FREIGHT_SEED is a decimal number");
             seed..seed + 1
         }
-        Err(_) => 0..count,
+        Err(_) => 0..count * scale(),
     };
     for seed in seeds {
         let _printed = PrintedOnPanic(seed);
         run(seed);
     }
+}
+
+fn scale() -> u64 {
+    let Ok(text) = std::env::var("FREIGHT_TEST_SCALE") else { return 1 };
+    text.parse().expect("FREIGHT_TEST_SCALE is a decimal number")
 }
 
 struct PrintedOnPanic(u64);

@@ -1,7 +1,9 @@
-//! The inputs: batches of 1,000 operations, 95 % gets, 24-byte decimal keys, 128-byte values.
+//! The inputs: requests of 1,000 operations on 24-byte decimal keys, with 128-byte values.
 #![forbid(unsafe_code)]
 
+use freight::limits::FRAME_BYTES_DEFAULT;
 use freight::op::{Action, Op};
+use freight::wire::{Origin, RequestBuilder};
 
 /// Operations of one batch, and of one round.
 pub(crate) const BATCH_OPS: u32 = 1_000;
@@ -12,33 +14,55 @@ pub(crate) const VALUE: [u8; 128] = [b'v'; 128];
 /// The node's hash secret.
 pub(crate) const SECRET: [u8; 32] = *b"0123456789abcdefghijklmnopqrstuv";
 
-/// One operation in this many is a put.
-const OPS_PER_PUT: u32 = 20;
+/// The request that every frame belongs to.
+pub(crate) const ORIGIN: Origin = Origin { request: 1, session: 0, sequence: 0, acknowledged_up_to: 0, map_epoch: 0 };
 
 /// A key of 24 decimal digits.
 pub(crate) type Key = [u8; 24];
 
-/// The first `count` keys, in an order that follows no counter.
-pub(crate) fn keys(count: u32) -> Vec<Key> {
-    // 7919 is prime, so that every key comes up once where `count` is no multiple of it.
-    (0..count).map(|number| key(number * 7_919 % count)).collect()
+/// What the operation at a place in its batch does.
+pub(crate) type Actions = fn(number: u32) -> Action<'static>;
+
+/// The keys of one batch, in an order that follows no counter.
+pub(crate) fn keys() -> Vec<Key> {
+    // 7,919 is prime and no divisor of the batch: every key comes up once.
+    (0..BATCH_OPS).map(|number| key(number * 7_919 % BATCH_OPS)).collect()
 }
 
-/// The operations on `keys`.
-pub(crate) fn ops(keys: &[Key]) -> impl Iterator<Item = Op<'_>> {
-    (0..).zip(keys).map(|(number, key)| Op { key, action: action(number), version_wanted: false })
+/// A get.
+pub(crate) fn gets(_: u32) -> Action<'static> {
+    Action::Get
 }
 
-/// Whether the operation at `number` is a put.
-pub(crate) fn is_put(number: u32) -> bool {
-    number.is_multiple_of(OPS_PER_PUT)
+/// A put.
+pub(crate) fn puts(_: u32) -> Action<'static> {
+    Action::Put { value: &VALUE }
 }
 
-fn action(number: u32) -> Action<'static> {
-    if is_put(number) { Action::Put { value: &VALUE } } else { Action::Get }
+/// 19 gets to each put.
+pub(crate) fn mostly_gets(number: u32) -> Action<'static> {
+    if number.is_multiple_of(20) { puts(number) } else { Action::Get }
 }
 
-fn key(number: u32) -> Key {
+/// A request frame of one operation on each key.
+pub(crate) fn request(keys: &[Key], actions: Actions) -> Vec<u8> {
+    let (mut frame, frame_bytes) = request_in(Vec::new(), keys, actions);
+    frame.truncate(frame_bytes as usize);
+    frame
+}
+
+/// Builds that request in a buffer that may be used again.
+pub(crate) fn request_in(buffer: Vec<u8>, keys: &[Key], actions: Actions) -> (Vec<u8>, u32) {
+    let mut builder = RequestBuilder::new(buffer, BATCH_OPS, FRAME_BYTES_DEFAULT).expect("a vector always grows");
+    for (number, key) in (0..).zip(keys) {
+        let op = Op { key, action: actions(number), version_wanted: false };
+        builder.push(&op).expect("the batch is far below the frame limit");
+    }
+    builder.finish(ORIGIN)
+}
+
+/// The key of a number.
+pub(crate) fn key(number: u32) -> Key {
     let mut key = [b'0'; 24];
     let mut rest = number;
     for digit in key.iter_mut().rev() {

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod batches;
+mod shard;
 mod wire;
 
 use batches::BATCH_OPS;
@@ -28,6 +29,12 @@ const PATHS: &[(&str, SetUp)] = &[
     ("wire_request_read", wire::request_read),
     ("wire_reply_build", wire::reply_build),
     ("wire_reply_read", wire::reply_read),
+    ("shard_get", shard::get),
+    ("shard_put", shard::put),
+    ("shard_churn", shard::churn),
+    ("shard_get_leapfrog", shard::get_leapfrog),
+    ("shard_put_leapfrog", shard::put_leapfrog),
+    ("node_answer", shard::answer),
 ];
 
 fn main() -> ExitCode {
@@ -52,7 +59,7 @@ fn main() -> ExitCode {
 /// Both hashes of each key.
 fn hash_keys() -> Box<dyn FnMut()> {
     let hasher = KeyHasher::new(batches::SECRET);
-    let keys = batches::keys(BATCH_OPS);
+    let keys = batches::keys();
     Box::new(move || {
         for key in &keys {
             black_box(hasher.hash(black_box(key)));

@@ -1,0 +1,90 @@
+//! The shards' paths: batches on a store of 10,000 records, and a whole frame as a node answers it.
+#![forbid(unsafe_code)]
+
+use crate::batches::{Actions, BATCH_OPS, Key, ORIGIN, SECRET, gets, key, keys, mostly_gets, puts, request};
+use freight::budget::Budget;
+use freight::limits::FRAME_BYTES_DEFAULT;
+use freight::op::{Action, Batch, Outcome, Outcomes};
+use freight::shard::{IndexKind, Scratch, Store, StoreConfig};
+use freight::wire::{ReplyBuilder, RequestView};
+use std::hint::black_box;
+use std::sync::Arc;
+
+/// Records in the store: enough that its index has grown several times.
+const RECORDS: u32 = 10_000;
+
+/// Gets that are found.
+pub(crate) fn get() -> Box<dyn FnMut()> {
+    rounds_of(IndexKind::Buckets, gets)
+}
+
+/// Puts over values of the same size.
+pub(crate) fn put() -> Box<dyn FnMut()> {
+    rounds_of(IndexKind::Buckets, puts)
+}
+
+/// A record deleted and put again, turn about.
+pub(crate) fn churn() -> Box<dyn FnMut()> {
+    let (store, mut scratch) = loaded(IndexKind::Buckets);
+    // Half the batch is a key's delete, the other half the put of the same key.
+    let keys: Vec<Key> = keys().into_iter().flat_map(|key| [key, key]).take(BATCH_OPS as usize).collect();
+    let frame = request(&keys, |number| if number.is_multiple_of(2) { Action::Delete } else { puts(number) });
+    Box::new(move || execute(&store, &frame, &mut scratch))
+}
+
+/// Gets that are found by the leapfrog index.
+pub(crate) fn get_leapfrog() -> Box<dyn FnMut()> {
+    rounds_of(IndexKind::Leapfrog, gets)
+}
+
+/// Puts that the leapfrog index places.
+pub(crate) fn put_leapfrog() -> Box<dyn FnMut()> {
+    rounds_of(IndexKind::Leapfrog, puts)
+}
+
+/// A whole frame: validated, executed, answered in a buffer that is used again.
+pub(crate) fn answer() -> Box<dyn FnMut()> {
+    let (store, mut scratch) = loaded(IndexKind::Buckets);
+    let frame = request(&keys(), mostly_gets);
+    let mut buffer = Vec::new();
+    Box::new(move || {
+        let view = RequestView::parse(black_box(&frame)).expect("the builder's frames are valid");
+        let mut reply = ReplyBuilder::new(std::mem::take(&mut buffer), view.op_count(), FRAME_BYTES_DEFAULT)
+            .expect("a vector always grows");
+        store.execute(&view, &mut reply, &mut scratch);
+        (buffer, _) = black_box(reply.finish(ORIGIN));
+    })
+}
+
+/// Rounds of one batch over keys that are there.
+fn rounds_of(index: IndexKind, actions: Actions) -> Box<dyn FnMut()> {
+    let (store, mut scratch) = loaded(index);
+    let frame = request(&keys(), actions);
+    Box::new(move || execute(&store, &frame, &mut scratch))
+}
+
+fn execute(store: &Store, frame: &[u8], scratch: &mut Scratch) {
+    let view = RequestView::parse(black_box(frame)).expect("the builder's frames are valid");
+    store.execute(&view, &mut Dropped, scratch);
+}
+
+fn loaded(index: IndexKind) -> (Store, Scratch) {
+    let budget = Arc::new(Budget::new(u64::MAX));
+    let config = StoreConfig { shards: 16, index, hash_secret: SECRET, budget };
+    let store = Store::new(config).expect("sixteen shards without a cap are a valid store");
+    let mut scratch = Scratch::new(0);
+    for first in (0..RECORDS).step_by(BATCH_OPS as usize) {
+        let keys: Vec<Key> = (first..first + BATCH_OPS).map(key).collect();
+        execute(&store, &request(&keys, puts), &mut scratch);
+    }
+    (store, scratch)
+}
+
+/// Takes outcomes and keeps none: what is counted is the shards' own work.
+struct Dropped;
+
+impl Outcomes for Dropped {
+    fn set(&mut self, index: u32, outcome: Outcome<'_>) {
+        black_box((index, outcome));
+    }
+}

@@ -1,10 +1,18 @@
 //! Freight: a sharded, linearizable, in-memory key-value store whose unit of transport is a batch.
+//!
+//! Start with [`client::Client`] to use a store and [`server::Node`] to run one. `docs/ARCHITECTURE.md` shows how
+//! the parts below stand on each other.
 
 pub mod budget;
+pub mod client;
+pub mod cores;
 pub mod hash;
 pub mod limits;
+pub mod metrics;
 pub mod op;
 pub mod op_list;
+pub mod server;
+pub mod session;
 pub mod shard;
 pub mod transport;
 pub mod wire;

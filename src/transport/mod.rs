@@ -128,6 +128,12 @@ pub trait FrameSender: Send + 'static {
     /// # Errors
     /// The connection is lost.
     fn send(&mut self, frame: Frame) -> impl Future<Output = Result<(), TransportError>> + Send;
+
+    /// Says that no more frames follow; what was sent still arrives.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    fn close(&mut self) -> impl Future<Output = Result<(), TransportError>> + Send;
 }
 
 /// Receives frames in order.

@@ -52,6 +52,10 @@ impl<W: AsyncWrite + Unpin + Send + 'static> FrameSender for StreamSender<W> {
     async fn send(&mut self, frame: Frame) -> Result<(), TransportError> {
         self.writer.write_all(&frame).await.map_err(|source| TransportError::Lost { source })
     }
+
+    async fn close(&mut self) -> Result<(), TransportError> {
+        self.writer.shutdown().await.map_err(|source| TransportError::Lost { source })
+    }
 }
 
 /// Reads frames from a stream.

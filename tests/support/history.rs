@@ -221,7 +221,8 @@ impl Book {
             Outcome::NotANumber => OwnedOutcome::NotANumber,
             Outcome::CounterOverflow => OwnedOutcome::CounterOverflow,
             Outcome::OutOfMemory => OwnedOutcome::OutOfMemory,
-            Outcome::ReplyFull => OwnedOutcome::ReplyFull,
+            // Neither was executed.
+            Outcome::ReplyFull | Outcome::NotSent => OwnedOutcome::ReplyFull,
             Outcome::Unknown => OwnedOutcome::Unknown,
         }
     }

@@ -1,0 +1,109 @@
+//! What can go wrong for a caller.
+#![forbid(unsafe_code)]
+
+use crate::transport::{Endpoint, TransportError};
+use crate::wire::{BuildError, RefusalCode, WireError};
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+
+/// Why a call failed. Cheap to clone: one lost connection fails many calls.
+#[derive(Debug, Clone, Error)]
+pub enum ClientError {
+    /// No node, or more nodes than slots.
+    #[error("a client needs 1 to {max} nodes, not {got}")]
+    BadNodeCount {
+        /// Nodes given.
+        got: usize,
+        /// The most there can be.
+        max: u32,
+    },
+    /// The node cannot be reached; nothing was sent.
+    #[error(transparent)]
+    Connect(Arc<TransportError>),
+    /// The node did not answer the hello; nothing was sent.
+    #[error("{endpoint} does not answer: {reason}")]
+    Hello {
+        /// The node.
+        endpoint: Endpoint,
+        /// What happened instead.
+        reason: String,
+    },
+    /// The node refuses to go on.
+    #[error("{endpoint} refuses: {text}")]
+    Refused {
+        /// The node.
+        endpoint: Endpoint,
+        /// Why, for programs.
+        code: RefusalCode,
+        /// Why, for people.
+        text: String,
+    },
+    /// The node was restarted: what it held is gone. Every call fails until
+    /// [`acknowledge_memory_loss`](super::Client::acknowledge_memory_loss).
+    #[error("{endpoint} was restarted and lost its memory: its records are gone")]
+    MemoryLost {
+        /// The node.
+        endpoint: Endpoint,
+    },
+    /// The connection was lost with the call in flight: a change may or may not have taken effect.
+    #[error("connection to {endpoint} lost, the outcome is unknown: {reason}")]
+    Lost {
+        /// The node.
+        endpoint: Endpoint,
+        /// What happened.
+        reason: String,
+    },
+    /// No answer in time: a change may or may not have taken effect.
+    #[error("no answer from {endpoint} within {deadline:?}, the outcome is unknown")]
+    Deadline {
+        /// The node.
+        endpoint: Endpoint,
+        /// The deadline.
+        deadline: Duration,
+    },
+    /// The call was not sent in time, and had no effect.
+    #[error("not sent to {endpoint} within {deadline:?}: too many frames are in flight, or connecting takes too long")]
+    NotSent {
+        /// The node.
+        endpoint: Endpoint,
+        /// The deadline.
+        deadline: Duration,
+    },
+    /// What came back is no reply to what was sent.
+    #[error("{endpoint} sent a malformed reply: {source}")]
+    Malformed {
+        /// The node.
+        endpoint: Endpoint,
+        /// What is wrong with it.
+        source: WireError,
+    },
+    /// What came back does not answer the operation.
+    #[error("{endpoint} answered with an outcome the operation cannot have: {outcome}")]
+    WrongOutcome {
+        /// The node.
+        endpoint: Endpoint,
+        /// The outcome.
+        outcome: String,
+    },
+    /// A key or value that no frame can hold.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// A node's memory cap is reached; nothing was changed.
+    #[error("the node's memory cap is reached, nothing was changed")]
+    OutOfMemory,
+    /// An add found a value that is no decimal 64-bit integer; nothing was changed.
+    #[error("the value is no decimal 64-bit integer, nothing was changed")]
+    NotANumber,
+    /// An add would overflow 64 bits; nothing was changed.
+    #[error("the counter would overflow 64 bits, nothing was changed")]
+    CounterOverflow,
+}
+
+impl ClientError {
+    /// Whether the operation may have taken effect all the same.
+    #[must_use]
+    pub fn may_have_taken_effect(&self) -> bool {
+        matches!(self, Self::Lost { .. } | Self::Deadline { .. } | Self::Malformed { .. } | Self::WrongOutcome { .. })
+    }
+}

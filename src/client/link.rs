@@ -1,0 +1,282 @@
+//! One connection to one node: a writer and a reader task, replies matched to requests by number.
+//!
+//! ```text
+//!   exchange --slot in `pending`, frame in queue--> writer --> node --> reader --takes slot--> exchange
+//! ```
+//!
+//! A link dies as a whole: the first task that fails marks it dead, fails every pending exchange, and ends the
+//! other. Dropping the future of an exchange leaves its slot behind; the reply then finds nobody and is dropped.
+#![forbid(unsafe_code)]
+
+use super::ClientError;
+use crate::transport::{
+    self, Buffer, Connection, ConnectionConfig, Endpoint, Frame, FrameReceiver, FrameSender, Lender, Transport,
+    TransportError, Visitor,
+};
+use crate::wire::{Capabilities, FrameKind, Header, Hello, HelloReply, Refusal, WireError, hello};
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+/// How a request ends on a link.
+pub(super) type Answer = Result<Frame, ClientError>;
+
+/// What the node said of itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NodeHello {
+    pub(super) incarnation: [u8; 16],
+    pub(super) frame_bytes_max: u32,
+    pub(super) cpu: Option<u16>,
+    frames_in_flight_max: u32,
+}
+
+/// An open connection.
+pub(super) struct Link {
+    endpoint: Endpoint,
+    lender: Arc<dyn Lender>,
+    node: NodeHello,
+    queue: mpsc::UnboundedSender<Frame>,
+    pending: Arc<Pending>,
+    /// One permit a frame in flight: what bounds queue and pending.
+    window: Arc<Semaphore>,
+    next_request: AtomicU64,
+    /// Ends both tasks when the link is dropped.
+    _alive: watch::Sender<()>,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("endpoint", &self.endpoint).field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+/// Requests without an answer yet.
+#[derive(Debug, Default)]
+struct Pending {
+    state: Mutex<PendingState>,
+}
+
+#[derive(Debug, Default)]
+struct PendingState {
+    slots: HashMap<u64, oneshot::Sender<Answer>>,
+    /// Why the link is dead.
+    dead: Option<ClientError>,
+}
+
+impl Pending {
+    fn lock(&self) -> MutexGuard<'_, PendingState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Marks the link dead, once, and fails everything in flight.
+    fn fail(&self, error: &ClientError) {
+        let mut state = self.lock();
+        if state.dead.is_none() {
+            state.dead = Some(error.clone());
+        }
+        for (_, slot) in state.slots.drain() {
+            // The caller may have gone away.
+            let _gone = slot.send(Err(error.clone()));
+        }
+    }
+}
+
+type Connecting = Pin<Box<dyn Future<Output = Result<Link, ClientError>> + Send>>;
+
+/// Connects to a node and says hello.
+pub(super) fn connect(endpoint: &Endpoint, config: ConnectionConfig, frames_in_flight_max: u32) -> Connecting {
+    transport::dispatch(endpoint.scheme(), Connect { endpoint: endpoint.clone(), config, frames_in_flight_max })
+}
+
+struct Connect {
+    endpoint: Endpoint,
+    config: ConnectionConfig,
+    frames_in_flight_max: u32,
+}
+
+impl Visitor for Connect {
+    type Output = Connecting;
+
+    fn visit<T: Transport>(self, transport: T) -> Connecting {
+        Box::pin(async move {
+            let connected = transport.connect(&self.endpoint, &self.config).await;
+            let connection = connected.map_err(|error| ClientError::Connect(Arc::new(error)))?;
+            let (mut sender, mut receiver) = connection.split();
+            let node = self.greet(&mut sender, &mut receiver).await?;
+            Ok(self.open(sender, receiver, node))
+        })
+    }
+}
+
+impl Connect {
+    async fn greet<S: FrameSender, R: FrameReceiver>(
+        &self,
+        sender: &mut S,
+        receiver: &mut R,
+    ) -> Result<NodeHello, ClientError> {
+        let failed = |reason: String| ClientError::Hello { endpoint: self.endpoint.clone(), reason };
+        let bytes = hello(&Hello::new(self.config.frame_bytes_max, Capabilities::default()));
+        let mut buffer = sender.lender().lend(bytes.len()).ok_or_else(|| failed("no memory for a hello".into()))?;
+        buffer[..bytes.len()].copy_from_slice(&bytes);
+        let sent = sender.send(Frame::new(buffer, bytes.len() as u32)).await;
+        // A node that refused at once may have closed already: what it said counts for more.
+        let frame = match receiver.receive().await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return Err(failed(sent.err().map_or_else(|| "it closed".into(), |error| error.to_string()))),
+            Err(error) => return Err(failed(error.to_string())),
+        };
+        if let Some(refused) = refused(&self.endpoint, &frame) {
+            return Err(refused);
+        }
+        let reply = HelloReply::parse(&frame).map_err(|error| failed(error.to_string()))?;
+        Ok(NodeHello {
+            incarnation: reply.incarnation,
+            frame_bytes_max: reply.frame_bytes_max.get(),
+            frames_in_flight_max: reply.frames_in_flight_max.get(),
+            cpu: Some(reply.cpu.get()).filter(|cpu| *cpu != HelloReply::CPU_NONE),
+        })
+    }
+
+    fn open<S: FrameSender, R: FrameReceiver>(self, sender: S, receiver: R, node: NodeHello) -> Link {
+        let lender = sender.lender();
+        let pending = Arc::new(Pending::default());
+        let (queue, queued) = mpsc::unbounded_channel();
+        let (alive, dropped) = watch::channel(());
+        let window = node.frames_in_flight_max.clamp(1, self.frames_in_flight_max.max(1)) as usize;
+        tokio::spawn(write(sender, queued, Arc::clone(&pending), self.endpoint.clone()));
+        tokio::spawn(read(receiver, dropped, Arc::clone(&pending), self.endpoint.clone()));
+        Link {
+            endpoint: self.endpoint,
+            lender,
+            node,
+            queue,
+            pending,
+            window: Arc::new(Semaphore::new(window)),
+            next_request: AtomicU64::new(1),
+            _alive: alive,
+        }
+    }
+}
+
+/// The error in a refusal frame.
+fn refused(endpoint: &Endpoint, frame: &Frame) -> Option<ClientError> {
+    let refusal = Refusal::parse(frame).ok()?;
+    Some(ClientError::Refused { endpoint: endpoint.clone(), code: refusal.code, text: refusal.text.to_owned() })
+}
+
+/// Sends what is queued until the link is dropped or the connection lost.
+async fn write<S: FrameSender>(
+    mut sender: S,
+    mut queued: mpsc::UnboundedReceiver<Frame>,
+    pending: Arc<Pending>,
+    endpoint: Endpoint,
+) {
+    while let Some(frame) = queued.recv().await {
+        if let Err(error) = sender.send(frame).await {
+            // The reader ends the link: it may still find a refusal that says why.
+            tracing::debug!(%endpoint, "sending failed: {error}");
+            return;
+        }
+        if pending.lock().dead.is_some() {
+            return;
+        }
+    }
+    let _closed = sender.close().await;
+}
+
+/// Takes replies until the link is dropped or the connection lost.
+async fn read<R: FrameReceiver>(
+    mut receiver: R,
+    mut dropped: watch::Receiver<()>,
+    pending: Arc<Pending>,
+    endpoint: Endpoint,
+) {
+    let lost = |reason: String| ClientError::Lost { endpoint: endpoint.clone(), reason };
+    let error = loop {
+        let received = tokio::select! {
+            biased;
+            received = receiver.receive() => received,
+            _ = dropped.changed() => break lost("the client was dropped".into()),
+        };
+        match received {
+            Ok(Some(frame)) => {
+                if let Err(error) = hand_over(frame, &pending, &endpoint) {
+                    break error;
+                }
+            }
+            Ok(None) => break lost("the node closed it".into()),
+            Err(TransportError::Framing(source)) => {
+                break ClientError::Malformed { endpoint: endpoint.clone(), source };
+            }
+            Err(error) => break lost(error.to_string()),
+        }
+    };
+    pending.fail(&error);
+}
+
+/// Gives a frame to the request it answers.
+fn hand_over(frame: Frame, pending: &Pending, endpoint: &Endpoint) -> Result<(), ClientError> {
+    let malformed = |source| ClientError::Malformed { endpoint: endpoint.clone(), source };
+    let (header, kind, _) = Header::split(&frame).map_err(malformed)?;
+    if kind == FrameKind::Refusal {
+        return Err(refused(endpoint, &frame).unwrap_or_else(|| malformed(WireError::BadBody { what: "refusal" })));
+    }
+    let request = header.request.get();
+    let Some(slot) = pending.lock().slots.remove(&request) else {
+        return Err(malformed(WireError::BadBody { what: "request number: nobody asked" }));
+    };
+    // The caller may have gone away; the window's permit went with it.
+    let _gone = slot.send(Ok(frame));
+    Ok(())
+}
+
+/// Why nothing was sent: the frame had no effect.
+#[derive(Debug)]
+pub(super) struct Unsent(pub(super) ClientError);
+
+impl Link {
+    pub(super) fn node(&self) -> &NodeHello {
+        &self.node
+    }
+
+    /// Why the link is dead, if it is.
+    pub(super) fn dead(&self) -> Option<ClientError> {
+        self.pending.lock().dead.clone()
+    }
+
+    /// A number for the next request.
+    pub(super) fn next_request(&self) -> u64 {
+        self.next_request.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Waits for a place in the window: at most as many exchanges are in flight as there are permits.
+    pub(super) async fn permit(&self) -> tokio::sync::OwnedSemaphorePermit {
+        let permit = Arc::clone(&self.window).acquire_owned().await;
+        permit.expect("the window is never closed")
+    }
+
+    /// Sends a frame whose header carries `request`; the receiver yields its answer.
+    pub(super) fn send(&self, frame: Frame, request: u64) -> Result<oneshot::Receiver<Answer>, Unsent> {
+        let (slot, answer) = oneshot::channel();
+        let mut state = self.pending.lock();
+        if let Some(error) = &state.dead {
+            return Err(Unsent(error.clone()));
+        }
+        state.slots.insert(request, slot);
+        drop(state);
+        if self.queue.send(frame).is_err() {
+            // The writer ended; the reader will fail this slot with the reason.
+            tracing::debug!(endpoint = %self.endpoint, "queued on a link that is going down");
+        }
+        Ok(answer)
+    }
+
+    /// A buffer of at least `bytes` bytes.
+    pub(super) fn lend(&self, bytes: usize) -> Option<Buffer> {
+        Arc::clone(&self.lender).lend(bytes)
+    }
+}

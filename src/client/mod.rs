@@ -1,0 +1,158 @@
+//! The client: batches in, replies in request order, one or many nodes.
+//!
+//! ```text
+//!   caller --Batch (a frame a node, built in place)--> link of each node --frame--> node
+//!          <--Reply (the frames that came back)------/   writer and reader task, replies matched by number
+//!   many callers --single operations--> queue of each node --one frame at a time--> the same link
+//! ```
+//!
+//! A [`Client`] is cheap to clone and may be used from any thread; its connections' tasks run on the runtime that
+//! called [`Client::connect`]. Frames are built and checked by whoever issues the batch; dropping a future never
+//! harms a connection. After a lost connection the next batch connects anew.
+#![forbid(unsafe_code)]
+
+mod batch;
+mod coalescer;
+mod error;
+mod link;
+mod node;
+mod reply;
+mod single;
+
+pub use batch::Batch;
+pub use error::ClientError;
+pub use reply::{Failure, Reply};
+
+pub use crate::wire::BuildError as BatchError;
+
+use crate::budget::Budget;
+use crate::hash;
+use crate::limits::{self, SLOTS};
+use crate::metrics::NodeStats;
+use crate::transport::{Endpoint, HeapPool};
+use node::NodeClient;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a client behaves.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// How long a call may take, connecting included. What is not answered by then is `Unknown`.
+    pub deadline: Duration,
+    /// Frames in flight on one connection; a node may announce fewer.
+    pub frames_in_flight_max: u32,
+    /// The longest frame taken from a node, in bytes.
+    pub frame_bytes_max: u32,
+    /// Bytes of values one batch may bring back; gets past that stay `ReplyFull`.
+    pub reply_bytes_max: u64,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(30),
+            frames_in_flight_max: 64,
+            frame_bytes_max: limits::FRAME_BYTES_DEFAULT,
+            reply_bytes_max: 1 << 30,
+        }
+    }
+}
+
+/// A connection to all nodes of a store.
+#[derive(Debug, Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    nodes: Vec<Arc<NodeClient>>,
+    config: ClientConfig,
+}
+
+impl Client {
+    /// Connects to every node. Keys are dealt to them by slot: 16,384 slots, evenly, in the order of the list.
+    ///
+    /// # Errors
+    /// Why a node cannot be reached or refuses; connecting is not tried again.
+    pub async fn connect(endpoints: &[Endpoint], config: ClientConfig) -> Result<Self, ClientError> {
+        if endpoints.is_empty() || endpoints.len() > SLOTS as usize {
+            return Err(ClientError::BadNodeCount { got: endpoints.len(), max: SLOTS });
+        }
+        let pool = HeapPool::new(Arc::new(Budget::new(u64::MAX)));
+        let mut nodes = Vec::with_capacity(endpoints.len());
+        for endpoint in endpoints {
+            nodes.push(NodeClient::connect(endpoint.clone(), &config, &pool).await?);
+        }
+        Ok(Self { inner: Arc::new(Inner { nodes, config }) })
+    }
+
+    /// An empty batch, with room for `ops_expected` operations; it may take more or fewer.
+    #[must_use]
+    pub fn batch(&self, ops_expected: u32) -> Batch {
+        Batch::new(&self.inner.nodes, ops_expected)
+    }
+
+    /// Executes a batch: each operation is linearizable on its key, those on one key take effect in order, and
+    /// nothing more is promised of the batch as a whole.
+    ///
+    /// Where a node cannot be reached or the deadline passes, its operations' outcomes are
+    /// [`NotSent`](crate::op::Outcome::NotSent) or [`Unknown`](crate::op::Outcome::Unknown) and
+    /// [`Reply::failures`] says why; the others' outcomes stand. Dropping the future abandons the batch:
+    /// operations already sent may still take effect.
+    ///
+    /// # Errors
+    /// A node that lost its memory, or sent what is no reply: nothing can be said of the batch.
+    pub async fn execute(&self, batch: Batch) -> Result<Reply, ClientError> {
+        batch.execute(&self.inner.config).await
+    }
+
+    /// Statistics of every node, in their order.
+    ///
+    /// # Errors
+    /// Why a node does not answer.
+    pub async fn stats(&self) -> Result<Vec<NodeStats>, ClientError> {
+        let mut stats = Vec::with_capacity(self.inner.nodes.len());
+        for node in &self.inner.nodes {
+            stats.push(node.stats().await?);
+        }
+        Ok(stats)
+    }
+
+    /// Sends an empty batch to every node and waits for the replies.
+    ///
+    /// # Errors
+    /// Why a node does not answer.
+    pub async fn ping(&self) -> Result<(), ClientError> {
+        for node in &self.inner.nodes {
+            node.ping().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends one raw frame to the first node and takes one back, without store, building or parsing: what the
+    /// transport alone can carry.
+    ///
+    /// # Errors
+    /// Why the node does not answer; it may forbid it.
+    pub async fn wire_limit(&self, request_bytes: u32, reply_bytes: u32) -> Result<(), ClientError> {
+        self.inner.nodes[0].wire_limit(request_bytes, reply_bytes).await
+    }
+
+    /// The processor that serves each node's connection, where the node binds it to one.
+    #[must_use]
+    pub fn node_cpus(&self) -> Vec<Option<u16>> {
+        self.inner.nodes.iter().map(|node| node.cpu()).collect()
+    }
+
+    /// Goes on with a node that lost its memory: from here on its records are simply absent.
+    pub fn acknowledge_memory_loss(&self) {
+        self.inner.nodes.iter().for_each(|node| node.acknowledge_memory_loss());
+    }
+}
+
+/// Which of `nodes` nodes owns a key: slots are dealt out evenly, in order.
+#[inline]
+fn node_of(key: &[u8], nodes: usize) -> usize {
+    hash::slot(key) as usize * nodes / SLOTS as usize
+}

@@ -1,0 +1,227 @@
+//! One node as its client sees it: the link of the moment, and the incarnation it trusts.
+#![forbid(unsafe_code)]
+
+use super::coalescer::Coalescer;
+use super::link::{self, Link, Unsent};
+use super::{ClientConfig, ClientError};
+use crate::metrics::NodeStats;
+use crate::transport::{Buffer, ConnectionConfig, Endpoint, Frame, HeapPool};
+use crate::wire::{FrameKind, Header, Origin, RequestBuilder, WireError, stats_request, stats_text};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::time::{Instant, timeout_at};
+
+/// One node.
+#[derive(Debug)]
+pub(super) struct NodeClient {
+    endpoint: Endpoint,
+    config: ClientConfig,
+    pool: Arc<HeapPool>,
+    state: Mutex<State>,
+    /// Held by whoever connects anew, so that only one does.
+    connecting: tokio::sync::Mutex<()>,
+    coalescer: Coalescer,
+}
+
+#[derive(Debug)]
+struct State {
+    link: Arc<Link>,
+    /// The incarnation that holds our records.
+    incarnation: [u8; 16],
+    memory_lost: bool,
+}
+
+/// How sending a frame and waiting for its answer ended.
+pub(super) enum Exchange {
+    /// An answer.
+    Answered(Frame),
+    /// Nothing was sent: no effect.
+    Unsent(ClientError),
+    /// It was sent, and what became of it is unknown.
+    Unknown(ClientError),
+}
+
+impl Exchange {
+    fn into_result(self) -> Result<Frame, ClientError> {
+        match self {
+            Self::Answered(frame) => Ok(frame),
+            Self::Unsent(error) | Self::Unknown(error) => Err(error),
+        }
+    }
+}
+
+impl NodeClient {
+    pub(super) async fn connect(
+        endpoint: Endpoint,
+        config: &ClientConfig,
+        pool: &Arc<HeapPool>,
+    ) -> Result<Arc<Self>, ClientError> {
+        let link = Arc::new(open(&endpoint, config, pool).await?);
+        let incarnation = link.node().incarnation;
+        Ok(Arc::new_cyclic(|this| Self {
+            endpoint,
+            config: config.clone(),
+            pool: Arc::clone(pool),
+            state: Mutex::new(State { link, incarnation, memory_lost: false }),
+            connecting: tokio::sync::Mutex::new(()),
+            coalescer: Coalescer::start(this.clone()),
+        }))
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    pub(super) fn coalescer(&self) -> &Coalescer {
+        &self.coalescer
+    }
+
+    pub(super) fn cpu(&self) -> Option<u16> {
+        self.state().link.node().cpu
+    }
+
+    pub(super) fn acknowledge_memory_loss(&self) {
+        let mut state = self.state();
+        state.memory_lost = false;
+        state.incarnation = state.link.node().incarnation;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The link as it is, alive or not: for lending buffers.
+    pub(super) fn link(&self) -> Arc<Link> {
+        Arc::clone(&self.state().link)
+    }
+
+    /// A link that is alive, connecting anew where the last one is not.
+    async fn live_link(&self) -> Result<Arc<Link>, ClientError> {
+        if let Some(link) = self.live()? {
+            return Ok(link);
+        }
+        let _only_one = self.connecting.lock().await;
+        if let Some(link) = self.live()? {
+            return Ok(link);
+        }
+        let link = Arc::new(open(&self.endpoint, &self.config, &self.pool).await?);
+        let mut state = self.state();
+        state.memory_lost = link.node().incarnation != state.incarnation;
+        state.link = Arc::clone(&link);
+        drop(state);
+        self.live().map(|live| live.unwrap_or(link))
+    }
+
+    fn live(&self) -> Result<Option<Arc<Link>>, ClientError> {
+        let state = self.state();
+        if state.memory_lost {
+            return Err(ClientError::MemoryLost { endpoint: self.endpoint.clone() });
+        }
+        let link = Arc::clone(&state.link);
+        drop(state);
+        Ok(link.dead().is_none().then_some(link))
+    }
+
+    /// Sends the frame that `finish` makes for a request number and waits for its answer.
+    pub(super) async fn exchange(&self, deadline: Instant, finish: impl FnOnce(u64) -> Frame) -> Exchange {
+        let not_sent = || ClientError::NotSent { endpoint: self.endpoint.clone(), deadline: self.config.deadline };
+        let ready = timeout_at(deadline, async {
+            let link = self.live_link().await?;
+            let permit = link.permit().await;
+            Ok::<_, ClientError>((link, permit))
+        });
+        let (link, _permit) = match ready.await {
+            Ok(Ok(ready)) => ready,
+            Ok(Err(error)) => return Exchange::Unsent(error),
+            Err(_) => return Exchange::Unsent(not_sent()),
+        };
+        let request = link.next_request();
+        let answer = match link.send(finish(request), request) {
+            Ok(answer) => answer,
+            Err(Unsent(error)) => return Exchange::Unsent(error),
+        };
+        match timeout_at(deadline, answer).await {
+            Ok(Ok(Ok(frame))) => Exchange::Answered(frame),
+            Ok(Ok(Err(error))) => Exchange::Unknown(error),
+            Ok(Err(_)) => Exchange::Unknown(self.lost("the runtime of its tasks ended")),
+            Err(_) => Exchange::Unknown(self.late()),
+        }
+    }
+
+    fn lost(&self, reason: &str) -> ClientError {
+        ClientError::Lost { endpoint: self.endpoint.clone(), reason: reason.to_owned() }
+    }
+
+    fn late(&self) -> ClientError {
+        ClientError::Deadline { endpoint: self.endpoint.clone(), deadline: self.config.deadline }
+    }
+
+    pub(super) fn malformed(&self, source: WireError) -> ClientError {
+        ClientError::Malformed { endpoint: self.endpoint.clone(), source }
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.config.deadline
+    }
+
+    fn lend(&self, bytes: usize) -> Result<Buffer, ClientError> {
+        let lent = self.link().lend(bytes);
+        lent.ok_or(ClientError::Build(crate::wire::BuildError::OutOfMemory { needed: bytes as u64 }))
+    }
+
+    pub(super) async fn stats(&self) -> Result<NodeStats, ClientError> {
+        let mut buffer = self.lend(stats_request(0).len())?;
+        let finish = |request| {
+            let bytes = stats_request(request);
+            buffer[..bytes.len()].copy_from_slice(&bytes);
+            Frame::new(buffer, bytes.len() as u32)
+        };
+        let frame = self.exchange(self.deadline(), finish).await.into_result()?;
+        let text = stats_text(&frame).map_err(|source| self.malformed(source))?;
+        serde_json::from_str(text).map_err(|_| self.malformed(WireError::BadBody { what: "statistics" }))
+    }
+
+    pub(super) async fn ping(&self) -> Result<(), ClientError> {
+        let buffer = self.lend(0)?;
+        let builder = RequestBuilder::new(buffer, 1, self.link().node().frame_bytes_max)?;
+        let finish = |request| {
+            let (buffer, frame_bytes) = builder.finish(Origin { request, ..Origin::default() });
+            Frame::new(buffer, frame_bytes)
+        };
+        let frame = self.exchange(self.deadline(), finish).await.into_result()?;
+        self.expect_kind(&frame, FrameKind::Reply)
+    }
+
+    pub(super) async fn wire_limit(&self, request_bytes: u32, reply_bytes: u32) -> Result<(), ClientError> {
+        let request_bytes = request_bytes.clamp(WIRE_LIMIT_BYTES_MIN, self.link().node().frame_bytes_max);
+        let mut buffer = self.lend(request_bytes as usize)?;
+        let finish = |request| {
+            crate::wire::wire_limit_request(&mut buffer, request, request_bytes, reply_bytes.max(64));
+            Frame::new(buffer, request_bytes)
+        };
+        let frame = self.exchange(self.deadline(), finish).await.into_result()?;
+        self.expect_kind(&frame, FrameKind::WireLimitReply)
+    }
+
+    fn expect_kind(&self, frame: &Frame, expected: FrameKind) -> Result<(), ClientError> {
+        match Header::split(frame) {
+            Ok((_, kind, _)) if kind == expected => Ok(()),
+            Ok((_, kind, _)) => {
+                Err(self.malformed(WireError::UnexpectedKind { got: kind.code(), expected: expected.code() }))
+            }
+            Err(source) => Err(self.malformed(source)),
+        }
+    }
+}
+
+/// Header and body of a wire-limit request.
+const WIRE_LIMIT_BYTES_MIN: u32 = 68;
+
+/// Connects and says hello, within the deadline.
+async fn open(endpoint: &Endpoint, config: &ClientConfig, pool: &Arc<HeapPool>) -> Result<Link, ClientError> {
+    let connection =
+        ConnectionConfig { pool: Arc::clone(pool), frame_bytes_max: config.frame_bytes_max, peer_trusted: true };
+    let connecting = link::connect(endpoint, connection, config.frames_in_flight_max);
+    let late =
+        |_| ClientError::Hello { endpoint: endpoint.clone(), reason: format!("nothing within {:?}", config.deadline) };
+    tokio::time::timeout(config.deadline, connecting).await.map_err(late)?
+}

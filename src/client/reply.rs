@@ -1,0 +1,154 @@
+//! A reply: the frames that came back, read in request order.
+#![forbid(unsafe_code)]
+
+use super::ClientError;
+use super::batch::Route;
+use crate::op::Outcome;
+use crate::transport::{Endpoint, Frame};
+use crate::wire::ReplyView;
+
+/// Why a node's operations have no outcome.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The node.
+    pub endpoint: Endpoint,
+    /// Why.
+    pub error: ClientError,
+}
+
+/// The outcomes of a batch. Borrowed values live in the frames it holds; they are lent again when it is dropped.
+#[derive(Debug)]
+pub struct Reply {
+    parts: Vec<Part>,
+    routes: Vec<Route>,
+    op_count: u32,
+}
+
+/// One node's share.
+#[derive(Debug, Default)]
+pub(super) struct Part {
+    /// The first frame answers the share in its order; further ones what it left out.
+    frames: Vec<Frame>,
+    /// Which frame answers an operation, and where; empty where the first answers all.
+    places: Vec<Route>,
+    /// The outcome of every operation, where the node answered none.
+    outcome: Option<Outcome<'static>>,
+    failure: Option<Failure>,
+    bytes_sent: u64,
+}
+
+impl Reply {
+    pub(super) fn new(parts: Vec<Part>, routes: Vec<Route>, op_count: u32) -> Self {
+        Self { parts, routes, op_count }
+    }
+
+    /// Number of outcomes, one an operation.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.op_count as usize
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.op_count == 0
+    }
+
+    /// The outcomes in request order.
+    pub fn outcomes(&self) -> impl Iterator<Item = Outcome<'_>> {
+        // One node that answered everything in one frame is the fast path: the frame's own order.
+        let whole = match &self.parts[..] {
+            [part] if part.places.is_empty() => part.frames.first().map(|frame| ReplyView::parsed(frame)),
+            _ => None,
+        };
+        let straight = whole.into_iter().flat_map(|view| view.outcomes());
+        let scattered = if whole.is_some() { 0..0 } else { 0..self.len() };
+        straight.chain(scattered.map(|index| self.outcome(index)))
+    }
+
+    /// The outcome of one operation.
+    ///
+    /// # Panics
+    /// Past the last operation.
+    #[must_use]
+    pub fn outcome(&self, index: usize) -> Outcome<'_> {
+        assert!(index < self.len(), "operation {index} of {}", self.len());
+        match self.routes.get(index) {
+            Some(route) => self.parts[route.part as usize].outcome(route.index),
+            None => self.parts[0].outcome(index as u32),
+        }
+    }
+
+    /// Nodes whose operations are `NotSent`, `Unknown` or still `ReplyFull`, and why.
+    pub fn failures(&self) -> impl Iterator<Item = &Failure> {
+        self.parts.iter().filter_map(|part| part.failure.as_ref())
+    }
+
+    /// Bytes of all frames sent.
+    #[must_use]
+    pub fn bytes_sent(&self) -> u64 {
+        self.parts.iter().map(|part| part.bytes_sent).sum()
+    }
+
+    /// Bytes of all frames received.
+    #[must_use]
+    pub fn bytes_received(&self) -> u64 {
+        self.parts.iter().map(Part::bytes_received).sum()
+    }
+}
+
+impl Part {
+    pub(super) fn new(bytes_sent: u32, reply: Frame) -> Self {
+        Self { frames: vec![reply], bytes_sent: u64::from(bytes_sent), ..Self::default() }
+    }
+
+    pub(super) fn failed(outcome: Outcome<'static>, failure: Failure) -> Self {
+        Self { outcome: Some(outcome), failure: Some(failure), ..Self::default() }
+    }
+
+    pub(super) fn fail(&mut self, failure: Failure) {
+        self.failure = Some(failure);
+    }
+
+    pub(super) fn bytes_received(&self) -> u64 {
+        self.frames.iter().map(|frame| u64::from(frame.frame_bytes())).sum()
+    }
+
+    /// Operations that the first reply left out.
+    pub(super) fn missing(&self) -> Vec<u32> {
+        let view = ReplyView::parsed(&self.frames[0]);
+        if !view.has_reply_full() {
+            return Vec::new();
+        }
+        let full = (0..).zip(view.outcomes()).filter(|(_, outcome)| *outcome == Outcome::ReplyFull);
+        full.map(|(index, _)| index).collect()
+    }
+
+    /// Takes a reply to the operations in `asked`; returns those that are still left out.
+    pub(super) fn fill(&mut self, asked: Vec<u32>, bytes_sent: u32, reply: Frame) -> Vec<u32> {
+        if self.places.is_empty() {
+            let op_count = ReplyView::parsed(&self.frames[0]).op_count();
+            self.places = (0..op_count).map(|index| Route { part: 0, index }).collect();
+        }
+        let part = self.frames.len() as u32;
+        let mut missing = Vec::new();
+        for ((index, outcome), op) in (0..).zip(ReplyView::parsed(&reply).outcomes()).zip(asked) {
+            if outcome == Outcome::ReplyFull {
+                missing.push(op);
+            } else {
+                self.places[op as usize] = Route { part, index };
+            }
+        }
+        self.bytes_sent += u64::from(bytes_sent);
+        self.frames.push(reply);
+        missing
+    }
+
+    fn outcome(&self, index: u32) -> Outcome<'_> {
+        if let Some(outcome) = self.outcome {
+            return outcome;
+        }
+        let place = self.places.get(index as usize).copied().unwrap_or(Route { part: 0, index });
+        ReplyView::parsed(&self.frames[place.part as usize]).outcome(place.index)
+    }
+}

@@ -1,0 +1,108 @@
+//! One operation at a time: many callers' operations share frames by themselves.
+#![forbid(unsafe_code)]
+
+use super::coalescer::{Answered, SingleAction};
+use super::node::NodeClient;
+use super::{Client, ClientError, node_of};
+use crate::op::{Outcome, VERSION_ABSENT, Version};
+use std::sync::Arc;
+
+impl Client {
+    /// The value of a key; `None` where there is no record.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ClientError> {
+        Ok(self.get_with_version(key).await?.map(|(value, _)| value))
+    }
+
+    /// The value of a key and its record's version; `None` where there is no record.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn get_with_version(&self, key: &[u8]) -> Result<Option<(Vec<u8>, Version)>, ClientError> {
+        loop {
+            let (node, answered) = self.issue(key, SingleAction::Get).await?;
+            match answered.outcome() {
+                Outcome::Value { value, version: Some(version) } => return Ok(Some((value.to_vec(), version))),
+                Outcome::NotFound => return Ok(None),
+                // The frame it shared with others was full: a get has no effect, so it is asked again. The first
+                // get of a frame always fits, so everybody is served in turn.
+                Outcome::ReplyFull => {}
+                outcome => return Err(unexpected(&node, outcome)),
+            }
+        }
+    }
+
+    /// Writes a value, whatever was there.
+    ///
+    /// # Errors
+    /// Why it was not written, or may not have been: see [`ClientError::may_have_taken_effect`].
+    pub async fn put(&self, key: &[u8], value: &[u8]) -> Result<(), ClientError> {
+        let (node, answered) = self.issue(key, SingleAction::Put(value.into())).await?;
+        match answered.outcome() {
+            Outcome::Done { .. } => Ok(()),
+            outcome => Err(unexpected(&node, outcome)),
+        }
+    }
+
+    /// Removes a record; false where there was none.
+    ///
+    /// # Errors
+    /// Why it was not removed, or may not have been: see [`ClientError::may_have_taken_effect`].
+    pub async fn delete(&self, key: &[u8]) -> Result<bool, ClientError> {
+        let (node, answered) = self.issue(key, SingleAction::Delete).await?;
+        match answered.outcome() {
+            Outcome::Done { .. } => Ok(true),
+            Outcome::NotFound => Ok(false),
+            outcome => Err(unexpected(&node, outcome)),
+        }
+    }
+
+    /// Writes a value if the record's version is `expected`, 0 for no record. `Ok(Ok(new version))` where it was
+    /// written, `Ok(Err(version that is there))` where not.
+    ///
+    /// # Errors
+    /// Why it was not written, or may not have been: see [`ClientError::may_have_taken_effect`].
+    pub async fn compare_and_swap(
+        &self,
+        key: &[u8],
+        expected: Version,
+        value: &[u8],
+    ) -> Result<Result<Version, Version>, ClientError> {
+        let (node, answered) = self.issue(key, SingleAction::CompareAndSwap(expected, value.into())).await?;
+        match answered.outcome() {
+            Outcome::Done { version } => Ok(Ok(version.unwrap_or(VERSION_ABSENT))),
+            Outcome::VersionMismatch { current } => Ok(Err(current)),
+            outcome => Err(unexpected(&node, outcome)),
+        }
+    }
+
+    /// Adds to a counter and returns what it counts then; an absent record counts from 0.
+    ///
+    /// # Errors
+    /// Why it was not added, or may not have been: see [`ClientError::may_have_taken_effect`].
+    pub async fn add(&self, key: &[u8], delta: i64) -> Result<i64, ClientError> {
+        let (node, answered) = self.issue(key, SingleAction::Add(delta)).await?;
+        match answered.outcome() {
+            Outcome::Counter { value, .. } => Ok(value),
+            outcome => Err(unexpected(&node, outcome)),
+        }
+    }
+
+    async fn issue(&self, key: &[u8], action: SingleAction) -> Result<(Arc<NodeClient>, Answered), ClientError> {
+        let nodes = &self.inner.nodes;
+        let node = &nodes[if nodes.len() == 1 { 0 } else { node_of(key, nodes.len()) }];
+        let answered = node.coalescer().issue(node, key, action).await?;
+        Ok((Arc::clone(node), answered))
+    }
+}
+
+fn unexpected(node: &NodeClient, outcome: Outcome<'_>) -> ClientError {
+    match outcome {
+        Outcome::OutOfMemory => ClientError::OutOfMemory,
+        Outcome::NotANumber => ClientError::NotANumber,
+        Outcome::CounterOverflow => ClientError::CounterOverflow,
+        outcome => ClientError::WrongOutcome { endpoint: node.endpoint().clone(), outcome: format!("{outcome:?}") },
+    }
+}

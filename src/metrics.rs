@@ -1,0 +1,67 @@
+//! What a node counts, and how it tells.
+#![forbid(unsafe_code)]
+
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What one thread of a node counts. Only that thread writes; any may read.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Counters {
+    /// Frames answered.
+    pub frames: AtomicU64,
+    /// Bytes of them.
+    pub bytes_received: AtomicU64,
+    /// Bytes of the answers.
+    pub bytes_sent: AtomicU64,
+    /// Connections refused or closed for what the peer sent.
+    pub refusals: AtomicU64,
+}
+
+impl Counters {
+    /// Adds to a counter that only this thread writes.
+    pub fn add(counter: &AtomicU64, count: u64) {
+        // One writer, so load and store lose nothing and cost less than a locked add.
+        counter.store(counter.load(Ordering::Relaxed) + count, Ordering::Relaxed);
+    }
+}
+
+/// A node's statistics, as `freight stats` prints them and the benchmark reads them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodeStats {
+    /// Version of the node's software.
+    pub version: String,
+    /// The node's incarnation, hexadecimal.
+    pub incarnation: String,
+    /// Seconds since it started.
+    pub uptime_seconds: f64,
+    /// Its threads.
+    pub threads: Vec<ThreadStats>,
+    /// Time its threads spent on processors, in nanoseconds.
+    pub cpu_ns: u64,
+    /// Open connections.
+    pub connections: u64,
+    /// Frames answered.
+    pub frames: u64,
+    /// Bytes received.
+    pub bytes_received: u64,
+    /// Bytes sent.
+    pub bytes_sent: u64,
+    /// Connections refused or closed for what the peer sent.
+    pub refusals: u64,
+    /// Memory charged to the node's account, in bytes: records, index, buffers.
+    pub memory_bytes_used: u64,
+    /// The account's cap, in bytes; absent where there is none.
+    pub memory_bytes_max: Option<u64>,
+    /// The store: records, bytes, shards, index.
+    pub store: serde_json::Value,
+}
+
+/// One thread of a node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ThreadStats {
+    /// The processor it is bound to; absent where it is bound to none.
+    pub core: Option<usize>,
+    /// Time it spent on a processor, in nanoseconds.
+    pub cpu_ns: u64,
+}

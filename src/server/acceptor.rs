@@ -1,0 +1,140 @@
+//! Taking connections and dealing them to threads.
+#![forbid(unsafe_code)]
+
+use super::connection;
+use super::node::{ServerError, Shared};
+use crate::cores::Placement;
+use crate::transport::{self, ConnectionConfig, Endpoint, Incoming, Listener, Transport, Visitor};
+use crate::wire::{RefusalCode, refusal};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// How long accepting pauses when the system refuses, for example without a free descriptor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+type Listening = Pin<Box<dyn Future<Output = Result<Endpoint, ServerError>> + Send>>;
+
+/// Listens at every endpoint of the node and accepts on the first worker's runtime, which must be the caller's.
+pub(super) async fn listen(shared: Arc<Shared>) -> Result<Vec<Endpoint>, ServerError> {
+    let mut endpoints = Vec::new();
+    for endpoint in &shared.config.listen {
+        let visitor = Listen { shared: Arc::clone(&shared), endpoint: endpoint.clone() };
+        endpoints.push(transport::dispatch(endpoint.scheme(), visitor).await?);
+    }
+    Ok(endpoints)
+}
+
+struct Listen {
+    shared: Arc<Shared>,
+    endpoint: Endpoint,
+}
+
+impl Visitor for Listen {
+    type Output = Listening;
+
+    fn visit<T: Transport>(self, transport: T) -> Listening {
+        Box::pin(async move {
+            let Self { shared, endpoint } = self;
+            let listener = transport.listen(&endpoint).await?;
+            let (endpoint, local_only) = (listener.endpoint().clone(), listener.local_only());
+            if !local_only && !shared.config.insecure {
+                return Err(ServerError::Insecure { endpoint });
+            }
+            tracing::info!(transport = %endpoint.scheme(), "listening at {endpoint}");
+            let wire_limit = local_only || shared.config.allow_wire_limit;
+            let accepting = Accepting { shared: Arc::clone(&shared), wire_limit, turn: AtomicUsize::new(0) };
+            shared.workers[0].spawn(accepting.run::<T>(listener));
+            Ok(endpoint)
+        })
+    }
+}
+
+struct Accepting {
+    shared: Arc<Shared>,
+    wire_limit: bool,
+    turn: AtomicUsize,
+}
+
+impl Accepting {
+    /// Accepts until the node drains.
+    async fn run<T: Transport>(self, mut listener: T::Listener) {
+        let this = Arc::new(self);
+        let mut draining = this.shared.draining.subscribe();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = super::node::drained(&mut draining) => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok(incoming) => {
+                    let this2 = Arc::clone(&this);
+                    this.shared.workers[0].spawn(async move { this2.deal::<T>(incoming).await });
+                }
+                Err(error) => {
+                    tracing::warn!("{error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Hands a connection to the thread that shall serve it.
+    async fn deal<T: Transport>(self: Arc<Self>, incoming: T::Incoming) {
+        let cpu = match self.shared.config.placement {
+            Placement::Free => None,
+            Placement::Paired | Placement::Split if self.shared.workers.len() == 1 => None,
+            Placement::Paired | Placement::Split => incoming.cpu().await,
+        };
+        let worker = Arc::clone(&self.shared.workers[self.worker_for(cpu)]);
+        worker.clone().spawn(async move {
+            let shared = Arc::clone(&self.shared);
+            let config = ConnectionConfig {
+                pool: Arc::clone(&worker.pool),
+                frame_bytes_max: shared.config.frame_bytes_max,
+                peer_trusted: false,
+            };
+            let open = Open::new(&shared);
+            match incoming.attach(&config) {
+                Ok(connection) if open.count > shared.config.connections_max => {
+                    let text = format!("this node serves {} connections and no more", shared.config.connections_max);
+                    connection::refuse(connection, &worker, refusal(RefusalCode::Connections, &text)).await;
+                }
+                Ok(connection) => connection::serve(connection, &shared, &worker, self.wire_limit).await,
+                Err(error) => tracing::warn!("{error}"),
+            }
+        });
+    }
+
+    fn worker_for(&self, cpu: Option<usize>) -> usize {
+        let workers = &self.shared.workers;
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % workers.len();
+        let Some(cpu) = cpu else { return turn };
+        match workers.iter().position(|worker| worker.core == Some(cpu)) {
+            None => turn,
+            Some(same) if self.shared.config.placement == Placement::Paired => same,
+            Some(same) => (same + 1) % workers.len(),
+        }
+    }
+}
+
+/// Counts an open connection as long as it exists.
+struct Open<'a> {
+    shared: &'a Shared,
+    count: usize,
+}
+
+impl<'a> Open<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        Self { shared, count: shared.connections.fetch_add(1, Ordering::Relaxed) + 1 }
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,213 @@
+//! Serving one connection: hello, then frame by frame until one side ends it.
+#![forbid(unsafe_code)]
+
+use super::node::Shared;
+use super::worker::Worker;
+use crate::metrics::Counters;
+use crate::session::SessionError;
+use crate::transport::{Connection, Frame, FrameReceiver, FrameSender, Lender, TransportError};
+use crate::wire::{FrameKind, Header, RefusalCode, WireError, WireLimitView, refusal, stats_reply, wire_limit_reply};
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::time::timeout;
+
+/// How long a peer may take to read its refusal before the connection closes over it.
+const REFUSAL_WAIT: Duration = Duration::from_secs(1);
+
+/// How long a draining node waits for a frame that may be on its way.
+const LAST_FRAME_WAIT: Duration = Duration::from_millis(20);
+
+/// Why a connection ends, other than by its client closing it.
+#[derive(Debug, Error)]
+enum Ended {
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error("no hello within {0:?}")]
+    NoHello(Duration),
+    #[error("reply not taken within {0:?}")]
+    SendStalled(Duration),
+    #[error("this node is shutting down")]
+    Draining,
+    #[error("this node answers wire-limit frames from its own machine only: --allow-wire-limit allows others")]
+    WireLimitForbidden,
+}
+
+impl Ended {
+    /// The refusal to send, where the peer can still read one.
+    fn refusal(&self) -> Option<Vec<u8>> {
+        let code = match self {
+            Self::Session(error) => error.refusal_code(),
+            Self::Transport(TransportError::Framing(WireError::BadVersion { .. })) => RefusalCode::Version,
+            Self::Transport(TransportError::Framing(_)) => RefusalCode::Malformed,
+            Self::Transport(TransportError::OutOfMemory { .. }) => RefusalCode::Memory,
+            Self::Draining => RefusalCode::Draining,
+            Self::WireLimitForbidden => RefusalCode::Forbidden,
+            Self::NoHello(_) => RefusalCode::Malformed,
+            Self::Transport(_) | Self::SendStalled(_) => return None,
+        };
+        Some(refusal(code, &self.to_string()))
+    }
+}
+
+/// Serves a connection until it ends.
+pub(super) async fn serve<C: Connection>(connection: C, shared: &Shared, worker: &Worker, wire_limit: bool) {
+    let peer = connection.peer().to_owned();
+    let (sender, receiver) = connection.split();
+    let lender = sender.lender();
+    let mut serving = Serving { sender, receiver, lender, shared, worker, wire_limit, reply_bytes_max: 0 };
+    tracing::debug!(%peer, "connected");
+    match serving.run().await {
+        Ok(()) => tracing::debug!(%peer, "closed"),
+        Err(ended) => {
+            if !matches!(ended, Ended::Draining) {
+                Counters::add(&worker.counters.refusals, 1);
+                tracing::info!(%peer, "closing: {ended}");
+            }
+            if let Some(refusal) = ended.refusal() {
+                serving.refuse(&refusal).await;
+            }
+        }
+    }
+}
+
+/// Refuses a connection that was never served.
+pub(super) async fn refuse<C: Connection>(connection: C, worker: &Worker, refusal: Vec<u8>) {
+    Counters::add(&worker.counters.refusals, 1);
+    let (mut sender, receiver) = connection.split();
+    let lender = sender.lender();
+    send_last(&mut sender, receiver, &lender, &refusal).await;
+}
+
+/// Sends a last frame and waits for the peer to close, so that the frame is not lost to a reset.
+async fn send_last<S: FrameSender>(
+    sender: &mut S,
+    mut receiver: impl FrameReceiver,
+    lender: &Arc<dyn Lender>,
+    bytes: &[u8],
+) {
+    let Some(frame) = service_frame(lender, bytes) else { return };
+    let closing = async {
+        sender.send(frame).await?;
+        sender.close().await?;
+        while receiver.receive().await?.is_some() {}
+        Ok::<(), TransportError>(())
+    };
+    // Whether the peer read it or not, the connection ends here.
+    let _read = timeout(REFUSAL_WAIT, closing).await;
+}
+
+fn service_frame(lender: &Arc<dyn Lender>, bytes: &[u8]) -> Option<Frame> {
+    let mut buffer = Arc::clone(lender).lend(bytes.len())?;
+    buffer[..bytes.len()].copy_from_slice(bytes);
+    Some(Frame::new(buffer, bytes.len() as u32))
+}
+
+struct Serving<'a, S, R> {
+    sender: S,
+    receiver: R,
+    lender: Arc<dyn Lender>,
+    shared: &'a Shared,
+    worker: &'a Worker,
+    wire_limit: bool,
+    reply_bytes_max: u32,
+}
+
+impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
+    /// Answers frames until the client closes.
+    async fn run(&mut self) -> Result<(), Ended> {
+        let hello_wait = self.shared.config.hello_wait;
+        let hello = timeout(hello_wait, self.receiver.receive()).await.map_err(|_| Ended::NoHello(hello_wait))?;
+        let Some(hello) = hello? else { return Ok(()) };
+        let accepted = self.shared.session.accept(&hello, self.worker.core, self.wire_limit)?;
+        drop(hello);
+        self.reply_bytes_max = accepted.reply_bytes_max;
+        self.send_bytes(&accepted.reply).await?;
+        let mut draining = self.shared.draining.subscribe();
+        loop {
+            let received = tokio::select! {
+                biased;
+                () = super::node::drained(&mut draining) => return self.drain().await,
+                received = self.receiver.receive() => received,
+            };
+            let Some(frame) = received? else { return Ok(()) };
+            self.answer(frame).await?;
+        }
+    }
+
+    /// Answers what has arrived, and frames that are on their way, for a bounded time.
+    async fn drain(&mut self) -> Result<(), Ended> {
+        let drain_wait = self.shared.config.drain_wait;
+        let answering = async {
+            while let Ok(received) = timeout(LAST_FRAME_WAIT, self.receiver.receive()).await {
+                let Some(frame) = received? else { return Ok(()) };
+                self.answer(frame).await?;
+            }
+            Err(Ended::Draining)
+        };
+        timeout(drain_wait, answering).await.unwrap_or(Err(Ended::Draining))
+    }
+
+    async fn answer(&mut self, frame: Frame) -> Result<(), Ended> {
+        let (header, kind, _) = Header::split(&frame).map_err(SessionError::from)?;
+        let request = header.request.get();
+        Counters::add(&self.worker.counters.frames, 1);
+        Counters::add(&self.worker.counters.bytes_received, u64::from(frame.frame_bytes()));
+        match kind {
+            FrameKind::Request => {
+                let reply = self.execute(&frame)?;
+                drop(frame);
+                self.send(reply).await
+            }
+            FrameKind::Stats => {
+                let json = serde_json::to_string(&self.shared.stats()).unwrap_or_default();
+                self.send_bytes(&stats_reply(request, &json)).await
+            }
+            FrameKind::WireLimit if !self.wire_limit => Err(Ended::WireLimitForbidden),
+            FrameKind::WireLimit => {
+                let reply_bytes = WireLimitView::parse(&frame).map_err(SessionError::from)?.reply_bytes;
+                drop(frame);
+                let reply_bytes = reply_bytes.min(self.reply_bytes_max);
+                let mut buffer = self.lend(reply_bytes as usize)?;
+                wire_limit_reply(&mut buffer, request, reply_bytes);
+                self.send(Frame::new(buffer, reply_bytes)).await
+            }
+            _ => Err(SessionError::Malformed(unexpected(kind)).into()),
+        }
+    }
+
+    fn execute(&self, frame: &Frame) -> Result<Frame, SessionError> {
+        let lend = |bytes| Arc::clone(&self.lender).lend(bytes);
+        let mut scratch = self.worker.scratch();
+        let executed = self.shared.session.execute(frame, self.reply_bytes_max, lend, &mut scratch);
+        executed.map(|(buffer, frame_bytes)| Frame::new(buffer, frame_bytes))
+    }
+
+    fn lend(&self, bytes: usize) -> Result<crate::transport::Buffer, Ended> {
+        let lent = Arc::clone(&self.lender).lend(bytes);
+        lent.ok_or_else(|| TransportError::OutOfMemory { frame_bytes: bytes as u32 }.into())
+    }
+
+    async fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), Ended> {
+        let mut buffer = self.lend(bytes.len())?;
+        buffer[..bytes.len()].copy_from_slice(bytes);
+        self.send(Frame::new(buffer, bytes.len() as u32)).await
+    }
+
+    async fn send(&mut self, frame: Frame) -> Result<(), Ended> {
+        Counters::add(&self.worker.counters.bytes_sent, u64::from(frame.frame_bytes()));
+        let send_wait = self.shared.config.send_wait;
+        let sent = timeout(send_wait, self.sender.send(frame)).await.map_err(|_| Ended::SendStalled(send_wait))?;
+        Ok(sent?)
+    }
+
+    async fn refuse(mut self, refusal: &[u8]) {
+        send_last(&mut self.sender, self.receiver, &self.lender, refusal).await;
+    }
+}
+
+fn unexpected(kind: FrameKind) -> WireError {
+    WireError::UnexpectedKind { got: kind.code(), expected: FrameKind::Request.code() }
+}

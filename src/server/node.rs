@@ -1,0 +1,338 @@
+//! Starting, watching and draining a node.
+#![forbid(unsafe_code)]
+
+use super::acceptor;
+use super::worker::{self, Worker, WorkerThread};
+use crate::budget::Budget;
+use crate::cores::{self, Placement};
+use crate::limits;
+use crate::metrics::{Counters, NodeStats, ThreadStats};
+use crate::session::{NodeFacts, Session};
+use crate::shard::{IndexKind, Store, StoreConfig, StoreError};
+use crate::transport::{Endpoint, TransportError};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use thiserror::Error;
+use tokio::sync::watch;
+
+/// How a node runs. Every field has the default that `freight serve --help` shows.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// Where it listens; at least one endpoint.
+    pub listen: Vec<Endpoint>,
+    /// The processors it uses, one thread on each; empty for a single thread bound to none.
+    pub cores: Vec<usize>,
+    /// How connections are dealt to the threads.
+    pub placement: Placement,
+    /// Shards, a power of two; `None` for eight a thread.
+    pub shards: Option<u32>,
+    /// The index of each shard.
+    pub index: IndexKind,
+    /// The memory cap in bytes, buffers of connections included; `None` for none.
+    pub memory_bytes_max: Option<u64>,
+    /// The longest frame taken and sent, in bytes.
+    pub frame_bytes_max: u32,
+    /// Connections served at a time.
+    pub connections_max: usize,
+    /// Requests a client may have in flight on one connection.
+    pub frames_in_flight_max: u32,
+    /// How long a client may take to say hello.
+    pub hello_wait: Duration,
+    /// How long a client may leave a reply untaken.
+    pub send_wait: Duration,
+    /// How long frames that have arrived are still answered once the node drains.
+    pub drain_wait: Duration,
+    /// Whether it may listen beyond this machine although nobody has to authenticate.
+    pub insecure: bool,
+    /// Whether wire-limit frames are answered beyond this machine.
+    pub allow_wire_limit: bool,
+    /// Incarnation and hash secret: drawn from the system, or from a seed in tests.
+    pub identity: Identity,
+}
+
+/// The random bits of a node's life.
+#[derive(Clone, Copy)]
+pub struct Identity {
+    /// Names this life of the node.
+    pub incarnation: [u8; 16],
+    /// Keys the index hash.
+    pub hash_secret: [u8; 32],
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity").field("incarnation", &hex(&self.incarnation)).finish_non_exhaustive()
+    }
+}
+
+impl Identity {
+    /// Random bits of the system.
+    ///
+    /// # Errors
+    /// The system has no randomness to give.
+    pub fn random() -> io::Result<Self> {
+        let mut identity = Self { incarnation: [0; 16], hash_secret: [0; 32] };
+        getrandom::fill(&mut identity.incarnation).map_err(io::Error::other)?;
+        getrandom::fill(&mut identity.hash_secret).map_err(io::Error::other)?;
+        Ok(identity)
+    }
+}
+
+impl NodeConfig {
+    /// The defaults, listening at `listen`, on every processor of the process's affinity mask.
+    #[must_use]
+    pub fn new(listen: Vec<Endpoint>, identity: Identity) -> Self {
+        Self {
+            listen,
+            cores: cores::available(),
+            placement: Placement::default(),
+            shards: None,
+            index: IndexKind::default(),
+            memory_bytes_max: None,
+            frame_bytes_max: limits::FRAME_BYTES_DEFAULT,
+            connections_max: 10_000,
+            frames_in_flight_max: 64,
+            hello_wait: Duration::from_secs(5),
+            send_wait: Duration::from_secs(30),
+            drain_wait: Duration::from_secs(5),
+            insecure: false,
+            allow_wire_limit: false,
+            identity,
+        }
+    }
+
+    fn check(&self) -> Result<(), ServerError> {
+        let (min, max) = (limits::FRAME_BYTES_MIN, limits::FRAME_BYTES_MAX);
+        if !(min..=max).contains(&self.frame_bytes_max) {
+            return Err(ServerError::FrameLimit { got: self.frame_bytes_max, min, max });
+        }
+        if self.listen.is_empty() {
+            return Err(ServerError::NoEndpoint);
+        }
+        match self.memory_bytes_max {
+            Some(got) if got < MEMORY_BYTES_MIN => Err(ServerError::MemoryCap { got, min: MEMORY_BYTES_MIN }),
+            _ => Ok(()),
+        }
+    }
+
+    fn budget(&self) -> Budget {
+        match self.memory_bytes_max {
+            None => Budget::new(u64::MAX),
+            Some(bytes_max) => Budget::with_reserve(bytes_max, (bytes_max / 32).clamp(RESERVE_MIN, RESERVE_MAX)),
+        }
+    }
+}
+
+/// The least memory cap, in bytes.
+const MEMORY_BYTES_MIN: u64 = 64 << 20;
+
+/// Bytes of the cap kept for connections: room for a reply of maximal size and its request, at least.
+const RESERVE_MIN: u64 = 24 << 20;
+const RESERVE_MAX: u64 = 512 << 20;
+
+/// Why a node does not start, or ends.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// No endpoint to listen at.
+    #[error("a node needs at least one endpoint to listen at")]
+    NoEndpoint,
+    /// A frame limit out of range.
+    #[error("frame limit of {got} bytes, allowed are {min} to {max}")]
+    FrameLimit {
+        /// The limit asked for.
+        got: u32,
+        /// The least.
+        min: u32,
+        /// The largest.
+        max: u32,
+    },
+    /// A memory cap too small to serve.
+    #[error("memory cap of {got} bytes, at least {min} are needed")]
+    MemoryCap {
+        /// The cap asked for.
+        got: u64,
+        /// The least.
+        min: u64,
+    },
+    /// Others could connect without authentication.
+    #[error("{endpoint} can be reached from other machines and nobody has to authenticate: --insecure allows it")]
+    Insecure {
+        /// The endpoint.
+        endpoint: Endpoint,
+    },
+    /// An endpoint cannot be listened at.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The store cannot be made.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A thread or its runtime cannot be started.
+    #[error("cannot start a thread: {source}")]
+    Thread {
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// What all threads of a node share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) session: Session,
+    pub(super) config: NodeConfig,
+    pub(super) budget: Arc<Budget>,
+    pub(super) connections: AtomicUsize,
+    pub(super) draining: watch::Sender<bool>,
+    pub(super) workers: Vec<Arc<Worker>>,
+    started: Instant,
+}
+
+impl Shared {
+    fn new(config: NodeConfig) -> Result<Arc<Self>, ServerError> {
+        config.check()?;
+        let threads = config.cores.len().max(1);
+        let budget = Arc::new(config.budget());
+        let shards = config.shards.unwrap_or_else(|| (threads as u32 * 8).next_power_of_two().min(limits::SHARDS_MAX));
+        let store = Store::new(StoreConfig {
+            shards,
+            index: config.index,
+            hash_secret: config.identity.hash_secret,
+            budget: Arc::clone(&budget),
+        })?;
+        let facts = NodeFacts {
+            incarnation: config.identity.incarnation,
+            frame_bytes_max: config.frame_bytes_max,
+            frames_in_flight_max: config.frames_in_flight_max,
+        };
+        let worker = |i: usize| Arc::new(Worker::new(config.cores.get(i).copied(), shards, i, threads, &budget));
+        Ok(Arc::new(Self {
+            session: Session::new(Arc::new(store), facts),
+            workers: (0..threads).map(worker).collect(),
+            budget,
+            connections: AtomicUsize::new(0),
+            draining: watch::Sender::new(false),
+            started: Instant::now(),
+            config,
+        }))
+    }
+
+    /// The node's statistics now.
+    pub(super) fn stats(&self) -> NodeStats {
+        let sum = |pick: fn(&Counters) -> &std::sync::atomic::AtomicU64| -> u64 {
+            self.workers.iter().map(|worker| pick(&worker.counters).load(Ordering::Relaxed)).sum()
+        };
+        let threads: Vec<_> =
+            self.workers.iter().map(|worker| ThreadStats { core: worker.core, cpu_ns: worker.cpu_ns() }).collect();
+        NodeStats {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            incarnation: hex(&self.config.identity.incarnation),
+            uptime_seconds: self.started.elapsed().as_secs_f64(),
+            cpu_ns: threads.iter().map(|thread| thread.cpu_ns).sum(),
+            threads,
+            connections: self.connections.load(Ordering::Relaxed) as u64,
+            frames: sum(|counters| &counters.frames),
+            bytes_received: sum(|counters| &counters.bytes_received),
+            bytes_sent: sum(|counters| &counters.bytes_sent),
+            refusals: sum(|counters| &counters.refusals),
+            memory_bytes_used: self.budget.bytes_used(),
+            memory_bytes_max: self.config.memory_bytes_max,
+            store: serde_json::to_value(self.session.store().stats()).unwrap_or_default(),
+        }
+    }
+}
+
+/// Returns when the node drains.
+pub(super) async fn drained(draining: &mut watch::Receiver<bool>) {
+    // A node that is gone drains too.
+    let _gone_or_draining = draining.wait_for(|draining| *draining).await.map(drop);
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A running node with its own threads. Dropping it stops it at once; [`Node::drain`] lets it finish.
+#[derive(Debug)]
+pub struct Node {
+    shared: Arc<Shared>,
+    endpoints: Vec<Endpoint>,
+    threads: Vec<WorkerThread>,
+}
+
+impl Node {
+    /// Starts a node: its threads run, its endpoints listen.
+    ///
+    /// # Errors
+    /// Why it cannot start; nothing is left running.
+    pub fn start(config: NodeConfig) -> Result<Self, ServerError> {
+        let shared = Shared::new(config)?;
+        let started = shared.workers.iter().map(worker::start);
+        let threads = started.collect::<io::Result<Vec<_>>>().map_err(|source| ServerError::Thread { source })?;
+        let listening = threads[0].call({
+            let shared = Arc::clone(&shared);
+            move || acceptor::listen(shared)
+        });
+        let endpoints = listening?;
+        Ok(Self { shared, endpoints, threads })
+    }
+
+    /// Where it listens, with the ports it really has.
+    #[must_use]
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// Its statistics now.
+    #[must_use]
+    pub fn stats(&self) -> NodeStats {
+        self.shared.stats()
+    }
+
+    /// Stops accepting, answers what has arrived, closes every connection, and ends the threads.
+    pub fn drain(mut self) {
+        self.shared.draining.send_replace(true);
+        for thread in &mut self.threads {
+            thread.finish();
+        }
+    }
+}
+
+/// A node on the calling thread's runtime: for simulations, where one thread runs a whole cluster.
+#[derive(Debug)]
+pub struct LocalNode {
+    shared: Arc<Shared>,
+    endpoints: Vec<Endpoint>,
+}
+
+impl LocalNode {
+    /// Starts a node on the current runtime; it runs until it is drained or the runtime ends.
+    ///
+    /// # Errors
+    /// Why it cannot start.
+    pub async fn start(config: NodeConfig) -> Result<Self, ServerError> {
+        let config = NodeConfig { cores: Vec::new(), ..config };
+        let shared = Shared::new(config)?;
+        shared.workers[0].run_here();
+        let endpoints = acceptor::listen(Arc::clone(&shared)).await?;
+        Ok(Self { shared, endpoints })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// Its statistics now.
+    #[must_use]
+    pub fn stats(&self) -> NodeStats {
+        self.shared.stats()
+    }
+
+    /// Stops accepting and closes every connection when what has arrived is answered; returns when that is done.
+    pub async fn drain(self) {
+        self.shared.draining.send_replace(true);
+        self.shared.workers[0].tasks_ended().await;
+    }
+}

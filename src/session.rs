@@ -1,0 +1,164 @@
+//! What a node says to one connection: bytes in, bytes out.
+//!
+//! Architecture invariant: no socket, runtime, clock or randomness in here. Whoever drives a session owns those,
+//! so that a seed replays a whole cluster.
+#![forbid(unsafe_code)]
+
+use crate::limits::{FRAME_BYTES_MAX, FRAME_BYTES_MIN};
+use crate::op::Batch;
+use crate::shard::{Scratch, Store};
+use crate::wire::{
+    Capabilities, FrameBuffer, Hello, HelloReply, PROTOCOL_VERSION, RefusalCode, ReplyBuilder, RequestView, WireError,
+    hello_reply,
+};
+use std::sync::Arc;
+use thiserror::Error;
+
+/// What a node announces to every connection.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeFacts {
+    /// 128 bits drawn at start: this node's life, and its memory.
+    pub incarnation: [u8; 16],
+    /// The longest frame it takes and sends, in bytes.
+    pub frame_bytes_max: u32,
+    /// Requests a client may have in flight on one connection.
+    pub frames_in_flight_max: u32,
+}
+
+/// Why a session ends. Each is answered by a refusal and a closed connection.
+#[derive(Debug, Error)]
+pub enum SessionError {
+    /// A frame that is not what it should be.
+    #[error("malformed frame: {0}")]
+    Malformed(#[from] WireError),
+    /// No common protocol version.
+    #[error("the client speaks protocol versions {min} to {max}, this node speaks {PROTOCOL_VERSION}")]
+    Version {
+        /// The oldest the client speaks.
+        min: u8,
+        /// The newest.
+        max: u8,
+    },
+    /// An authentication method this node does not know.
+    #[error("authentication method {method} is unknown to this node")]
+    Authentication {
+        /// The method.
+        method: u16,
+    },
+    /// The client takes only frames too short for every reply.
+    #[error("the client takes frames of {got} bytes, at least {FRAME_BYTES_MIN} are needed")]
+    FrameLimit {
+        /// The client's frame limit.
+        got: u32,
+    },
+    /// No memory for a reply, not even without values.
+    #[error("no memory for a reply to {ops} operations")]
+    OutOfMemory {
+        /// Operations in the request.
+        ops: u32,
+    },
+}
+
+impl SessionError {
+    /// The code a refusal carries.
+    #[must_use]
+    pub fn refusal_code(&self) -> RefusalCode {
+        match self {
+            Self::Malformed(WireError::BadVersion { .. }) | Self::Version { .. } => RefusalCode::Version,
+            Self::Malformed(_) | Self::FrameLimit { .. } => RefusalCode::Malformed,
+            Self::Authentication { .. } => RefusalCode::Unauthorized,
+            Self::OutOfMemory { .. } => RefusalCode::Memory,
+        }
+    }
+}
+
+/// An accepted hello.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The frame to answer with.
+    pub reply: Vec<u8>,
+    /// The longest reply this client takes, in bytes.
+    pub reply_bytes_max: u32,
+}
+
+/// One node's side of every connection: share it in an `Arc`, from any thread.
+#[derive(Debug)]
+pub struct Session {
+    store: Arc<Store>,
+    facts: NodeFacts,
+}
+
+impl Session {
+    /// Sessions on a store.
+    #[must_use]
+    pub fn new(store: Arc<Store>, facts: NodeFacts) -> Self {
+        Self { store, facts }
+    }
+
+    /// What the node announces.
+    #[must_use]
+    pub fn facts(&self) -> &NodeFacts {
+        &self.facts
+    }
+
+    /// The store behind it.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Answers a client's first frame. `cpu` is the processor that serves the connection, `wire_limit` whether
+    /// wire-limit frames are answered on it.
+    ///
+    /// # Errors
+    /// Why the client is refused.
+    pub fn accept(&self, frame: &[u8], cpu: Option<usize>, wire_limit: bool) -> Result<Accepted, SessionError> {
+        let hello = Hello::parse(frame)?;
+        let (min, max) = (hello.version_min, hello.version_max);
+        if !(min..=max).contains(&PROTOCOL_VERSION) {
+            return Err(SessionError::Version { min, max });
+        }
+        if hello.authentication_method.get() != 0 {
+            return Err(SessionError::Authentication { method: hello.authentication_method.get() });
+        }
+        let client_limit = hello.frame_bytes_max.get();
+        if !(FRAME_BYTES_MIN..=FRAME_BYTES_MAX).contains(&client_limit) {
+            return Err(SessionError::FrameLimit { got: client_limit });
+        }
+        let reply = HelloReply {
+            version: PROTOCOL_VERSION,
+            reserved: 0,
+            cpu: cpu.and_then(|cpu| u16::try_from(cpu).ok()).unwrap_or(HelloReply::CPU_NONE).into(),
+            frame_bytes_max: self.facts.frame_bytes_max.into(),
+            capabilities: Capabilities::default().0.into(),
+            incarnation: self.facts.incarnation,
+            frames_in_flight_max: self.facts.frames_in_flight_max.into(),
+            permissions: if wire_limit { HelloReply::WIRE_LIMIT } else { 0 }.into(),
+        };
+        let reply_bytes_max = client_limit.min(self.facts.frame_bytes_max);
+        Ok(Accepted { reply: hello_reply(&reply), reply_bytes_max })
+    }
+
+    /// Executes a request and builds its reply in a buffer that `lend` gives for at least that many bytes.
+    ///
+    /// # Errors
+    /// [`SessionError::Malformed`], and nothing was executed; [`SessionError::OutOfMemory`] likewise.
+    pub fn execute<B: FrameBuffer>(
+        &self,
+        frame: &[u8],
+        reply_bytes_max: u32,
+        lend: impl FnOnce(usize) -> Option<B>,
+        scratch: &mut Scratch,
+    ) -> Result<(B, u32), SessionError> {
+        let request = RequestView::parse(frame)?;
+        let ops = request.op_count();
+        let out_of_memory = SessionError::OutOfMemory { ops };
+        let Some(buffer) = lend(REPLY_BYTES_FIRST) else { return Err(out_of_memory) };
+        let Some(mut reply) = ReplyBuilder::new(buffer, ops, reply_bytes_max) else { return Err(out_of_memory) };
+        self.store.execute(&request, &mut reply, scratch);
+        Ok(reply.finish(request.header().origin()))
+    }
+}
+
+/// Bytes of the buffer a reply begins with; it grows as values need it.
+const REPLY_BYTES_FIRST: usize = 4096;

@@ -1,0 +1,9 @@
+//! The benchmark.
+
+pub mod config;
+pub mod machine;
+pub mod measure;
+pub mod pool;
+pub mod values;
+pub mod workload;
+pub mod zipf;

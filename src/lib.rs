@@ -12,6 +12,7 @@ pub mod limits;
 pub mod metrics;
 pub mod op;
 pub mod op_list;
+pub mod profile;
 pub mod server;
 pub mod session;
 pub mod shard;

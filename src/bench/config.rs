@@ -70,9 +70,9 @@ pub struct BenchConfig {
     /// Seed of keys, mix and values
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Measure, before and after the run, what the transport carries without a store behind it
-    #[arg(long)]
-    pub wire_limit: bool,
+    /// Measure, before and after the run, what the transport carries without a store [default: without --servers]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub wire_limit: Option<bool>,
     /// Write the report as JSON; - is standard output
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -112,6 +112,7 @@ impl BenchConfig {
         self.value_size.get_or_insert_with(|| Workload::of(self.workload).value_size_default);
         self.workers.get_or_insert(2 * client_threads);
         self.threads.get_or_insert(client_threads);
+        self.wire_limit.get_or_insert(self.servers.is_empty());
         self
     }
 
@@ -131,6 +132,13 @@ impl BenchConfig {
         Ok(())
     }
 
+    /// The transport's name: the scheme of the first endpoint, or of the node in this process.
+    #[must_use]
+    pub fn transport_name(&self) -> String {
+        let scheme = self.servers.first().and_then(|server| server.split_once("://"));
+        scheme.map_or_else(|| self.transport.clone(), |(scheme, _)| scheme.to_owned())
+    }
+
     /// Whether operations go one by one through the client's single calls, which it merges.
     #[must_use]
     pub fn is_coalesced(&self) -> bool {
@@ -148,7 +156,9 @@ pub enum ConfigError {
         lanes: u64,
     },
     /// A read-modify-write takes two places in a frame.
-    #[error("--batch {batch} is too large for this workload: its operations take up to two places, the most is {batch_max}")]
+    #[error(
+        "--batch {batch} is too large for this workload: its operations take up to two places, the most is {batch_max}"
+    )]
     BatchTooLarge {
         /// Operations asked for.
         batch: u32,
@@ -197,6 +207,15 @@ mod tests {
         assert_eq!((config.records, config.value_size, config.batch), (1_000_000, Some(128), 10_000));
         assert_eq!((config.placement, config.connections), (Placement::Paired, Connections::Own));
         config.check().unwrap();
+    }
+
+    #[test]
+    fn the_wire_limit_is_measured_unless_the_nodes_are_others_or_told_otherwise() {
+        let wire_limit = |flags: &[&str]| parse(flags).unwrap().resolved(1).wire_limit;
+        assert_eq!(wire_limit(&[]), Some(true));
+        assert_eq!(wire_limit(&["--wire-limit=false"]), Some(false));
+        assert_eq!(wire_limit(&["--servers", "tcp://a:1"]), Some(false));
+        assert_eq!(wire_limit(&["--servers", "tcp://a:1,tcp://b:1", "--wire-limit"]), Some(true));
     }
 
     #[test]

@@ -57,7 +57,8 @@ fn load_average() -> f64 {
 
 /// `name: 123 kB`, in bytes; 0 where the kernel has no such line.
 fn kilobytes(file: &str, name: &str) -> u64 {
-    let kilobytes = field(file, name).and_then(|text| text.split(' ').next().and_then(|first| first.parse::<u64>().ok()));
+    let kilobytes =
+        field(file, name).and_then(|text| text.split(' ').next().and_then(|first| first.parse::<u64>().ok()));
     kilobytes.unwrap_or(0) * 1024
 }
 

@@ -197,11 +197,7 @@ impl Recent {
     #[inline]
     fn number(&self, inserted: u64, distance: u32) -> u64 {
         let distance = u64::from(distance);
-        if distance < inserted {
-            self.own(inserted - 1 - distance)
-        } else {
-            self.records - 1 - (distance - inserted)
-        }
+        if distance < inserted { self.own(inserted - 1 - distance) } else { self.records - 1 - (distance - inserted) }
     }
 
     /// The record of this lane's insert `index`; lanes take turns, so that no two insert the same.
@@ -211,11 +207,7 @@ impl Recent {
     }
 }
 
-fn draw_named(
-    spec: &PoolSpec,
-    random: &mut ChaCha8Rng,
-    mut choose: impl FnMut(&mut ChaCha8Rng) -> u64,
-) -> Entries {
+fn draw_named(spec: &PoolSpec, random: &mut ChaCha8Rng, mut choose: impl FnMut(&mut ChaCha8Rng) -> u64) -> Entries {
     let ops = u64::from(spec.batches_a_lane()) * u64::from(spec.batch);
     let key_bytes_most = Key::of(spec.workload.keys, spec.records - 1).as_bytes().len() + 1;
     let mut bytes = Vec::with_capacity(ops as usize * key_bytes_most);

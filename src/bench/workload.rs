@@ -239,7 +239,9 @@ mod tests {
 
     #[test]
     fn workloads_are_named_as_ycsb_names_them() {
-        for (text, name) in [("freight", WorkloadName::Freight), ("ycsb-a", WorkloadName::YcsbA), ("F", WorkloadName::YcsbF)] {
+        for (text, name) in
+            [("freight", WorkloadName::Freight), ("ycsb-a", WorkloadName::YcsbA), ("F", WorkloadName::YcsbF)]
+        {
             assert_eq!(WorkloadName::from_str(text, true), Ok(name));
         }
     }

@@ -3,7 +3,9 @@
 
 use super::workload::{Workload, WorkloadName};
 use crate::limits::{FRAME_OPS_MAX, VALUE_BYTES_MAX};
+use crate::transport::{Endpoint, Scheme};
 use serde::{Serialize, Serializer};
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,10 +14,12 @@ use std::time::Duration;
 pub struct BenchConfig {
     /// Nodes to drive, like tcp://a:7411,tcp://b:7411; without it a node is started in this process
     #[arg(long, value_name = "ENDPOINTS", value_delimiter = ',')]
-    pub servers: Vec<String>,
+    #[serde(serialize_with = "as_texts")]
+    pub servers: Vec<Endpoint>,
     /// Transport of the node in this process
     #[arg(long, default_value = "tcp", value_name = "NAME", conflicts_with = "servers")]
-    pub transport: String,
+    #[serde(serialize_with = "as_text")]
+    pub transport: Scheme,
     /// Which cores the two ends of a connection run on
     #[arg(long, value_enum, default_value_t)]
     pub placement: Placement,
@@ -54,11 +58,11 @@ pub struct BenchConfig {
 
     /// Length of the measured run, like 10s or 500ms
     #[arg(long, default_value = "10s", value_parser = parse_run_length)]
-    #[serde(serialize_with = "as_text")]
+    #[serde(serialize_with = "as_duration")]
     pub duration: Duration,
     /// Length of the warm-up before it
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
-    #[serde(serialize_with = "as_text")]
+    #[serde(serialize_with = "as_duration")]
     pub warmup: Duration,
     /// Open loop: operations a second that begin on schedule whether or not earlier ones are done
     #[arg(long, value_name = "OPS_PER_SECOND", value_parser = clap::value_parser!(u64).range(1..))]
@@ -132,11 +136,10 @@ impl BenchConfig {
         Ok(())
     }
 
-    /// The transport's name: the scheme of the first endpoint, or of the node in this process.
+    /// The transport: the scheme of the first endpoint, or of the node in this process.
     #[must_use]
-    pub fn transport_name(&self) -> String {
-        let scheme = self.servers.first().and_then(|server| server.split_once("://"));
-        scheme.map_or_else(|| self.transport.clone(), |(scheme, _)| scheme.to_owned())
+    pub fn scheme(&self) -> Scheme {
+        self.servers.first().map_or(self.transport, Endpoint::scheme)
     }
 
     /// Whether operations go one by one through the client's single calls, which it merges.
@@ -180,8 +183,16 @@ fn parse_run_length(text: &str) -> Result<Duration, String> {
     Ok(length)
 }
 
-fn as_text<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+fn as_duration<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&humantime::format_duration(*duration))
+}
+
+fn as_text<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+fn as_texts<S: Serializer>(values: &[impl Display], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(values.iter().map(ToString::to_string))
 }
 
 #[cfg(test)]

@@ -264,7 +264,7 @@ impl Report {
                 version: env!("CARGO_PKG_VERSION"),
                 commit: option_env!("FREIGHT_COMMIT").unwrap_or("unknown"),
             },
-            transport: config.transport_name(),
+            transport: config.scheme().to_string(),
             seed: config.seed,
             placement: config.placement,
             latency_us: Latencies {

@@ -4,10 +4,20 @@
 use super::workload::{Workload, WorkloadName};
 use crate::limits::{FRAME_OPS_MAX, VALUE_BYTES_MAX};
 use crate::transport::{Endpoint, Scheme};
+use clap::value_parser;
 use serde::{Serialize, Serializer};
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// Most records: a pool names the distance between two in 31 bits.
+const RECORDS_MAX: u64 = 1_000_000_000;
+
+/// Most operations a batch, as clap counts.
+const BATCH_MAX: i64 = FRAME_OPS_MAX as i64;
+
+/// Longest value, as clap counts.
+const VALUE_MAX: i64 = VALUE_BYTES_MAX as i64;
 
 /// What to run, against what, for how long.
 #[derive(Debug, Clone, clap::Args, Serialize)]
@@ -24,7 +34,7 @@ pub struct BenchConfig {
     #[arg(long, value_enum, default_value_t)]
     pub placement: Placement,
     /// Client threads, and threads of the node in this process [default: one a core]
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "COUNT", value_parser = value_parser!(u32).range(1..=4096))]
     pub threads: Option<u32>,
     /// Cores to run on, like 0-3,8 [default: the process's affinity mask]
     #[arg(long, value_name = "LIST")]
@@ -34,23 +44,24 @@ pub struct BenchConfig {
     #[arg(long, value_enum, default_value_t)]
     pub workload: WorkloadName,
     /// Records loaded before the run
-    #[arg(long, default_value_t = 1_000_000, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    #[arg(long, default_value_t = 1_000_000, value_name = "COUNT")]
+    #[arg(value_parser = value_parser!(u64).range(1..=RECORDS_MAX))]
     pub records: u64,
     /// Bytes of a value [default: 128, YCSB: 1000]
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(0..=i64::from(VALUE_BYTES_MAX)))]
+    #[arg(long, value_name = "BYTES", value_parser = value_parser!(u32).range(0..=VALUE_MAX))]
     pub value_size: Option<u32>,
     /// Skew of the Zipf distribution, 0 (uniform) to below 1
     #[arg(long, default_value_t = 0.99, value_parser = parse_theta)]
     pub theta: f64,
 
     /// Operations a batch
-    #[arg(long, default_value_t = 10_000, value_name = "OPS", value_parser = clap::value_parser!(u32).range(1..=i64::from(FRAME_OPS_MAX)))]
+    #[arg(long, default_value_t = 10_000, value_name = "OPS", value_parser = value_parser!(u32).range(1..=BATCH_MAX))]
     pub batch: u32,
     /// Workers that issue batches [default: two a client thread]
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    #[arg(long, value_name = "COUNT", value_parser = value_parser!(u32).range(1..=65_535))]
     pub workers: Option<u32>,
     /// Batches in flight a worker
-    #[arg(long, default_value_t = 1, value_name = "BATCHES", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, default_value_t = 1, value_name = "BATCHES", value_parser = value_parser!(u32).range(1..=1024))]
     pub depth: u32,
     /// A connection to each node for every worker, or one client that all share
     #[arg(long, value_enum, default_value_t)]
@@ -61,11 +72,11 @@ pub struct BenchConfig {
     #[serde(serialize_with = "as_duration")]
     pub duration: Duration,
     /// Length of the warm-up before it
-    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "2s", value_parser = parse_run_length)]
     #[serde(serialize_with = "as_duration")]
     pub warmup: Duration,
     /// Open loop: operations a second that begin on schedule whether or not earlier ones are done
-    #[arg(long, value_name = "OPS_PER_SECOND", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "OPS_PER_SECOND", value_parser = value_parser!(u64).range(1..))]
     pub rate: Option<u64>,
 
     /// Check every byte of every value read

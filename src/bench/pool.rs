@@ -15,7 +15,7 @@
 //! asked for has been acknowledged, which is what YCSB's acknowledged counter is for.
 #![forbid(unsafe_code)]
 
-use super::workload::{Chooser, Key, KeyNames, Kind, Workload};
+use super::workload::{Chooser, Key, KeyNames, Kind, Popularity, Workload};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -52,6 +52,14 @@ impl PoolSpec {
     #[must_use]
     pub fn batches_a_lane(&self) -> u32 {
         BATCHES_MIN.max(OPS_MIN.div_ceil(self.batch)).div_ceil(self.depth)
+    }
+
+    /// Memory that the pool of one lane takes, at most about, in bytes.
+    #[must_use]
+    pub fn bytes_about(&self) -> u64 {
+        let ops = u64::from(self.batches_a_lane()) * u64::from(self.batch);
+        let last_key = Key::of(self.workload.keys, self.records - 1);
+        ops * if self.workload.popularity == Popularity::Latest { 4 } else { last_key.as_bytes().len() as u64 + 1 }
     }
 }
 
@@ -209,8 +217,7 @@ impl Recent {
 
 fn draw_named(spec: &PoolSpec, random: &mut ChaCha8Rng, mut choose: impl FnMut(&mut ChaCha8Rng) -> u64) -> Entries {
     let ops = u64::from(spec.batches_a_lane()) * u64::from(spec.batch);
-    let key_bytes_most = Key::of(spec.workload.keys, spec.records - 1).as_bytes().len() + 1;
-    let mut bytes = Vec::with_capacity(ops as usize * key_bytes_most);
+    let mut bytes = Vec::with_capacity(spec.bytes_about() as usize);
     for _ in 0..ops {
         let kind = match spec.workload.draw_kind(random) {
             Kind::Read => GET,

@@ -19,13 +19,16 @@ impl Display for Report {
         )?;
         writeln!(f, "  What ran    {}", what_ran(&self.config))?;
         writeln!(f, "              {}", load(&self.config))?;
-        writeln!(f, "  Between     {}\n", between(self))?;
+        between(f, self)?;
         writeln!(f, "  Throughput  {}", throughput(self))?;
         writeln!(f, "  Reads       {}", reads(self))?;
         writeln!(f, "  Errors      {}", errors(self))?;
-        writeln!(f, "  Batches     {}{}", latency(&self.latency_us.batch), growth(self))?;
+        writeln!(f, "  Batches     {}", latency(&self.latency_us.batch))?;
         if let Some(operation) = &self.latency_us.operation {
-            writeln!(f, "  Operations  {}, from the turn of each", latency(operation))?;
+            writeln!(f, "  Operations  {}", latency(operation))?;
+        }
+        if let Some(load) = &self.latency_us.load {
+            writeln!(f, "  Growth      {} a batch, while the records were loaded", latency(load))?;
         }
         let wire = &self.wire;
         let (sent, received) = (wire.bytes_per_op_sent, wire.bytes_per_op_received);
@@ -74,22 +77,19 @@ fn load(config: &BenchConfig) -> String {
     format!("{workers}, {depth}{of} in flight each{through}{pace}, for {}", humantime::format_duration(config.duration))
 }
 
-fn between(report: &Report) -> String {
+fn between(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     let topology = &report.topology;
-    let place = match report.placement {
-        Placement::Paired => "paired: both ends of a connection on one core",
-        Placement::Split => "split: node and client on cores of their own",
-        Placement::Free => "free: the kernel chose the cores",
+    let place = match (report.placement, topology.node_in_process) {
+        (Placement::Paired, true) => "paired: both ends of a connection on one core",
+        (Placement::Split, true) => "split: node and client on cores of their own",
+        (Placement::Paired | Placement::Split, false) => "each client thread on a core of its own",
+        (Placement::Free, _) => "free: the kernel chose the cores",
     };
     let threads = counted(topology.client_threads.into(), "client thread");
+    let node = if topology.node_in_process { " and a node in this process" } else { "" };
     let connections = counted(topology.connections.into(), "connection");
-    if topology.node_in_process {
-        return format!(
-            "{threads} and a node in this process, {connections} over {}; {place}",
-            topology.nodes.join(", ")
-        );
-    }
-    format!("{threads}, {connections} to {}; client threads {place}", topology.nodes.join(", "))
+    writeln!(f, "  Between     {threads}{node}; {place}")?;
+    writeln!(f, "              {connections} to {}\n", topology.nodes.join(", "))
 }
 
 fn throughput(report: &Report) -> String {
@@ -127,11 +127,6 @@ fn errors(report: &Report) -> String {
     text
 }
 
-fn growth(report: &Report) -> String {
-    let Some(load) = &report.latency_us.load else { return String::new() };
-    format!(" (load phase, while the index grew: max {})", microseconds(load.max))
-}
-
 fn memory(report: &Report) -> String {
     let memory = &report.memory;
     let mut text = String::new();
@@ -139,7 +134,7 @@ fn memory(report: &Report) -> String {
         let _ = write!(text, "{} records in {}, ", grouped(node.records), bytes(node.used_bytes));
     }
     let (pool, resident) = (bytes(memory.pool_bytes), bytes(memory.process_resident_bytes));
-    format!("{text}{pool} of operations drawn beforehand, {resident} resident in this process")
+    format!("{text}{pool} of drawn operations, {resident} resident in this process")
 }
 
 fn why_not_more(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
@@ -151,7 +146,7 @@ fn why_not_more(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
         Some(limit) => wire_limit(f, report, limit)?,
         None => writeln!(f, "  Not known: --wire-limit measures what the transport carries without a store.\n")?,
     }
-    writeln!(f, "  {}", bound(report))
+    bound(f, report)
 }
 
 fn wire_limit(f: &mut Formatter<'_>, report: &Report, limit: &WireLimit) -> fmt::Result {
@@ -178,26 +173,26 @@ fn cpu_line(f: &mut Formatter<'_>, name: &str, cpu: CpuPerOp, why: &str) -> fmt:
 }
 
 /// What the run waited for, as far as CPU time tells.
-fn bound(report: &Report) -> String {
+fn bound(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     let busy = 100.0 * report.cpu_busy;
-    let topology = &report.topology;
-    match (report.cpu_busy > 0.9, topology.node_in_process) {
+    let cores = counted(report.machine.cores.into(), "core");
+    let threads = counted(report.topology.client_threads.into(), "client thread");
+    match (report.cpu_busy > 0.9, report.topology.node_in_process) {
         (true, true) => {
-            let cores = counted(report.machine.cores.into(), "core");
-            format!(
-                "The {cores} that client and node share were {busy:.0} % busy: CPU is the bound, and more cores are more operations."
-            )
+            writeln!(f, "  The {cores} that client and node share were {busy:.0} % busy, so CPU is the bound:")?;
+            writeln!(f, "  more cores, or a machine each for client and node, carry more.")
         }
         (true, false) => {
-            let threads = counted(topology.client_threads.into(), "client thread");
-            format!(
-                "The {threads} were {busy:.0} % busy: the client is the bound. Another machine of clients would ask for more."
-            )
+            writeln!(f, "  The {threads} were {busy:.0} % busy, so the client is the bound:")?;
+            writeln!(f, "  another machine of clients would ask for more.")
         }
-        (false, _) => format!(
-            "The cores were {busy:.0} % busy: the rest of the time they waited for each other or for the network. \
-             More in flight (--workers, --depth, --batch) may fill it."
-        ),
+        (false, _) => {
+            writeln!(
+                f,
+                "  The cores were {busy:.0} % busy. The rest of the time they waited for each other or the network:"
+            )?;
+            writeln!(f, "  more in flight (--workers, --depth, --batch) may fill it.")
+        }
     }
 }
 

@@ -183,6 +183,18 @@ impl Key {
         }
     }
 
+    /// A copy of a key that [`Key::of`] made.
+    ///
+    /// # Panics
+    /// Where it is longer than [`KEY_BYTES_MAX`].
+    #[must_use]
+    pub fn copied(key: &[u8]) -> Self {
+        let start = KEY_BYTES_MAX - key.len();
+        let mut bytes = [0; KEY_BYTES_MAX];
+        bytes[start..].copy_from_slice(key);
+        Self { bytes, start: start as u8 }
+    }
+
     /// The key's bytes.
     #[inline]
     #[must_use]
@@ -221,7 +233,9 @@ mod tests {
         assert_eq!(Key::of(KeyNames::User, 0).as_bytes(), b"user6284781860667377211");
         for number in 0..1000 {
             let expected = format!("user{}", fnv_hash(number));
-            assert_eq!(Key::of(KeyNames::User, number).as_bytes(), expected.as_bytes());
+            let key = Key::of(KeyNames::User, number);
+            assert_eq!(key.as_bytes(), expected.as_bytes());
+            assert_eq!(Key::copied(key.as_bytes()).as_bytes(), expected.as_bytes());
         }
     }
 

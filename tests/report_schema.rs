@@ -152,3 +152,33 @@ fn the_text_says_what_ran_how_fast_and_why_not_faster() {
         assert!(text.contains(words), "{words:?} is missing in\n{text}");
     }
 }
+
+#[test]
+fn a_real_run_makes_a_valid_report() {
+    for flags in [
+        &["--workload", "freight", "--batch", "1000", "--verify"][..],
+        &["--workload", "ycsb-d", "--batch", "100", "--verify", "--value-size", "20", "--depth", "2"],
+        &["--workload", "ycsb-f", "--batch", "1", "--connections", "shared", "--workers", "3", "--verify"],
+        &["--workload", "ycsb-a", "--batch", "100", "--rate", "50000", "--connections", "shared"],
+    ] {
+        let all = [flags, &["--records", "5000", "--duration", "400ms", "--warmup", "100ms"]].concat();
+        let config = config(&all);
+        let topology = Topology {
+            nodes: vec!["tcp://127.0.0.1:7411".into()],
+            node_in_process: true,
+            client_threads: 2,
+            client_cores: vec![0, 1],
+            node_cores: vec![0, 1],
+            connections: 4,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let endpoints = ["tcp://127.0.0.1:7411".parse().unwrap()];
+        let report = runtime.block_on(freight::bench::run(config, &endpoints, topology)).unwrap();
+        println!("{report}");
+        let report = serde_json::to_value(report).unwrap();
+        assert_valid(&report);
+        assert_every_property_is_there(&schema(), &schema(), &report, "");
+        assert_eq!(report["errors"]["total"], 0, "{report:#}");
+        assert_eq!(report["reads"]["misses"], 0);
+    }
+}

@@ -13,12 +13,14 @@ use super::measure::{Measure, Window};
 use super::pool::{Pool, PoolSpec};
 use super::progress::{BAR_PERIOD, LiveLine, LoadBar, say};
 use super::report::{Carried, Memory, NodeMemory, Phase, Topology};
-use super::run::BenchError;
+use super::run::{BenchError, Target};
 use super::text::{bytes, grouped};
 use super::threads::ClientThread;
 use super::wire_limit::{FrameSizes, carry};
 use super::workload::Workload;
 use crate::client::{Client, ClientConfig, ClientError};
+use crate::cores::Placement;
+use crate::metrics::NodeStats;
 use crate::transport::Endpoint;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -39,20 +41,16 @@ pub(super) struct Driver {
     lanes: Vec<Lane>,
     pool_bytes: u64,
     control: Client,
-    nodes: u32,
+    nodes: usize,
 }
 
 impl Driver {
     /// Starts threads, draws pools and connects. `config` must be resolved.
-    pub(super) async fn start(
-        config: BenchConfig,
-        endpoints: &[Endpoint],
-        topology: &Topology,
-    ) -> Result<Self, BenchError> {
-        let threads = (0..topology.client_threads as usize)
-            .map(|i| ClientThread::start(i, topology.client_cores.get(i).copied()))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(BenchError::Thread)?;
+    pub(super) async fn start(config: BenchConfig, endpoints: &[Endpoint]) -> Result<Self, BenchError> {
+        let pinned = config.placement != Placement::Free;
+        let seats = config.seats().into_iter().enumerate();
+        let threads = seats.map(|(i, core)| ClientThread::start(i, pinned.then_some(core)));
+        let threads = threads.collect::<Result<Vec<_>, _>>().map_err(BenchError::Thread)?;
         let pools = draw(&config, &threads).await?;
         let pool_bytes = pools.iter().map(Pool::bytes).sum();
         let control = Client::connect(endpoints, ClientConfig::default()).await?;
@@ -70,7 +68,27 @@ impl Driver {
             Lane::new(lane_config, lane as u16, clients[worker % clients.len()].clone(), pool, live)
         });
         let lanes = lanes.collect();
-        Ok(Self { config, threads, clients, lanes, pool_bytes, control, nodes: endpoints.len() as u32 })
+        Ok(Self { config, threads, clients, lanes, pool_bytes, control, nodes: endpoints.len() })
+    }
+
+    /// Who talks to whom.
+    pub(super) fn topology(&self, target: Target) -> Topology {
+        let on_one_core = |(worker, client): (usize, &Client)| {
+            let core = self.thread(worker).core;
+            client.node_cpus().into_iter().filter(|cpu| cpu.is_some() && cpu.map(usize::from) == core).count()
+        };
+        Topology {
+            nodes: target.endpoints.iter().map(ToString::to_string).collect(),
+            client_threads: self.threads.len() as u32,
+            client_cores: self.threads.iter().filter_map(|thread| thread.core).collect(),
+            connections: (self.clients.len() * self.nodes) as u32,
+            connections_on_one_core: match target.node_cores {
+                Some(_) => self.clients.iter().enumerate().map(on_one_core).sum::<usize>() as u32,
+                None => 0,
+            },
+            node_in_process: target.node_cores.is_some(),
+            node_cores: target.node_cores.unwrap_or_default(),
+        }
     }
 
     /// Puts every record once.
@@ -105,7 +123,7 @@ impl Driver {
 
     /// Lets every lane issue batches for `length`; with a live line a second where somebody should see it.
     pub(super) async fn run(&mut self, length: Duration, live: bool) -> Result<Phase, BenchError> {
-        let before = self.clocks().await?;
+        let before = self.reading().await?;
         let window = Window::new(Instant::now() + LEAD_IN, length);
         let lanes = std::mem::take(&mut self.lanes);
         let count = lanes.len();
@@ -149,14 +167,15 @@ impl Driver {
         say(&format!(
             "carrying frames of {there} bytes there and {here} back, with no store behind them, for {duration}"
         ));
-        let before = self.clocks().await?;
+        let before = self.reading().await?;
         let window = Window::new(Instant::now() + LEAD_IN, length);
         let mut carriers = JoinSet::new();
         for (i, client) in self.clients.iter().enumerate() {
             // Merged operations wait for the frame before them, so a client that merges has one in flight.
             let depth = if self.config.is_coalesced() { 1 } else { self.config.depth };
-            for _ in 0..depth {
-                self.thread(i).spawn_in(&mut carriers, carry(client.clone(), sizes, window));
+            for lane in 0..depth as usize * self.nodes {
+                let carrying = carry(client.clone(), lane % self.nodes, sizes, window);
+                self.thread(i).spawn_in(&mut carriers, carrying);
             }
         }
         let mut total = None;
@@ -171,8 +190,10 @@ impl Driver {
     }
 
     /// The average frames of a phase.
-    pub(super) fn frame_sizes(&self, measure: &Measure) -> FrameSizes {
-        let frames = (measure.batches * u64::from(self.nodes)).max(1) as f64;
+    pub(super) fn frame_sizes(&self, phase: &Phase) -> FrameSizes {
+        let measure = &phase.measure;
+        let frames = if self.config.is_coalesced() { phase.frames } else { measure.batches * self.nodes as u64 };
+        let frames = frames.max(1) as f64;
         FrameSizes {
             request_bytes: (measure.bytes_sent as f64 / frames).round() as u32,
             reply_bytes: (measure.bytes_received as f64 / frames).round() as u32,
@@ -182,10 +203,12 @@ impl Driver {
 
     /// What memory holds now.
     pub(super) async fn memory(&self) -> Result<Memory, BenchError> {
-        let nodes = self.control.stats().await?.into_iter().map(|node| NodeMemory {
-            records: node.records,
-            used_bytes: node.memory_bytes,
-            cap_bytes: None,
+        let nodes = self.control.stats().await?;
+        let nodes = nodes.iter().map(|node| NodeMemory {
+            records: number(&node.store, "records"),
+            payload_bytes: number(&node.store, "payload_bytes"),
+            used_bytes: node.memory_bytes_used,
+            cap_bytes: node.memory_bytes_max,
         });
         Ok(Memory {
             pool_bytes: self.pool_bytes,
@@ -217,23 +240,38 @@ impl Driver {
         Pace::Open { first_turn: window.start + offset, spacing_ns }
     }
 
-    async fn phase(&self, before: Clocks, measure: Measure) -> Result<Phase, BenchError> {
-        let after = self.clocks().await?;
+    async fn phase(&self, before: Reading, mut measure: Measure) -> Result<Phase, BenchError> {
+        let after = self.reading().await?;
+        let since = |pick: fn(&Reading) -> u64| pick(&after).saturating_sub(pick(&before));
+        if self.config.is_coalesced() {
+            // Single calls don't know the frames they travelled in; the nodes do.
+            measure.bytes_sent = since(|reading| reading.bytes_to_nodes);
+            measure.bytes_received = since(|reading| reading.bytes_from_nodes);
+        }
         Ok(Phase {
             measure,
             elapsed: after.at - before.at,
-            client_cpu_ns: after.client_ns - before.client_ns,
-            server_cpu_ns: Some(after.server_ns.saturating_sub(before.server_ns)),
+            frames: since(|reading| reading.frames),
+            client_cpu_ns: since(|reading| reading.client_ns),
+            server_cpu_ns: Some(since(|reading| reading.server_ns)),
         })
     }
 
-    async fn clocks(&self) -> Result<Clocks, ClientError> {
-        let server_ns = self.control.stats().await?.iter().map(|node| node.cpu_ns).sum();
+    async fn reading(&self) -> Result<Reading, ClientError> {
         let mut client_ns = 0;
         for thread in &self.threads {
             client_ns += thread.cpu_ns().await;
         }
-        Ok(Clocks { at: Instant::now(), client_ns, server_ns })
+        let nodes = self.control.stats().await?;
+        let sum = |pick: fn(&NodeStats) -> u64| nodes.iter().map(pick).sum();
+        Ok(Reading {
+            at: Instant::now(),
+            client_ns,
+            server_ns: sum(|node| node.cpu_ns),
+            frames: sum(|node| node.frames),
+            bytes_to_nodes: sum(|node| node.bytes_received),
+            bytes_from_nodes: sum(|node| node.bytes_sent),
+        })
     }
 }
 
@@ -241,12 +279,20 @@ const SECOND: Duration = Duration::from_secs(1);
 
 const TASKS_END: &str = "a task of the benchmark neither panics nor is aborted";
 
-/// The clocks of all threads at one instant.
+/// All clocks and counters between two phases.
 #[derive(Debug, Clone, Copy)]
-struct Clocks {
+struct Reading {
     at: Instant,
     client_ns: u64,
     server_ns: u64,
+    frames: u64,
+    bytes_to_nodes: u64,
+    bytes_from_nodes: u64,
+}
+
+/// A number of the store's statistics; 0 where a node of another version has none.
+fn number(statistics: &serde_json::Value, name: &str) -> u64 {
+    statistics.get(name).and_then(serde_json::Value::as_u64).unwrap_or(0)
 }
 
 fn merge(total: &mut Option<Measure>, more: Measure) {

@@ -94,8 +94,9 @@ impl Lane {
         let end = window.end();
         let mut begun = Instant::now();
         while begun < end {
+            let errors_before = measure.errors_total;
             let answered = self.issue(measure).await;
-            measure.batch(self.config.batch, begun, answered);
+            measure.batch(self.ops_since(errors_before, measure), begun, answered);
             begun = Instant::now();
         }
     }
@@ -104,10 +105,7 @@ impl Lane {
         let end = window.end();
         let ops = self.config.batch;
         let turn = |op: u64| first_turn + Duration::from_nanos((spacing_ns * op as f64) as u64);
-        let mut timer = match Timer::new() {
-            Ok(timer) => timer,
-            Err(_) => return measure.failed("Timer", ops.into()),
-        };
+        let Ok(mut timer) = Timer::new() else { return measure.failed("Timer", ops.into()) };
         let mut first_op = 0;
         while turn(first_op) < end && Instant::now() < end {
             let oldest = turn(first_op);
@@ -115,11 +113,20 @@ impl Lane {
             if timer.wait_until(turn(first_op + u64::from(ops) - 1)).await.is_err() {
                 return measure.failed("Timer", ops.into());
             }
+            let errors_before = measure.errors_total;
             let answered = self.issue(measure).await;
-            measure.batch(ops, oldest, answered);
-            measure.operations(ops, oldest, spacing_ns, answered);
+            let ops_answered = self.ops_since(errors_before, measure);
+            measure.batch(ops_answered, oldest, answered);
+            measure.operations(ops_answered, oldest, spacing_ns, answered);
             first_op += u64::from(ops);
         }
+    }
+
+    /// Operations of a batch that didn't fail.
+    #[inline]
+    fn ops_since(&self, errors_before: u64, measure: &Measure) -> u32 {
+        let failed = measure.errors_total - errors_before;
+        u64::from(self.config.batch).saturating_sub(failed) as u32
     }
 
     /// Builds, sends and checks the next batch; returns when its reply was there.
@@ -148,6 +155,9 @@ impl Lane {
             self.verify(from, &reply, measure);
         } else {
             count(&reply, self.value.len(), measure);
+        }
+        if reply.failures().next().is_some() {
+            tokio::time::sleep(PAUSE_AFTER_ERROR).await;
         }
         answered
     }
@@ -280,6 +290,7 @@ pub(super) fn outcome_kind(outcome: &Outcome<'_>) -> &'static str {
         Outcome::OutOfMemory => "OutOfMemory",
         Outcome::ReplyFull => "ReplyFull",
         Outcome::Unknown => "Unknown",
+        Outcome::NotSent => "NotSent",
     }
 }
 
@@ -287,13 +298,30 @@ pub(super) fn outcome_kind(outcome: &Outcome<'_>) -> &'static str {
 #[cold]
 pub(super) fn client_error_kind(error: &ClientError) -> &'static str {
     match error {
-        ClientError::X => "X",
+        ClientError::BadNodeCount { .. } => "BadNodeCount",
+        ClientError::Connect(_) => "Connect",
+        ClientError::Hello { .. } => "Hello",
+        ClientError::Refused { .. } => "Refused",
+        ClientError::MemoryLost { .. } => "MemoryLost",
+        ClientError::Lost { .. } => "Lost",
+        ClientError::Deadline { .. } => "Deadline",
+        ClientError::NotSent { .. } => "NotSent",
+        ClientError::Malformed { .. } => "Malformed",
+        ClientError::WrongOutcome { .. } => "WrongOutcome",
+        ClientError::Build(error) => build_error_kind(error),
+        ClientError::OutOfMemory => "OutOfMemory",
+        ClientError::NotANumber => "NotANumber",
+        ClientError::CounterOverflow => "CounterOverflow",
     }
 }
 
 #[cold]
 pub(super) fn build_error_kind(error: &BatchError) -> &'static str {
     match error {
-        BatchError::X => "X",
+        BatchError::KeyTooLong { .. } => "KeyTooLong",
+        BatchError::ValueTooLong { .. } => "ValueTooLong",
+        BatchError::TooManyOps { .. } => "TooManyOps",
+        BatchError::FrameFull { .. } => "FrameFull",
+        BatchError::OutOfMemory { .. } => "NoBuffer",
     }
 }

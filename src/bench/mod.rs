@@ -21,7 +21,6 @@ mod load;
 pub mod machine;
 pub mod measure;
 mod pace;
-pub mod placement;
 pub mod pool;
 mod progress;
 pub mod report;
@@ -34,4 +33,4 @@ pub mod workload;
 pub mod zipf;
 
 pub use load::LoadError;
-pub use run::{BenchError, run};
+pub use run::{BenchError, Target, run};

@@ -14,7 +14,7 @@ use super::driver::Driver;
 use super::load::LoadError;
 use super::machine::Machine;
 use super::progress::say;
-use super::report::{Evidence, Report, Topology};
+use super::report::{Evidence, Report};
 use super::text::what_ran;
 use crate::client::ClientError;
 use crate::profile::{Profile, ProfileError};
@@ -47,6 +47,12 @@ pub enum BenchError {
     /// The records could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// No operation of the warm-up was answered: there is nothing to measure.
+    #[error("no operation of the warm-up was answered: {kind}")]
+    NothingAnswered {
+        /// The kind of failure, as in the report.
+        kind: &'static str,
+    },
     /// The wire limit could not be measured.
     #[error("cannot measure the wire limit: {kind} (beyond loopback a node needs --allow-wire-limit)")]
     WireLimit {
@@ -58,23 +64,37 @@ pub enum BenchError {
     Profile(#[from] ProfileError),
 }
 
-/// Runs the benchmark against the nodes at `endpoints` and returns its report. `config` must be resolved.
+/// The nodes to drive.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Where they listen.
+    pub endpoints: Vec<Endpoint>,
+    /// The cores of the node's threads, where it runs in this process.
+    pub node_cores: Option<Vec<usize>>,
+}
+
+/// Runs the benchmark and returns its report.
 ///
 /// # Errors
 /// Whatever keeps it from a report; errors of single operations are in the report.
-pub async fn run(config: BenchConfig, endpoints: &[Endpoint], topology: Topology) -> Result<Report, BenchError> {
+pub async fn run(config: BenchConfig, target: Target) -> Result<Report, BenchError> {
     config.check()?;
+    let config = config.resolved();
     if let Some(path) = &config.profile {
         Profile::check(path)?;
     }
     let machine = Machine::here();
     let (duration, warmup, profile) = (config.duration, config.warmup, config.profile.clone());
     let begin = format!("measuring for {}: {}", humantime::format_duration(duration), what_ran(&config));
-    let mut driver = Driver::start(config, endpoints, &topology).await?;
+    let mut driver = Driver::start(config, &target.endpoints).await?;
+    let topology = driver.topology(target);
     let load = driver.load().await?;
     say(&format!("warming up for {}", humantime::format_duration(warmup)));
     let warm = driver.run(warmup, false).await?;
-    let sizes = driver.frame_sizes(&warm.measure);
+    if warm.measure.ops == 0 {
+        return Err(BenchError::NothingAnswered { kind: warm.measure.errors.keys().next().unwrap_or(&"no time") });
+    }
+    let sizes = driver.frame_sizes(&warm);
     let before = driver.carry(sizes).await?;
     say(&begin);
     let profile = profile.as_deref().map(Profile::start).transpose()?;

@@ -25,6 +25,8 @@ use tokio::task::JoinSet;
 #[derive(Debug)]
 pub(super) struct ClientThread {
     runtime: Handle,
+    /// The core it is pinned to.
+    pub(super) core: Option<usize>,
     /// Operations that lanes of this thread have had answered.
     pub(super) live: Arc<AtomicU64>,
     stop: Option<oneshot::Sender<()>>,
@@ -42,7 +44,7 @@ impl ClientThread {
         let thread =
             std::thread::Builder::new().name(format!("client-{index}")).spawn(move || run(core, &started, stopped))?;
         let runtime = starting.recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended at once")))?;
-        Ok(Self { runtime, live: Arc::default(), stop: Some(stop), thread: Some(thread) })
+        Ok(Self { runtime, core, live: Arc::default(), stop: Some(stop), thread: Some(thread) })
     }
 
     /// Runs a task on this thread.
@@ -91,9 +93,11 @@ impl Drop for ClientThread {
 }
 
 fn run(core: Option<usize>, started: &mpsc::Sender<io::Result<Handle>>, stopped: oneshot::Receiver<()>) {
-    let runtime = core
-        .map_or(Ok(()), cores::pin_current_thread)
-        .and_then(|()| Builder::new_current_thread().enable_all().build());
+    let pinned = match core.filter(|core| !cores::pin_current_thread(*core)) {
+        Some(core) => Err(io::Error::other(format!("the system keeps us from core {core}"))),
+        None => Ok(()),
+    };
+    let runtime = pinned.and_then(|()| Builder::new_current_thread().enable_all().build());
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -21,14 +21,14 @@ pub(super) struct FrameSizes {
     pub(super) ops_per_frame: f64,
 }
 
-/// Carries frames, one in flight, until the window ends; a frame counts as one operation.
-pub(super) async fn carry(client: Client, sizes: FrameSizes, window: Window) -> Measure {
+/// Carries frames to a node, one in flight, until the window ends; a frame counts as one operation.
+pub(super) async fn carry(client: Client, node: usize, sizes: FrameSizes, window: Window) -> Measure {
     let mut measure = Measure::new(window, false);
     tokio::time::sleep_until(window.start.into()).await;
     let end = window.end();
     let mut begun = Instant::now();
     while begun < end {
-        let carried = client.wire_limit(sizes.request_bytes, sizes.reply_bytes).await;
+        let carried = client.wire_limit(node, sizes.request_bytes, sizes.reply_bytes).await;
         let answered = Instant::now();
         if let Err(error) = carried {
             measure.failed(client_error_kind(&error), 1);

@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod budget;
+pub mod cli;
 pub mod client;
 pub mod cores;
 pub mod hash;

@@ -96,6 +96,11 @@ pub struct BenchConfig {
     /// Write a flamegraph (.svg) or a pprof profile (.pb.gz) of the measured run
     #[arg(long, value_name = "FILE")]
     pub profile: Option<PathBuf>,
+
+    /// Flags of the node in this process, as the command line has them
+    #[arg(skip)]
+    #[serde(flatten)]
+    pub node: serde_json::Map<String, serde_json::Value>,
 }
 
 /// How workers reach the nodes.

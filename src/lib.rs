@@ -3,7 +3,9 @@
 //! Start with [`client::Client`] to use a store and [`server::Node`] to run one. `docs/ARCHITECTURE.md` shows how
 //! the parts below stand on each other.
 
+pub mod bench;
 pub mod budget;
+pub mod cli;
 pub mod client;
 pub mod cores;
 pub mod hash;
@@ -11,6 +13,7 @@ pub mod limits;
 pub mod metrics;
 pub mod op;
 pub mod op_list;
+pub mod profile;
 pub mod server;
 pub mod session;
 pub mod shard;

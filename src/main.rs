@@ -1,4 +1,8 @@
-//! The `freight` binary.
+//! The `freight` binary: everything is in the library.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    freight::cli::run()
+}

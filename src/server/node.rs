@@ -22,7 +22,9 @@ use tokio::sync::watch;
 pub struct NodeConfig {
     /// Where it listens; at least one endpoint.
     pub listen: Vec<Endpoint>,
-    /// The processors it uses, one thread on each; empty for a single thread bound to none.
+    /// Its threads, at least one.
+    pub threads: usize,
+    /// The processor of each thread; empty where they are bound to none.
     pub cores: Vec<usize>,
     /// How connections are dealt to the threads.
     pub placement: Placement,
@@ -84,9 +86,11 @@ impl NodeConfig {
     /// The defaults, listening at `listen`, on every processor of the process's affinity mask.
     #[must_use]
     pub fn new(listen: Vec<Endpoint>, identity: Identity) -> Self {
+        let cores = cores::available();
         Self {
             listen,
-            cores: cores::available(),
+            threads: cores.len(),
+            cores,
             placement: Placement::default(),
             shards: None,
             index: IndexKind::default(),
@@ -191,7 +195,7 @@ pub(super) struct Shared {
 impl Shared {
     fn new(config: NodeConfig) -> Result<Arc<Self>, ServerError> {
         config.check()?;
-        let threads = config.cores.len().max(1);
+        let threads = config.threads.max(1);
         let budget = Arc::new(config.budget());
         let shards = config.shards.unwrap_or_else(|| (threads as u32 * 8).next_power_of_two().min(limits::SHARDS_MAX));
         let store = Store::new(StoreConfig {
@@ -311,7 +315,7 @@ impl LocalNode {
     /// # Errors
     /// Why it cannot start.
     pub async fn start(config: NodeConfig) -> Result<Self, ServerError> {
-        let config = NodeConfig { cores: Vec::new(), ..config };
+        let config = NodeConfig { threads: 1, cores: Vec::new(), ..config };
         let shared = Shared::new(config)?;
         shared.workers[0].run_here();
         let endpoints = acceptor::listen(Arc::clone(&shared)).await?;

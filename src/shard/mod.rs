@@ -39,4 +39,4 @@ mod tags;
 
 pub use execute::Scratch;
 pub use stats::StoreStats;
-pub use store::{IndexKind, Store, StoreConfig, StoreError};
+pub use store::{IndexKind, Store, StoreConfig, StoreError, UnknownIndex};

@@ -12,6 +12,8 @@ use crate::budget::Budget;
 use crate::hash::KeyHasher;
 use crate::limits::SHARDS_MAX;
 use crate::op::{Batch, Outcomes};
+use std::fmt;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 /// Which index the shards use.
@@ -22,6 +24,32 @@ pub enum IndexKind {
     Buckets,
     /// The `leapfrog` crate, inside its safe subset; in builds with the cargo feature `leapfrog`.
     Leapfrog,
+}
+
+impl fmt::Display for IndexKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Buckets => "buckets",
+            Self::Leapfrog => "leapfrog",
+        })
+    }
+}
+
+impl FromStr for IndexKind {
+    type Err = UnknownIndex;
+
+    fn from_str(name: &str) -> Result<Self, UnknownIndex> {
+        let found = [Self::Buckets, Self::Leapfrog].into_iter().find(|index| index.to_string() == name);
+        found.ok_or_else(|| UnknownIndex { got: name.to_owned() })
+    }
+}
+
+/// Text that names no index.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no index '{got}': buckets or leapfrog")]
+pub struct UnknownIndex {
+    /// The text.
+    pub got: String,
 }
 
 /// What a store is made of.

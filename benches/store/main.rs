@@ -1,0 +1,43 @@
+//! The store alone, no network: how fast, how large, how even.
+//!
+//! ```text
+//!   cargo bench --bench store                  throughput beside hashbrown and DashMap, alternated rounds
+//!   cargo bench --bench store -- --memory      resident bytes a record beyond key and value, over a doubling
+//!   cargo bench --bench store -- --growth      the slowest batch while the store grows
+//! ```
+//!
+//! Keys of 24 bytes, values of 128, Zipf 0.99 over a million records, 95 % reads, batches of 1,000. Batches are
+//! drawn before the clock; every value read is copied into a reply buffer, as a node would.
+
+mod contenders;
+mod growth;
+mod memory;
+mod throughput;
+mod workload;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let number = |name: &str, otherwise: usize| {
+        let at = arguments.iter().position(|argument| argument == name);
+        let value = at.and_then(|at| arguments.get(at + 1));
+        value.map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name} {text}: not a number")))
+    };
+    let has = |name: &str| arguments.iter().any(|argument| argument == name);
+    if has("--memory-of") {
+        memory::measure_one(&arguments);
+    } else if has("--memory") {
+        memory::run();
+    } else if has("--growth") {
+        growth::run(number("--records", 10_000_000), number("--batch", 1000));
+    } else {
+        throughput::run(&throughput::Settings {
+            records: number("--records", 1_000_000),
+            batch: number("--batch", 1000),
+            rounds: number("--rounds", 7),
+            round_ms: number("--round-ms", 500),
+            shards: number("--shards", 16),
+            only_store: has("--only-store"),
+            seed: number("--seed", 1) as u64,
+        });
+    }
+}

@@ -1,0 +1,120 @@
+//! Operations a second, every contender in turn, round after round.
+
+use crate::contenders::{Contender, Hashbrown, freight};
+use crate::workload::{FlatBatch, Reply, draw, load};
+use freight::shard::{IndexKind, Scratch};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+pub(crate) struct Settings {
+    pub(crate) records: usize,
+    pub(crate) batch: usize,
+    pub(crate) rounds: usize,
+    pub(crate) round_ms: usize,
+    pub(crate) shards: usize,
+    pub(crate) only_store: bool,
+    pub(crate) seed: u64,
+}
+
+struct Entrant {
+    name: &'static str,
+    store: Box<dyn Contender>,
+    threads_max: usize,
+    /// M op/s of each round, by threads - 1.
+    rates: [Vec<f64>; 2],
+}
+
+pub(crate) fn run(settings: &Settings) {
+    let Settings { records, batch, rounds, round_ms, shards, seed, .. } = *settings;
+    println!("{records} records, batch {batch}, {shards} shards, {rounds} rounds of {round_ms} ms, seed {seed}");
+    // As many distinct operations in all whatever their batch.
+    let batches = (400_000 / batch).max(16);
+    let pools: Vec<Vec<FlatBatch>> =
+        (0..2).map(|thread| draw(records, batches, batch, seed + 1000 * thread as u64)).collect();
+    let mut entrants = entrants(settings);
+    for entrant in &entrants {
+        fill(entrant.store.as_ref(), records);
+    }
+    for _ in 0..rounds {
+        for entrant in &mut entrants {
+            for threads in 1..=entrant.threads_max {
+                let rate = round(entrant.store.as_ref(), &pools[..threads], batch, round_ms as u64);
+                entrant.rates[threads - 1].push(rate);
+            }
+        }
+    }
+    println!("{:<34} {:>24} {:>24}", "M op/s: median (least - most)", "one thread", "two threads");
+    for entrant in &mut entrants {
+        let [one, two] = entrant.rates.each_mut().map(|rates| summary(rates));
+        println!("{:<34} {one:>24} {two:>24}", entrant.name);
+    }
+}
+
+fn entrants(settings: &Settings) -> Vec<Entrant> {
+    let entrant = |name, store, threads_max| Entrant { name, store, threads_max, rates: Default::default() };
+    let shards = settings.shards as u32;
+    let mut entrants = vec![entrant("freight, buckets", Box::new(freight(IndexKind::Buckets, shards)) as _, 2)];
+    if settings.only_store {
+        return entrants;
+    }
+    #[cfg(feature = "leapfrog")]
+    entrants.push(entrant("freight, leapfrog", Box::new(freight(IndexKind::Leapfrog, shards)), 2));
+    entrants.push(entrant("hashbrown, boxed keys and values", Box::<Hashbrown>::default(), 1));
+    let dashmap = dashmap::DashMap::<Box<[u8]>, Box<[u8]>>::default();
+    entrants.push(entrant("DashMap, boxed keys and values", Box::new(dashmap), 2));
+    entrants
+}
+
+fn fill(store: &dyn Contender, records: usize) {
+    let (mut batch, mut reply, mut scratch) = (FlatBatch::default(), Reply::new(1000), Scratch::new(0));
+    for first in (0..records).step_by(1000) {
+        load(&mut batch, first, 1000.min(records - first));
+        reply.begin();
+        store.execute(&batch, &mut reply, &mut scratch);
+    }
+}
+
+/// Runs one thread for each pool; gives M op/s of all of them.
+fn round(store: &dyn Contender, pools: &[Vec<FlatBatch>], ops: usize, milliseconds: u64) -> f64 {
+    let (stop, barrier) = (AtomicBool::new(false), Barrier::new(pools.len() + 1));
+    std::thread::scope(|scope| {
+        let handles: Vec<_> = pools
+            .iter()
+            .enumerate()
+            .map(|(thread, pool)| {
+                let (stop, barrier) = (&stop, &barrier);
+                scope.spawn(move || {
+                    let (mut reply, mut scratch) = (Reply::new(ops), Scratch::new(8 * thread as u32));
+                    let mut done = 0;
+                    barrier.wait();
+                    let begin = Instant::now();
+                    for batch in pool.iter().cycle() {
+                        reply.begin();
+                        store.execute(batch, &mut reply, &mut scratch);
+                        done += batch.len();
+                        if stop.load(Ordering::Relaxed) {
+                            break;
+                        }
+                    }
+                    let elapsed = begin.elapsed();
+                    assert!(reply.hits as f64 > 0.9 * done as f64, "reads must hit");
+                    done as f64 / elapsed.as_secs_f64() / 1e6
+                })
+            })
+            .collect();
+        barrier.wait();
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        stop.store(true, Ordering::Relaxed);
+        handles.into_iter().map(|handle| handle.join().expect("a bench may panic")).sum()
+    })
+}
+
+fn summary(rates: &mut [f64]) -> String {
+    if rates.is_empty() {
+        return "-".to_owned();
+    }
+    rates.sort_by(f64::total_cmp);
+    let (median, least, most) = (rates[rates.len() / 2], rates[0], rates[rates.len() - 1]);
+    format!("{median:.1} ({least:.1} - {most:.1})")
+}

@@ -1,0 +1,36 @@
+//! The benchmark: how fast the store is on these machines, how far that is from the wire limit, and why.
+//!
+//! ```text
+//!   flags -> pools drawn -> load -> warm-up -> wire limit -> measured run -> wire limit -> report
+//!                             |        |           |              |              |
+//!                             +--------+-----------+------+-------+--------------+
+//!                                                         v
+//!     client thread 0 (a runtime, pinned)     client thread 1 ...
+//!       lane: build, send, check, count         lane ...           the public Client, and nothing else
+//! ```
+//!
+//! [`config`] has the flags, [`workload`], [`zipf`] and [`pool`] say what is asked, [`values`] what must come back,
+//! [`lane`] asks it, [`measure`] counts, [`report`] and [`text`] tell. [`run()`] is the whole. Who starts a node of its
+//! own for the run is the command line, not the benchmark.
+#![forbid(unsafe_code)]
+
+pub mod config;
+mod driver;
+mod lane;
+mod load;
+pub mod machine;
+pub mod measure;
+mod pace;
+pub mod pool;
+mod progress;
+pub mod report;
+mod run;
+pub mod text;
+mod threads;
+pub mod values;
+mod wire_limit;
+pub mod workload;
+pub mod zipf;
+
+pub use load::LoadError;
+pub use run::{BenchError, Target, run};

@@ -1,0 +1,271 @@
+//! The report in words, for somebody who sees it for the first time.
+//!
+//! First what ran, then the numbers, then why they are not larger. Every figure here stands in the JSON report too.
+#![forbid(unsafe_code)]
+
+use super::config::{BenchConfig, Connections};
+use super::report::{CpuPerOp, Latency, Report, WireLimit};
+use super::workload::{Kind, Popularity, Workload};
+use crate::cores::Placement;
+use std::fmt::{self, Display, Formatter, Write};
+
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let machine = &self.machine;
+        let cores = machine.cores;
+        writeln!(
+            f,
+            "freight {} ({}), {} cores of {}\n",
+            self.program.version, self.program.commit, cores, machine.processor
+        )?;
+        writeln!(f, "  What ran    {}", what_ran(&self.config))?;
+        writeln!(f, "              {}", load(&self.config))?;
+        between(f, self)?;
+        writeln!(f, "  Throughput  {}", throughput(self))?;
+        writeln!(f, "  Reads       {}", reads(self))?;
+        writeln!(f, "  Errors      {}", errors(self))?;
+        writeln!(f, "  Batches     {}", latency(&self.latency_us.batch))?;
+        if let Some(operation) = &self.latency_us.operation {
+            writeln!(f, "  Operations  {}", latency(operation))?;
+        }
+        if let Some(load) = &self.latency_us.load {
+            writeln!(f, "  Growth      {} a batch, while the records were loaded", latency(load))?;
+        }
+        let wire = &self.wire;
+        let (sent, received) = (wire.bytes_per_op_sent, wire.bytes_per_op_received);
+        writeln!(f, "  Wire        {sent:.1} bytes sent and {received:.1} received an operation")?;
+        writeln!(f, "  Memory      {}\n", memory(self))?;
+        why_not_more(f, self)
+    }
+}
+
+/// What ran, in one line; also what the run announces before it begins.
+#[must_use]
+pub fn what_ran(config: &BenchConfig) -> String {
+    let workload = Workload::of(config.workload);
+    let writes = match workload.writes {
+        Kind::Read => "reads",
+        Kind::Update => "puts",
+        Kind::Insert => "inserts",
+        Kind::ReadModifyWrite => "read-modify-writes",
+    };
+    let mix = match workload.reads_percent {
+        100 => "reads".to_owned(),
+        reads => format!("{reads} % reads and {} % {writes}", 100 - reads),
+    };
+    let order = match workload.popularity {
+        Popularity::Ranked => "",
+        Popularity::Scattered => ", scrambled",
+        Popularity::Latest => ", newest first",
+    };
+    let (records, bytes) = (grouped(config.records), config.value_size.unwrap_or(workload.value_size_default));
+    format!("{mix} of {records} records, {bytes}-byte values, Zipf {}{order}", config.theta)
+}
+
+fn load(config: &BenchConfig) -> String {
+    let workers = counted(u64::from(config.workers.unwrap_or(1)), "worker");
+    let depth = counted(u64::from(config.depth), if config.batch == 1 { "operation" } else { "batch" });
+    let of = if config.batch == 1 { String::new() } else { format!(" of {} operations", grouped(config.batch.into())) };
+    let through = match (config.connections, config.is_coalesced()) {
+        (Connections::Own, _) => "",
+        (Connections::Shared, false) => ", all through one client",
+        (Connections::Shared, true) => ", all through one client that merges them",
+    };
+    let pace = match config.rate {
+        None => String::new(),
+        Some(rate) => format!(", {} operations begun a second", grouped(rate)),
+    };
+    format!("{workers}, {depth}{of} in flight each{through}{pace}, for {}", humantime::format_duration(config.duration))
+}
+
+fn between(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
+    let topology = &report.topology;
+    let place = match (report.placement, topology.node_in_process) {
+        (Placement::Paired, true) => "paired: both ends of a connection on one core",
+        (Placement::Split, true) => "split: the ends of a connection on different cores",
+        (Placement::Paired | Placement::Split, false) => "each client thread on a core of its own",
+        (Placement::Free, _) => "free: the kernel chose the cores",
+    };
+    let threads = counted(topology.client_threads.into(), "client thread");
+    let node = if topology.node_in_process { " and a node in this process" } else { "" };
+    let connections = counted(topology.connections.into(), "connection");
+    writeln!(f, "  Between     {threads}{node}; {place}")?;
+    writeln!(f, "              {connections} to {}\n", topology.nodes.join(", "))
+}
+
+fn throughput(report: &Report) -> String {
+    let throughput = &report.throughput;
+    let (rate, spread) = (rate(throughput.ops_per_second), 100.0 * throughput.spread);
+    let slices = throughput.slices.len();
+    let slices = match throughput.slice_seconds {
+        1.0 => counted(slices as u64, "second"),
+        seconds => format!("{slices} slices of {:.0} ms", seconds * 1000.0),
+    };
+    format!("{rate}, spread {spread:.1} % over {slices}")
+}
+
+fn reads(report: &Report) -> String {
+    let reads = &report.reads;
+    let Some(hit_rate) = reads.hit_rate else { return "none".to_owned() };
+    let checked = if reads.verified { "every byte checked" } else { "lengths checked (--verify checks every byte)" };
+    let (hits, misses) = (grouped(reads.hits), grouped(reads.misses));
+    format!("{:.2} % found: {hits} hits, {misses} misses; {checked}", 100.0 * hit_rate)
+}
+
+fn errors(report: &Report) -> String {
+    let errors = &report.errors;
+    if errors.total == 0 {
+        return "none".to_owned();
+    }
+    let mut text = grouped(errors.total);
+    for (kind, count) in &errors.by_kind {
+        // Writing to a string can't fail.
+        let _ = write!(text, ", {} {kind}", grouped(*count));
+    }
+    if let Some(mismatch) = &errors.first_mismatch {
+        let _ = write!(text, "; {mismatch}");
+    }
+    text
+}
+
+fn memory(report: &Report) -> String {
+    let memory = &report.memory;
+    let mut text = String::new();
+    for node in &memory.nodes {
+        let _ = write!(text, "{} records in {}, ", grouped(node.records), bytes(node.used_bytes));
+    }
+    let (pool, resident) = (bytes(memory.pool_bytes), bytes(memory.process_resident_bytes));
+    format!("{text}{pool} of drawn operations, {resident} resident in this process")
+}
+
+fn why_not_more(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
+    writeln!(f, "Why not more?\n")?;
+    if let Some(rate) = report.config.rate.filter(|rate| report.throughput.ops_per_second > 0.95 * *rate as f64) {
+        return writeln!(f, "  Because no more was asked: --rate {rate} was reached. Look at the latencies.");
+    }
+    match &report.wire_limit {
+        Some(limit) => wire_limit(f, report, limit)?,
+        None => writeln!(f, "  Not known: --wire-limit measures what the transport carries without a store.\n")?,
+    }
+    bound(f, report)
+}
+
+fn wire_limit(f: &mut Formatter<'_>, report: &Report, limit: &WireLimit) -> fmt::Result {
+    writeln!(f, "  The wire limit is {}: frames of the same sizes over the same", rate(limit.ops_per_second))?;
+    writeln!(f, "  connections, carried there and back, with no store behind them.")?;
+    writeln!(f, "  The store reaches {:.0} % of it. Where the time of an operation goes:\n", 100.0 * limit.share)?;
+    let (all, carrying) = (report.cpu_ns_per_op, limit.cpu_ns_per_op);
+    let rest = CpuPerOp {
+        client: (all.client - carrying.client).max(0.0),
+        server: all.server.zip(carrying.server).map(|(all, carrying)| (all - carrying).max(0.0)),
+    };
+    writeln!(f, "    CPU an operation   client      node")?;
+    cpu_line(f, "carrying bytes", carrying, "the kernel and the transport")?;
+    cpu_line(f, "the rest", rest, "client: building and checking batches; node: finding and copying records")?;
+    cpu_line(f, "together", all, "")?;
+    writeln!(f)
+}
+
+fn cpu_line(f: &mut Formatter<'_>, name: &str, cpu: CpuPerOp, why: &str) -> fmt::Result {
+    let nanoseconds = |ns: f64| if ns < 100.0 { format!("{ns:.1} ns") } else { format!("{ns:.0} ns") };
+    let server = cpu.server.map_or_else(|| "-".to_owned(), nanoseconds);
+    let line = format!("    {name:<17}{:>8}  {server:>8}   {why}", nanoseconds(cpu.client));
+    writeln!(f, "{}", line.trim_end())
+}
+
+/// What the run waited for, as far as CPU time tells.
+fn bound(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
+    let busy = 100.0 * report.cpu_busy;
+    let cores = counted(report.topology.client_threads.into(), "core");
+    let threads = counted(report.topology.client_threads.into(), "client thread");
+    match (report.cpu_busy > 0.9, report.topology.node_in_process) {
+        (true, true) => {
+            writeln!(f, "  The {cores} that client and node share were {busy:.0} % busy, so CPU is the bound:")?;
+            writeln!(f, "  more cores, or a machine each for client and node, carry more.")
+        }
+        (true, false) => {
+            writeln!(f, "  The {threads} were {busy:.0} % busy, so the client is the bound:")?;
+            writeln!(f, "  another machine of clients would ask for more.")
+        }
+        (false, _) => {
+            writeln!(
+                f,
+                "  The cores were {busy:.0} % busy. The rest of the time they waited for each other or the network:"
+            )?;
+            writeln!(f, "  more in flight (--workers, --depth, --batch) may fill it.")
+        }
+    }
+}
+
+fn latency(latency: &Latency) -> String {
+    let [p50, p99, p999, max] = [latency.p50, latency.p99, latency.p999, latency.max].map(microseconds);
+    format!("p50 {p50}, p99 {p99}, p99.9 {p999}, max {max}")
+}
+
+/// Operations a second with three digits or so: `24.31 M op/s`.
+#[must_use]
+pub fn rate(ops_per_second: f64) -> String {
+    match ops_per_second {
+        rate if rate >= 1e6 => format!("{:.2} M op/s", rate / 1e6),
+        rate if rate >= 1e4 => format!("{:.1} k op/s", rate / 1e3),
+        rate => format!("{rate:.0} op/s"),
+    }
+}
+
+fn microseconds(microseconds: f64) -> String {
+    match microseconds {
+        us if us >= 1e6 => format!("{:.2} s", us / 1e6),
+        us if us >= 1e3 => format!("{:.2} ms", us / 1e3),
+        us => format!("{us:.1} us"),
+    }
+}
+
+/// Bytes with their unit, in powers of 1024: `1.4 GiB`.
+#[must_use]
+pub fn bytes(bytes: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    let mut amount = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while amount >= 1024.0 && unit + 1 < units.len() {
+        amount /= 1024.0;
+        unit += 1;
+    }
+    if bytes < 1024 { format!("{bytes} bytes") } else { format!("{amount:.1} {}", units[unit]) }
+}
+
+/// Digits in groups of three: `1,000,000`.
+#[must_use]
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn counted(count: u64, one: &str) -> String {
+    let plural = if one.ends_with("ch") { "es" } else { "s" };
+    if count == 1 { format!("1 {one}") } else { format!("{} {one}{plural}", grouped(count)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_like_words() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(rate(24_312_000.0), "24.31 M op/s");
+        assert_eq!(rate(91_234.0), "91.2 k op/s");
+        assert_eq!(bytes(1000), "1000 bytes");
+        assert_eq!(bytes(3 << 29), "1.5 GiB");
+        assert_eq!(microseconds(1620.0), "1.62 ms");
+        assert_eq!(counted(2, "batch"), "2 batches");
+    }
+}

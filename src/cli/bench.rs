@@ -1,0 +1,96 @@
+//! `freight bench`: the benchmark, with a node of its own where none is named.
+#![forbid(unsafe_code)]
+
+use super::serve::NodeArgs;
+use super::{ABSENT, CommandResult, runtime};
+use crate::bench::config::BenchConfig;
+use crate::bench::report::Report;
+use crate::bench::{Target, run as measure};
+use crate::cores::Placement;
+use crate::server::Node;
+use crate::transport::{Endpoint, Scheme};
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct BenchArgs {
+    #[command(flatten)]
+    bench: BenchConfig,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+/// The exit code of an interrupted command: 128 + SIGINT, as a shell says it.
+const INTERRUPTED: u8 = 130;
+
+pub(super) fn run(args: BenchArgs) -> CommandResult {
+    let mut config = args.bench.resolved();
+    config.check()?;
+    let node = if config.servers.is_empty() { Some(own_node(&config, &args.node)?) } else { None };
+    let target = match &node {
+        Some(node) => {
+            config.node = serde_json::to_value(&args.node)?.as_object().cloned().unwrap_or_default();
+            Target { endpoints: node.endpoints().to_vec(), node_cores: Some(node_cores(&config)) }
+        }
+        None => Target { endpoints: config.servers.clone(), node_cores: None },
+    };
+    announce(&target);
+    let json = config.json.clone();
+    let report = runtime()?.block_on(async {
+        tokio::select! {
+            report = measure(config, target) => report.map(Some),
+            _ = tokio::signal::ctrl_c() => Ok(None),
+        }
+    })?;
+    let Some(report) = report else {
+        eprintln!("freight: interrupted, no report");
+        return Ok(ExitCode::from(INTERRUPTED));
+    };
+    tell(&report, json.as_deref())?;
+    if let Some(node) = node {
+        node.drain();
+    }
+    Ok(if report.errors.total == 0 { ExitCode::SUCCESS } else { ExitCode::from(ABSENT) })
+}
+
+/// The cores of the threads of a node in this process; none where the kernel shall choose.
+fn node_cores(config: &BenchConfig) -> Vec<usize> {
+    match config.placement {
+        Placement::Free => Vec::new(),
+        Placement::Paired | Placement::Split => config.seats(),
+    }
+}
+
+fn own_node(config: &BenchConfig, args: &NodeArgs) -> Result<Node, Box<dyn Error>> {
+    let listen = match config.transport {
+        Scheme::Tcp => Endpoint::new(Scheme::Tcp, "127.0.0.1:0")?,
+        Scheme::Sim => return Err("the simulated network is for tests and has no speed to measure: try tcp".into()),
+    };
+    let threads = config.seats().len();
+    Ok(Node::start(args.config(vec![listen], threads, node_cores(config), config.placement)?)?)
+}
+
+fn announce(target: &Target) {
+    let whose = if target.node_cores.is_some() { "a node of its own in this process" } else { "the node" };
+    for endpoint in &target.endpoints {
+        eprintln!("bench drives {whose} at {endpoint} (transport {})", endpoint.scheme());
+    }
+}
+
+/// Prints the report, and writes it as JSON where that was asked for.
+fn tell(report: &Report, json: Option<&Path>) -> Result<(), Box<dyn Error>> {
+    let Some(path) = json else {
+        println!("{report}");
+        return Ok(());
+    };
+    let text = serde_json::to_string_pretty(report)?;
+    if path.as_os_str() == "-" {
+        eprintln!("{report}");
+        println!("{text}");
+        return Ok(());
+    }
+    println!("{report}");
+    fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()).into())
+}

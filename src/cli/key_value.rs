@@ -1,0 +1,107 @@
+//! `freight get | put | delete | stats | ping`: a store at a shell.
+#![forbid(unsafe_code)]
+
+use super::{ABSENT, CommandResult, runtime};
+use crate::client::{Client, ClientConfig, ClientError};
+use crate::transport::Endpoint;
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+use std::time::Duration;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct NodesArgs {
+    /// The nodes, in the order in which slots are dealt to them
+    #[arg(long, value_name = "ENDPOINTS", value_delimiter = ',', default_value = "tcp://127.0.0.1:7411")]
+    servers: Vec<Endpoint>,
+    /// How long to wait for an answer, like 500ms
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
+    deadline: Duration,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct GetArgs {
+    /// The key, any bytes
+    key: OsString,
+    #[command(flatten)]
+    nodes: NodesArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct PutArgs {
+    /// The key, any bytes
+    key: OsString,
+    /// The value, any bytes; - reads standard input
+    value: OsString,
+    #[command(flatten)]
+    nodes: NodesArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DeleteArgs {
+    /// The key, any bytes
+    key: OsString,
+    #[command(flatten)]
+    nodes: NodesArgs,
+}
+
+impl NodesArgs {
+    /// Connects and runs something with the client.
+    fn with<T>(
+        &self,
+        run: impl AsyncFnOnce(Client) -> Result<T, ClientError>,
+    ) -> Result<T, Box<dyn std::error::Error>> {
+        Ok(runtime()?.block_on(async {
+            let config = ClientConfig { deadline: self.deadline, ..ClientConfig::default() };
+            let client = Client::connect(&self.servers, config).await?;
+            for endpoint in &self.servers {
+                tracing::debug!("connected to {endpoint} (transport {})", endpoint.scheme());
+            }
+            run(client).await
+        })?)
+    }
+}
+
+pub(super) fn get(args: &GetArgs) -> CommandResult {
+    let Some(value) = args.nodes.with(async |client| client.get(args.key.as_bytes()).await)? else {
+        return Ok(ExitCode::from(ABSENT));
+    };
+    let mut out = io::stdout().lock();
+    out.write_all(&value)?;
+    // A value is printed as it is; a person gets a line of it.
+    if out.is_terminal() {
+        out.write_all(b"\n")?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn put(args: &PutArgs) -> CommandResult {
+    let mut value = args.value.as_bytes().to_vec();
+    if value == b"-" {
+        value.clear();
+        io::stdin().lock().read_to_end(&mut value)?;
+    }
+    args.nodes.with(async |client| client.put(args.key.as_bytes(), &value).await)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn delete(args: &DeleteArgs) -> CommandResult {
+    let found = args.nodes.with(async |client| client.delete(args.key.as_bytes()).await)?;
+    Ok(if found { ExitCode::SUCCESS } else { ExitCode::from(ABSENT) })
+}
+
+pub(super) fn stats(args: &NodesArgs) -> CommandResult {
+    let stats = args.with(async |client| client.stats().await)?;
+    println!("{}", serde_json::to_string_pretty(&stats)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn ping(args: &NodesArgs) -> CommandResult {
+    args.with(async |client| client.ping().await)?;
+    for endpoint in &args.servers {
+        println!("{endpoint} answers (transport {})", endpoint.scheme());
+    }
+    Ok(ExitCode::SUCCESS)
+}

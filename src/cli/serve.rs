@@ -1,0 +1,148 @@
+//! `freight serve`: a node until it is told to stop.
+#![forbid(unsafe_code)]
+
+use super::{CommandResult, runtime, sizes};
+use crate::cores::{self, CoreList, Placement};
+use crate::limits;
+use crate::profile::Profile;
+use crate::server::{Identity, Node, NodeConfig};
+use crate::shard::IndexKind;
+use crate::transport::Endpoint;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ServeArgs {
+    /// Where to listen; may be given several times. Names, IPv4 and [IPv6] are understood, port 0 takes a free one
+    #[arg(long, value_name = "ENDPOINT", default_value = "tcp://127.0.0.1:7411", value_delimiter = ',')]
+    listen: Vec<Endpoint>,
+    #[command(flatten)]
+    cores: CoreArgs,
+    #[command(flatten)]
+    node: NodeArgs,
+    /// Write a flamegraph (.svg) or a pprof profile (.pb.gz) of the node's whole life
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
+}
+
+/// What a node of `serve` and a node of `bench` have in common.
+#[derive(Debug, clap::Args, serde::Serialize)]
+pub(super) struct NodeArgs {
+    /// Shards, a power of two [default: eight a thread]
+    #[arg(long, value_name = "COUNT", value_parser = shards)]
+    shards: Option<u32>,
+    /// The index of each shard
+    #[arg(long, default_value_t, value_name = "NAME")]
+    #[serde(serialize_with = "as_text")]
+    index: IndexKind,
+    /// Memory cap of the node, buffers of connections included, like 4GiB [default: none]
+    #[arg(long, value_name = "SIZE", value_parser = sizes::parse)]
+    memory: Option<u64>,
+    /// The longest frame the node takes and sends
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = frame_limit)]
+    frame_limit: u32,
+    /// Connections served at a time
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    connections_max: usize,
+    /// Requests a client may have in flight on one connection
+    #[arg(long, value_name = "COUNT", default_value_t = 64)]
+    frames_in_flight_max: u32,
+    /// Listen beyond this machine although nobody has to authenticate
+    #[arg(long)]
+    insecure: bool,
+    /// Answer wire-limit frames from other machines too: anybody can then keep this node's network busy
+    #[arg(long)]
+    allow_wire_limit: bool,
+}
+
+/// Which cores a node runs on; `bench` has the same flags for both ends.
+#[derive(Debug, clap::Args)]
+struct CoreArgs {
+    /// Threads [default: one a core]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    threads: Option<u32>,
+    /// Cores to run on, like 0-3,8 [default: the process's affinity mask]
+    #[arg(long, value_name = "LIST")]
+    cores: Option<CoreList>,
+    /// Which core serves a connection
+    #[arg(long, value_enum, default_value_t)]
+    placement: Placement,
+}
+
+fn as_text<S: serde::Serializer>(value: &IndexKind, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+fn shards(text: &str) -> Result<u32, String> {
+    let shards: u32 = text.parse().map_err(|_| format!("'{text}' is no number"))?;
+    if shards.is_power_of_two() && shards <= limits::SHARDS_MAX {
+        return Ok(shards);
+    }
+    Err(format!("{shards} is no power of two up to {}", limits::SHARDS_MAX))
+}
+
+fn frame_limit(text: &str) -> Result<u32, String> {
+    let (min, max) = (limits::FRAME_BYTES_MIN, limits::FRAME_BYTES_MAX);
+    let bytes = u32::try_from(sizes::parse(text)?).ok().filter(|bytes| (min..=max).contains(bytes));
+    bytes.ok_or_else(|| format!("{text} is not within {} to {} MiB", min >> 20, max >> 20))
+}
+
+impl NodeArgs {
+    /// A node that listens at `listen`, with so many threads, each on one of `cores` if there are any.
+    pub(super) fn config(
+        &self,
+        listen: Vec<Endpoint>,
+        threads: usize,
+        cores: Vec<usize>,
+        placement: Placement,
+    ) -> io::Result<NodeConfig> {
+        let defaults = NodeConfig::new(listen, Identity::random()?);
+        Ok(NodeConfig {
+            threads,
+            cores,
+            placement,
+            shards: self.shards,
+            index: self.index,
+            memory_bytes_max: self.memory,
+            frame_bytes_max: self.frame_limit,
+            connections_max: self.connections_max,
+            frames_in_flight_max: self.frames_in_flight_max,
+            insecure: self.insecure,
+            allow_wire_limit: self.allow_wire_limit,
+            ..defaults
+        })
+    }
+}
+
+pub(super) fn run(args: ServeArgs) -> CommandResult {
+    let CoreArgs { threads, cores, placement } = args.cores;
+    let cores = cores.map_or_else(cores::available, |list| list.0);
+    let threads = threads.map_or(cores.len(), |threads| threads as usize);
+    let cores: Vec<_> = match placement {
+        Placement::Free => Vec::new(),
+        Placement::Paired | Placement::Split => cores.into_iter().cycle().take(threads).collect(),
+    };
+    let profile = args.profile.map(|path| Profile::start(&path)).transpose()?;
+    let runtime = runtime()?;
+    let _entered = runtime.enter();
+    // Before the node listens, so that no signal finds the default action.
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let node = Node::start(args.node.config(args.listen, threads, cores, placement)?)?;
+    for endpoint in node.endpoints() {
+        println!("listening {endpoint} (transport {})", endpoint.scheme());
+    }
+    runtime.block_on(async {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
+            _ = interrupt.recv() => tracing::info!("interrupted: draining"),
+        }
+    });
+    node.drain();
+    tracing::info!("drained");
+    if let Some(profile) = profile {
+        profile.finish()?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

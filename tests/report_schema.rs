@@ -1,0 +1,187 @@
+//! The JSON report and `docs/report.schema.json` say the same.
+#![forbid(unsafe_code)]
+
+use clap::Parser;
+use freight::bench::Target;
+use freight::bench::config::BenchConfig;
+use freight::bench::machine::Machine;
+use freight::bench::measure::{Measure, Window};
+use freight::bench::report::{Carried, Evidence, Memory, NodeMemory, Phase, Report, Topology};
+use freight::server::{Identity, Node, NodeConfig};
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+const SCHEMA: &str = include_str!("../docs/report.schema.json");
+
+#[derive(Debug, Parser)]
+struct Command {
+    #[command(flatten)]
+    bench: BenchConfig,
+}
+
+fn config(flags: &[&str]) -> BenchConfig {
+    let all = std::iter::once("bench").chain(flags.iter().copied());
+    Command::try_parse_from(all).expect("the flags are right").bench.resolved()
+}
+
+fn schema() -> Value {
+    serde_json::from_str(SCHEMA).expect("the schema is JSON")
+}
+
+fn assert_valid(report: &Value) {
+    let validator = jsonschema::draft202012::new(&schema()).expect("the schema is a schema");
+    let errors: Vec<String> =
+        validator.iter_errors(report).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert!(errors.is_empty(), "{errors:#?}");
+}
+
+/// Every property that the schema names, as paths, with references followed.
+fn assert_every_property_is_there(schema: &Value, root: &Value, instance: &Value, path: &str) {
+    if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
+        let target = root.pointer(reference.trim_start_matches('#')).expect("references lead somewhere");
+        assert_every_property_is_there(target, root, instance, path);
+    }
+    if let Some(choices) = schema.get("anyOf").and_then(Value::as_array).filter(|_| !instance.is_null()) {
+        assert_every_property_is_there(&choices[0], root, instance, path);
+    }
+    if let Some(items) = schema.get("items") {
+        for (i, item) in instance.as_array().expect("the schema was checked first").iter().enumerate() {
+            assert_every_property_is_there(items, root, item, &format!("{path}[{i}]"));
+        }
+    }
+    for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        let path = format!("{path}.{name}");
+        let value = instance.get(name).unwrap_or_else(|| panic!("{path} is not produced"));
+        assert_every_property_is_there(property, root, value, &path);
+    }
+}
+
+/// A closed or open loop of 50 batches of 1,000 operations over five seconds.
+fn phase(open_loop: bool) -> Phase {
+    let start = Instant::now();
+    let mut measure = Measure::new(Window::new(start, Duration::from_secs(5)), open_loop);
+    for i in 0..50 {
+        let answered = start + Duration::from_millis(100 * i + 3);
+        measure.batch(1000, start + Duration::from_millis(100 * i), answered);
+        measure.operations(1000, start + Duration::from_millis(100 * i), 100.0, answered);
+    }
+    measure.hits = 47_000;
+    measure.misses = 500;
+    measure.bytes_sent = 1_000_000;
+    measure.bytes_received = 6_000_000;
+    let elapsed = Duration::from_secs(5);
+    Phase { measure, elapsed, frames: 50, client_cpu_ns: 4_000_000_000, server_cpu_ns: Some(5_000_000_000) }
+}
+
+fn carried() -> Carried {
+    Carried { phase: phase(false), ops_per_frame: 3.0, request_bytes: 20_000, reply_bytes: 120_000 }
+}
+
+fn evidence(flags: &[&str]) -> Evidence {
+    let config = config(flags);
+    let open_loop = config.rate.is_some();
+    Evidence {
+        carried: config.wire_limit.expect("the flags are resolved").then(|| [carried(), carried()]),
+        config,
+        machine: Machine { cores: 2, ..Machine::here() },
+        topology: Topology {
+            nodes: vec!["tcp://127.0.0.1:7411".into()],
+            node_in_process: true,
+            client_threads: 2,
+            client_cores: vec![0, 1],
+            node_cores: vec![0, 1],
+            connections: 4,
+            connections_on_one_core: 4,
+        },
+        load: phase(false).measure,
+        run: phase(open_loop),
+        memory: Memory {
+            pool_bytes: 1,
+            process_resident_bytes: 2,
+            nodes: vec![NodeMemory { records: 3, payload_bytes: 4, used_bytes: 5, cap_bytes: None }],
+        },
+    }
+}
+
+#[test]
+fn a_full_report_has_every_property_of_the_schema_and_no_other() {
+    let report = serde_json::to_value(Report::new(evidence(&["--rate", "10000", "--verify"]))).unwrap();
+    assert_valid(&report);
+    assert_every_property_is_there(&schema(), &schema(), &report, "");
+}
+
+#[test]
+fn a_report_without_wire_limit_or_open_loop_is_valid() {
+    let mut evidence = evidence(&["--wire-limit=false"]);
+    evidence.run.server_cpu_ns = None;
+    evidence.run.measure.failed("OutOfMemory", 3);
+    let report = serde_json::to_value(Report::new(evidence)).unwrap();
+    assert_valid(&report);
+    assert_eq!(report["errors"]["total"], 3);
+    assert!(report["wire_limit"].is_null() && report["latency_us"]["operation"].is_null());
+}
+
+#[test]
+fn an_unknown_property_is_refused() {
+    let mut report = serde_json::to_value(Report::new(evidence(&[]))).unwrap();
+    report["surprise"] = Value::from(1);
+    assert!(!jsonschema::draft202012::new(&schema()).unwrap().is_valid(&report));
+}
+
+#[test]
+fn numbers_are_what_their_names_say() {
+    let report = Report::new(evidence(&[]));
+    assert_eq!(report.throughput.ops_per_second, 10_000.0);
+    assert_eq!(report.throughput.spread, 0.0);
+    assert_eq!(report.wire.bytes_per_op_sent, 20.0);
+    assert_eq!(report.cpu_ns_per_op.client, 80_000.0);
+    assert!((report.cpu_busy - 0.9).abs() < 1e-9);
+    let limit = report.wire_limit.as_ref().unwrap();
+    assert_eq!(limit.ops_per_second, 30_000.0);
+    assert!((limit.share - 1.0 / 3.0).abs() < 1e-9);
+    assert!((report.latency_us.batch.p50 - 3000.0).abs() < 5.0);
+}
+
+#[test]
+fn the_text_says_what_ran_how_fast_and_why_not_faster() {
+    let text = Report::new(evidence(&["--verify"])).to_string();
+    for words in [
+        "95 % reads and 5 % puts of 1,000,000 records, 128-byte values, Zipf 0.99",
+        "10.0 k op/s, spread 0.0 % over 5 seconds",
+        "98.95 % found: 47,000 hits, 500 misses; every byte checked",
+        "paired",
+        "The store reaches 33 % of it",
+        "Why not more?",
+    ] {
+        assert!(text.contains(words), "{words:?} is missing in\n{text}");
+    }
+}
+
+#[test]
+fn a_real_run_makes_a_valid_report_without_errors_or_misses() {
+    for flags in [
+        &["--workload", "freight", "--batch", "1000"][..],
+        &["--workload", "ycsb-d", "--batch", "100", "--value-size", "20", "--depth", "2"],
+        &["--workload", "ycsb-f", "--batch", "1", "--connections", "shared", "--workers", "3", "--value-size", "0"],
+        &["--workload", "ycsb-a", "--batch", "100", "--rate", "50000", "--connections", "shared"],
+    ] {
+        let short = ["--records", "5000", "--duration", "300ms", "--warmup", "100ms", "--verify"];
+        let config = config(&[flags, &short].concat());
+        let listen = vec!["tcp://127.0.0.1:0".parse().unwrap()];
+        let node_config = NodeConfig { cores: config.seats(), ..NodeConfig::new(listen, Identity::random().unwrap()) };
+        let node = Node::start(node_config).unwrap();
+        let target = Target { endpoints: node.endpoints().to_vec(), node_cores: Some(config.seats()) };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let report = runtime.block_on(freight::bench::run(config, target)).unwrap();
+        drop(node);
+        println!("{report}");
+        let report = serde_json::to_value(report).unwrap();
+        assert_valid(&report);
+        assert_every_property_is_there(&schema(), &schema(), &report, "");
+        assert_eq!(report["errors"]["total"], 0, "{report:#}");
+        assert_eq!(report["reads"]["misses"], 0, "{report:#}");
+        for path in ["/throughput/ops_per_second", "/reads/hits", "/wire/bytes_per_op_sent", "/wire_limit/share"] {
+            assert!(report.pointer(path).unwrap().as_f64().unwrap() > 0.0, "{path} of {flags:?}: {report:#}");
+        }
+    }
+}

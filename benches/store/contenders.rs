@@ -1,4 +1,5 @@
 //! The stores that compete, each executing the same batches into the same kind of reply.
+#![forbid(unsafe_code)]
 
 use crate::workload::{FlatBatch, Reply};
 use freight::budget::Budget;

@@ -1,4 +1,5 @@
 //! The slowest batch while the store grows from nothing.
+#![forbid(unsafe_code)]
 
 use crate::contenders::{Contender, INDEXES, freight};
 use crate::workload::{FlatBatch, Reply, load};

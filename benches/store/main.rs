@@ -8,6 +8,7 @@
 //!
 //! Keys of 24 bytes, values of 128, Zipf 0.99 over a million records, 95 % reads, batches of 1,000. Batches are
 //! drawn before the clock; every value read is copied into a reply buffer, as a node would.
+#![forbid(unsafe_code)]
 
 mod contenders;
 mod growth;

@@ -1,4 +1,5 @@
 //! Resident bytes a record beyond key and value. Each figure comes from a process of its own.
+#![forbid(unsafe_code)]
 
 use crate::contenders::{Contender, INDEXES, freight};
 use crate::workload::{FlatBatch, KEY_BYTES, Reply, VALUE_BYTES, load};

@@ -1,4 +1,5 @@
 //! Operations a second, every contender in turn, round after round.
+#![forbid(unsafe_code)]
 
 use crate::contenders::{Contender, Hashbrown, freight};
 use crate::workload::{FlatBatch, Reply, draw, load};

@@ -1,4 +1,5 @@
 //! Batches as flat bytes, drawn beforehand, and a reply buffer to copy values into.
+#![forbid(unsafe_code)]
 
 use freight::op::{Action, Batch, Op, Outcome, Outcomes, Position};
 use rand::{RngExt, SeedableRng};

@@ -10,5 +10,6 @@ mod mutation;
 mod oracle;
 mod random;
 mod recorder;
+mod scale;
 mod store;
 mod words;

@@ -56,7 +56,7 @@ pub(crate) struct Call {
 impl Call {
     /// Whether nothing is known of what became of it: then it took effect at any instant after `invoke`, or never.
     pub(crate) fn is_lost(&self) -> bool {
-        self.steps.iter().all(|(_, outcome)| *outcome == OwnedOutcome::Unknown)
+        self.steps.iter().all(|(_, outcome)| matches!(outcome, OwnedOutcome::Unknown | OwnedOutcome::NotSent))
     }
 }
 
@@ -82,6 +82,7 @@ pub(crate) enum OwnedOutcome {
     CounterOverflow,
     OutOfMemory,
     ReplyFull,
+    NotSent,
     Unknown,
 }
 
@@ -222,7 +223,8 @@ impl Book {
             Outcome::CounterOverflow => OwnedOutcome::CounterOverflow,
             Outcome::OutOfMemory => OwnedOutcome::OutOfMemory,
             // Neither was executed.
-            Outcome::ReplyFull | Outcome::NotSent => OwnedOutcome::ReplyFull,
+            Outcome::ReplyFull => OwnedOutcome::ReplyFull,
+            Outcome::NotSent => OwnedOutcome::NotSent,
             Outcome::Unknown => OwnedOutcome::Unknown,
         }
     }
@@ -269,6 +271,7 @@ impl fmt::Display for OwnedOutcome {
             Self::CounterOverflow => f.write_str("counter overflow"),
             Self::OutOfMemory => f.write_str("out of memory"),
             Self::ReplyFull => f.write_str("reply full"),
+            Self::NotSent => f.write_str("not sent"),
             Self::Unknown => f.write_str("unknown"),
         }
     }

@@ -25,11 +25,7 @@ pub(super) enum Content {
     Absent,
     /// The text that an add writes for this number.
     Number(i64),
-    /// A number in another spelling, like `007` or `+5`: whether adds count it is left open.
-    Spelled {
-        number: i64,
-        id: u32,
-    },
+    /// Anything else, other spellings of numbers included.
     Text {
         id: u32,
     },
@@ -139,18 +135,13 @@ impl Drawn {
 }
 
 impl Content {
-    /// The number an add starts from, if there may be one.
+    /// The number an add starts from, if there is one.
     fn number(self) -> Option<i64> {
         match self {
             Self::Absent => Some(0),
-            Self::Number(number) | Self::Spelled { number, .. } => Some(number),
+            Self::Number(number) => Some(number),
             Self::Text { .. } => None,
         }
-    }
-
-    /// Whether an add may take this for no number.
-    fn uncountable(self) -> bool {
-        matches!(self, Self::Text { .. } | Self::Spelled { .. })
     }
 }
 
@@ -175,7 +166,7 @@ impl Step {
                 let counted = state.content.number()?.checked_add(delta)?;
                 (counted == value).then(|| state.written(Content::Number(value), version))?
             }
-            Self::NotANumber => state.content.uncountable().then_some(*state),
+            Self::NotANumber => state.content.number().is_none().then_some(*state),
             Self::Overflowed { delta } => state.content.number()?.checked_add(delta).is_none().then_some(*state),
             Self::Unseen { .. } => unreachable!("an unseen step may end in several states"),
         }
@@ -257,7 +248,7 @@ impl Change {
                 (matched.and_then(|found| found.written(content, None)), matched != Some(*state))
             }
             Self::Add { delta } => match number.and_then(|number| number.checked_add(delta)) {
-                Some(value) => (state.written(Content::Number(value), None), state.content.uncountable()),
+                Some(value) => (state.written(Content::Number(value), None), false),
                 None => (None, true),
             },
         };

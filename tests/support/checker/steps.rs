@@ -51,7 +51,7 @@ impl Values {
         values
     }
 
-    /// The steps of a call, without those that certainly did nothing: refused, not executed, or lost reads.
+    /// The steps of a call, without those that certainly did nothing: refused, not sent, not executed, or lost reads.
     ///
     /// # Errors
     /// The index of a step whose operation cannot have its outcome.
@@ -62,6 +62,7 @@ impl Values {
         let mut steps = Vec::with_capacity(call.steps.len());
         for (index, (op, outcome)) in call.steps.iter().enumerate() {
             match outcome {
+                OwnedOutcome::NotSent => {}
                 OwnedOutcome::ReplyFull if *op == OwnedOp::Get => {}
                 OwnedOutcome::OutOfMemory if needs_memory(op) => {}
                 OwnedOutcome::Unknown => {
@@ -117,9 +118,6 @@ impl Values {
 
     fn content(&mut self, value: &Bytes) -> Content {
         match number(value) {
-            Some(number) if number.to_string().as_bytes() != &**value => {
-                Content::Spelled { number, id: self.id(value) }
-            }
             Some(number) if self.is_met(number) => Content::Number(number),
             Some(number) => Content::Number(*self.unread_number.get_or_insert(number)),
             None if self.found.contains(value) => Content::Text { id: self.id(value) },
@@ -151,15 +149,15 @@ impl Values {
                 format!("a number that nobody met, version {}", state.version)
             }
             Content::Number(number) => format!("\"{number}\", version {}", state.version),
-            Content::Text { id } | Content::Spelled { id, .. } => {
-                format!("{}, version {}", Shown(&self.bytes[id as usize]), state.version)
-            }
+            Content::Text { id } => format!("{}, version {}", Shown(&self.bytes[id as usize]), state.version),
         }
     }
 }
 
+/// The number of which `value` is the text that an add would write.
 fn number(value: &[u8]) -> Option<i64> {
-    std::str::from_utf8(value).ok().and_then(|text| text.parse().ok())
+    let number: i64 = std::str::from_utf8(value).ok()?.parse().ok()?;
+    (number.to_string().as_bytes() == value).then_some(number)
 }
 
 impl fmt::Display for Drawn {

@@ -11,5 +11,6 @@ mod oracle;
 mod random;
 mod recorder;
 mod scale;
+mod second_opinion;
 mod store;
 mod words;

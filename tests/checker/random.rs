@@ -109,6 +109,6 @@ fn guesses(call: &Call) -> bool {
     })
 }
 
-fn shown(history: &History) -> String {
+pub(crate) fn shown(history: &History) -> String {
     history.calls.values().flatten().map(|call| format!("{call}\n")).collect()
 }

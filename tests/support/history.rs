@@ -141,8 +141,10 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    /// Takes down the outcomes, in request order. Call it after the reply has arrived. A get that was asked again
-    /// for lack of room has the outcome `ReplyFull` here; the second asking is a call of its own.
+    /// Takes down the outcomes, in request order. Call it after the reply has arrived.
+    ///
+    /// A get that a full reply left out, and that was asked again, ran apart from its batch. Where that can happen,
+    /// give each key one operation a batch, or pass `ReplyFull` here and record the second asking as a call.
     pub(crate) fn finish<'a>(mut self, outcomes: impl IntoIterator<Item = Outcome<'a>>) {
         let ret = (self.shared.clock)();
         let ops = std::mem::take(&mut self.ops);

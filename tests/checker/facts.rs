@@ -86,9 +86,11 @@ fn adds_count_from_any_decimal_text() {
 }
 
 #[test]
-fn other_spellings_of_a_number_are_left_open() {
-    accepted([at(1, 2, put("007")), at(3, 4, add_to_text(1)), at(5, 6, get("007"))]);
-    accepted([at(1, 2, put("007")), at(3, 4, add(1, 8)), at(5, 6, get("8"))]);
+fn other_spellings_of_a_number_are_texts() {
+    for text in ["007", "+7", "-0", "", " 7"] {
+        accepted([at(1, 2, put(text)), at(3, 4, add_to_text(1)), at(5, 6, get(text))]);
+        rejected([at(1, 2, put(text)), at(3, 4, add(1, 8))]);
+    }
     rejected([at(1, 2, put("007")), at(3, 4, get("7"))]);
 }
 
@@ -200,6 +202,8 @@ fn what_was_refused_or_not_executed_changes_nothing() {
     accepted([at(1, 2, [but(put("a"), OwnedOutcome::OutOfMemory), get_nothing()])]);
     rejected([at(1, 2, but(put("a"), OwnedOutcome::OutOfMemory)), at(3, 4, get("a"))]);
     accepted([at(1, 2, [but(get("a"), OwnedOutcome::ReplyFull), put("b")]), at(3, 4, get("b"))]);
+    accepted([at(1, 2, but(put("a"), OwnedOutcome::NotSent)), at(3, 4, get_nothing())]);
+    rejected([at(1, 2, but(put("a"), OwnedOutcome::NotSent)), at(3, 4, get("a"))]);
 }
 
 #[test]

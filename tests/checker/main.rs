@@ -10,5 +10,7 @@ mod mutation;
 mod oracle;
 mod random;
 mod recorder;
+mod scale;
+mod second_opinion;
 mod store;
 mod words;

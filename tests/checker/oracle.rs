@@ -50,7 +50,7 @@ impl Oracle<'_> {
     fn after(&self, call: &Call, record: &Record) -> HashSet<Record> {
         let mut records = HashSet::from([record.clone()]);
         for (op, outcome) in &call.steps {
-            if matches!(outcome, OwnedOutcome::OutOfMemory | OwnedOutcome::ReplyFull) {
+            if matches!(outcome, OwnedOutcome::OutOfMemory | OwnedOutcome::ReplyFull | OwnedOutcome::NotSent) {
                 continue;
             }
             let refused = self.memory_capped && !matches!(op, OwnedOp::Get | OwnedOp::Delete);

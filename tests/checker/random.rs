@@ -56,7 +56,7 @@ fn ambiguous_executions_are_accepted() {
 #[test]
 fn verdicts_are_those_of_brute_force() {
     let (mut accepted, mut rejected) = (0, 0);
-    for_each_seed(10_000, |seed| {
+    for_each_seed(6_000, |seed| {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut history = execute(small_plan(&mut random), seed);
         let original = history.clone();
@@ -79,7 +79,7 @@ fn verdicts_are_those_of_brute_force() {
     });
     println!("accepted {accepted}, rejected {rejected}");
     if std::env::var_os("FREIGHT_SEED").is_none() {
-        assert!(accepted > 5_000 && rejected > 5_000, "accepted {accepted}, rejected {rejected}: too one-sided");
+        assert!(accepted > 4_000 && rejected > 4_000, "accepted {accepted}, rejected {rejected}: too one-sided");
     }
 }
 
@@ -109,6 +109,6 @@ fn guesses(call: &Call) -> bool {
     })
 }
 
-fn shown(history: &History) -> String {
+pub(crate) fn shown(history: &History) -> String {
     history.calls.values().flatten().map(|call| format!("{call}\n")).collect()
 }

@@ -25,13 +25,13 @@ use thiserror::Error;
 pub(crate) struct Checker {
     /// The node may refuse writes for lack of memory, so that a lost batch may have been done in part.
     pub(crate) memory_capped: bool,
-    /// Configurations of one key's search before it is given up; each costs about 40 bytes.
+    /// Configurations of one key's search before it is given up. Each costs about 40 bytes, more with lost calls.
     pub(crate) configurations_max: usize,
 }
 
 impl Default for Checker {
     fn default() -> Self {
-        Self { memory_capped: false, configurations_max: 7_000_000 }
+        Self { memory_capped: false, configurations_max: 4_000_000 }
     }
 }
 
@@ -47,8 +47,8 @@ pub(crate) enum Violation {
     },
     #[error("key {key}: operation {step} has an outcome that it cannot have: {call}", key = Shown(key))]
     ImpossibleOutcome { key: Bytes, step: usize, call: Box<Call> },
-    #[error("key {key}: undecided after {configurations} configurations of {calls} calls", key = Shown(key))]
-    GaveUp { key: Bytes, calls: usize, configurations: usize },
+    #[error("key {key} is undecided after {configurations} configurations: so far {evidence}", key = Shown(key))]
+    GaveUp { key: Bytes, configurations: usize, evidence: String },
 }
 
 /// Judges with the defaults, and panics with the evidence.
@@ -65,7 +65,7 @@ impl Checker {
     }
 
     fn check_key(&self, key: &Bytes, calls: &[Call]) -> Result<(), Violation> {
-        let mut values = Values::default();
+        let mut values = Values::of(calls);
         let (mut answered, mut lost) = (Vec::new(), Vec::new());
         for (index, call) in calls.iter().enumerate() {
             let steps = values.steps(call, self.memory_capped).map_err(|step| Violation::ImpossibleOutcome {
@@ -89,10 +89,10 @@ impl Checker {
                 prefix_calls: prefix(calls, &deadlock).count(),
                 evidence: evidence(calls, &deadlock, &values, lost_count),
             }),
-            End::GaveUp => Err(Violation::GaveUp {
+            End::GaveUp(deadlock) => Err(Violation::GaveUp {
                 key: Bytes::clone(key),
-                calls: calls.len(),
                 configurations: self.configurations_max,
+                evidence: evidence(calls, &deadlock, &values, lost_count),
             }),
         }
     }

@@ -56,7 +56,7 @@ pub(crate) struct Call {
 impl Call {
     /// Whether nothing is known of what became of it: then it took effect at any instant after `invoke`, or never.
     pub(crate) fn is_lost(&self) -> bool {
-        self.steps.iter().all(|(_, outcome)| *outcome == OwnedOutcome::Unknown)
+        self.steps.iter().all(|(_, outcome)| matches!(outcome, OwnedOutcome::Unknown | OwnedOutcome::NotSent))
     }
 }
 
@@ -82,6 +82,7 @@ pub(crate) enum OwnedOutcome {
     CounterOverflow,
     OutOfMemory,
     ReplyFull,
+    NotSent,
     Unknown,
 }
 
@@ -140,8 +141,10 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    /// Takes down the outcomes, in request order. Call it after the reply has arrived. A get that was asked again
-    /// for lack of room has the outcome `ReplyFull` here; the second asking is a call of its own.
+    /// Takes down the outcomes, in request order. Call it after the reply has arrived.
+    ///
+    /// A get that a full reply left out, and that was asked again, ran apart from its batch. Where that can happen,
+    /// give each key one operation a batch, or pass `ReplyFull` here and record the second asking as a call.
     pub(crate) fn finish<'a>(mut self, outcomes: impl IntoIterator<Item = Outcome<'a>>) {
         let ret = (self.shared.clock)();
         let ops = std::mem::take(&mut self.ops);
@@ -222,7 +225,8 @@ impl Book {
             Outcome::CounterOverflow => OwnedOutcome::CounterOverflow,
             Outcome::OutOfMemory => OwnedOutcome::OutOfMemory,
             // Neither was executed.
-            Outcome::ReplyFull | Outcome::NotSent => OwnedOutcome::ReplyFull,
+            Outcome::ReplyFull => OwnedOutcome::ReplyFull,
+            Outcome::NotSent => OwnedOutcome::NotSent,
             Outcome::Unknown => OwnedOutcome::Unknown,
         }
     }
@@ -269,6 +273,7 @@ impl fmt::Display for OwnedOutcome {
             Self::CounterOverflow => f.write_str("counter overflow"),
             Self::OutOfMemory => f.write_str("out of memory"),
             Self::ReplyFull => f.write_str("reply full"),
+            Self::NotSent => f.write_str("not sent"),
             Self::Unknown => f.write_str("unknown"),
         }
     }

@@ -25,11 +25,7 @@ pub(super) enum Content {
     Absent,
     /// The text that an add writes for this number.
     Number(i64),
-    /// A number in another spelling, like `007` or `+5`: whether adds count it is left open.
-    Spelled {
-        number: i64,
-        id: u32,
-    },
+    /// Anything else, other spellings of numbers included.
     Text {
         id: u32,
     },
@@ -139,18 +135,13 @@ impl Drawn {
 }
 
 impl Content {
-    /// The number an add starts from, if there may be one.
+    /// The number an add starts from, if there is one.
     fn number(self) -> Option<i64> {
         match self {
             Self::Absent => Some(0),
-            Self::Number(number) | Self::Spelled { number, .. } => Some(number),
+            Self::Number(number) => Some(number),
             Self::Text { .. } => None,
         }
-    }
-
-    /// Whether an add may take this for no number.
-    fn uncountable(self) -> bool {
-        matches!(self, Self::Text { .. } | Self::Spelled { .. })
     }
 }
 
@@ -160,7 +151,7 @@ impl Step {
         matches!(self, Self::Found { .. } | Self::Mismatched { .. } | Self::NotANumber | Self::Overflowed { .. })
     }
 
-    /// The record after an answered step, if the step can have met `state`. Not for an unseen step: that may end in several states.
+    /// The record after an answered step, if the step can have met `state`.
     pub(super) fn answered(&self, state: &State) -> Option<State> {
         match *self {
             Self::Found { content, .. } if content != state.content => None,
@@ -175,58 +166,92 @@ impl Step {
                 let counted = state.content.number()?.checked_add(delta)?;
                 (counted == value).then(|| state.written(Content::Number(value), version))?
             }
-            Self::NotANumber => state.content.uncountable().then_some(*state),
+            Self::NotANumber => state.content.number().is_none().then_some(*state),
             Self::Overflowed { delta } => state.content.number()?.checked_add(delta).is_none().then_some(*state),
             Self::Unseen { .. } => unreachable!("an unseen step may end in several states"),
         }
     }
 }
 
-/// Every record that a compound can leave behind, none of them included in another.
-pub(super) fn run(steps: &[Step], state: &State) -> Vec<State> {
-    let mut states = vec![*state];
-    for step in steps {
-        states = match step {
-            Step::Unseen { change, refusable } => {
-                without_included(states.iter().flat_map(|state| unseen(*change, *refusable, state)))
-            }
-            seen => states.iter().filter_map(|state| seen.answered(state)).collect(),
+/// What a compound can leave behind: mostly one state, none where it cannot have run.
+#[derive(Debug, Default)]
+pub(super) struct Ends {
+    one: Option<State>,
+    more: Vec<State>,
+}
+
+impl Ends {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &State> {
+        self.one.iter().chain(&self.more)
+    }
+
+    pub(super) fn into_iter(self) -> impl Iterator<Item = State> {
+        self.one.into_iter().chain(self.more)
+    }
+
+    pub(super) fn include(&self, state: &State) -> bool {
+        self.iter().any(|end| end.includes(state))
+    }
+}
+
+/// Runs a compound on a record.
+pub(super) fn run(steps: &[Step], state: &State) -> Ends {
+    let mut state = *state;
+    for (index, step) in steps.iter().enumerate() {
+        let only = match step.after(&state) {
+            (Some(_), Some(_)) => return Ends { one: None, more: run_branching(&steps[index..], state) },
+            (changed, unchanged) => changed.or(unchanged),
         };
-        if states.is_empty() {
-            break;
+        let Some(only) = only else { return Ends::default() };
+        state = only;
+    }
+    Ends { one: Some(state), more: Vec::new() }
+}
+
+fn run_branching(steps: &[Step], state: State) -> Vec<State> {
+    let mut states = vec![state];
+    for step in steps {
+        let mut ends: Vec<State> = Vec::new();
+        for (changed, unchanged) in states.iter().map(|state| step.after(state)) {
+            for end in [changed, unchanged].into_iter().flatten() {
+                if !ends.iter().any(|other| other.includes(&end)) {
+                    ends.retain(|other| !end.includes(other));
+                    ends.push(end);
+                }
+            }
         }
+        states = ends;
     }
     states
 }
 
-/// The record with the change made, and the record as it was, as far as each is possible.
-///
-/// An unseen compare-and-swap that did not match tells a version that the record did not have. That is forgotten,
-/// for no [`State`] can say it: here alone the model allows too much, never too little.
-fn unseen(change: Change, refusable: bool, state: &State) -> impl Iterator<Item = State> {
-    let number = state.content.number();
-    let (changed, unchanged) = match change {
-        Change::Put { content } => (state.written(content, None), false),
-        Change::Delete => ((!state.is_absent()).then(|| state.removed()), state.is_absent()),
-        Change::Swap { expected, content } => {
-            let matched = state.found_at(expected);
-            (matched.and_then(|found| found.written(content, None)), matched != Some(*state))
-        }
-        Change::Add { delta } => match number.and_then(|number| number.checked_add(delta)) {
-            Some(value) => (state.written(Content::Number(value), None), state.content.uncountable()),
-            None => (None, true),
-        },
-    };
-    changed.into_iter().chain((unchanged || refusable).then_some(*state))
-}
-
-fn without_included(states: impl Iterator<Item = State>) -> Vec<State> {
-    let mut kept: Vec<State> = Vec::new();
-    for state in states {
-        if !kept.iter().any(|other| other.includes(&state)) {
-            kept.retain(|other| !state.includes(other));
-            kept.push(state);
+impl Step {
+    /// The record with the step's change made and the record as it was, each if it is possible.
+    fn after(&self, state: &State) -> (Option<State>, Option<State>) {
+        match self {
+            Self::Unseen { change, refusable } => change.after(*refusable, state),
+            seen => (seen.answered(state), None),
         }
     }
-    kept
+}
+
+impl Change {
+    /// An unseen compare-and-swap that did not match tells a version that the record did not have. That is
+    /// forgotten, for no [`State`] can say it: here alone the model allows too much, never too little.
+    fn after(self, refusable: bool, state: &State) -> (Option<State>, Option<State>) {
+        let number = state.content.number();
+        let (changed, unchanged) = match self {
+            Self::Put { content } => (state.written(content, None), false),
+            Self::Delete => ((!state.is_absent()).then(|| state.removed()), state.is_absent()),
+            Self::Swap { expected, content } => {
+                let matched = state.found_at(expected);
+                (matched.and_then(|found| found.written(content, None)), matched != Some(*state))
+            }
+            Self::Add { delta } => match number.and_then(|number| number.checked_add(delta)) {
+                Some(value) => (state.written(Content::Number(value), None), false),
+                None => (None, true),
+            },
+        };
+        (changed, (unchanged || refusable).then_some(*state))
+    }
 }

@@ -42,11 +42,11 @@ pub(super) enum End {
     Ordered,
     /// They cannot; this is as far as any order got.
     Stuck(Deadlock),
-    /// More configurations than allowed.
-    GaveUp,
+    /// More configurations than allowed; this is as far as any order got until then.
+    GaveUp(Deadlock),
 }
 
-/// The configuration that got furthest in time: no order makes its most urgent call take effect.
+/// The configuration that got furthest in time: no order was found in which its most urgent call takes effect.
 #[derive(Debug, Clone)]
 pub(super) struct Deadlock {
     /// The instant by which the most urgent call should have taken effect.
@@ -128,7 +128,7 @@ impl Search {
                 continue;
             };
             if self.visited.count() >= self.configurations_max {
-                return End::GaveUp;
+                return End::GaveUp(self.furthest());
             }
             let before_lost = (call >= self.answered).then_some(node.state);
             let order_before = self.order.len();
@@ -138,7 +138,11 @@ impl Search {
                 Some(node) => stack.push(node),
             }
         }
-        End::Stuck(self.furthest.expect("a search without answered calls succeeds at once"))
+        End::Stuck(self.furthest())
+    }
+
+    fn furthest(self) -> Deadlock {
+        self.furthest.expect("the first configuration is noted before the search can fail")
     }
 
     /// Goes to the configuration of the calls ordered so far: `None` if all answered calls are.
@@ -166,33 +170,35 @@ impl Search {
     /// What may come next, the best last: lost calls are a last resort, then the earliest invoked goes first.
     fn followers(&self, node: &Node) -> Vec<(u32, State)> {
         let mut followers = Vec::new();
-        let ret = self.window_end();
-        for (index, lost) in self.calls[self.answered as usize..].iter().enumerate().rev() {
-            let twin_waits = self.twin[index].is_some_and(|twin| !self.is_ordered(twin));
-            if lost.invoke <= ret && !self.is_ordered(self.answered + index as u32) && !twin_waits {
-                self.add_follower(self.answered + index as u32, node, &mut followers);
+        for call in self.lost_window() {
+            for state in self.ends(call, &node.state, node.before_lost.as_ref()) {
+                if !node.state.includes(&state) {
+                    followers.push((call, state));
+                }
             }
         }
+        followers.reverse();
         let first = followers.len();
         for call in self.window() {
-            self.add_follower(call, node, &mut followers);
+            followers.extend(self.ends(call, &node.state, node.before_lost.as_ref()).map(|state| (call, state)));
         }
         followers[first..].reverse();
         followers
     }
 
-    fn add_follower(&self, call: u32, node: &Node, followers: &mut Vec<(u32, State)>) {
-        let lost = call >= self.answered;
-        let before: Vec<State> = match &node.before_lost {
-            Some(before) => run(self.steps(call), before),
-            None => Vec::new(),
-        };
-        for state in run(self.steps(call), &node.state) {
-            let needless = before.iter().any(|other| other.includes(&state)) || (lost && node.state.includes(&state));
-            if !needless {
-                followers.push((call, state));
-            }
-        }
+    /// The states that a call leaves, without those that it could as well have left before a lost call.
+    fn ends(&self, call: u32, state: &State, before_lost: Option<&State>) -> impl Iterator<Item = State> {
+        let needless = before_lost.map(|before| run(self.steps(call), before)).unwrap_or_default();
+        run(self.steps(call), state).into_iter().filter(move |end| !needless.include(end))
+    }
+
+    /// The lost calls that may come next, by invocation.
+    fn lost_window(&self) -> impl Iterator<Item = u32> {
+        let end = self.window_end();
+        (self.answered..self.calls.len() as u32)
+            .take_while(move |&call| self.calls[call as usize].invoke <= end)
+            .filter(|&call| !self.is_ordered(call))
+            .filter(|&call| self.twin[(call - self.answered) as usize].is_none_or(|twin| self.is_ordered(twin)))
     }
 
     /// The answered calls that may come next: those invoked before any of them returned.

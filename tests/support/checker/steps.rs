@@ -4,18 +4,54 @@
 use super::super::history::{Bytes, Call, OwnedOp, OwnedOutcome, Shown};
 use super::model::{Change, Content, Drawn, State, Step};
 use freight::op::{VERSION_ABSENT, Version};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 /// Values of one key, each numbered once, so that states are small and equal contents are equal numbers.
+///
+/// Values that no read can tell apart count as equal: all texts that nobody found, and all numbers that nobody found
+/// or counted from, not even after lost adds. That makes lost writes alike, and the search for them short.
 #[derive(Default)]
 pub(super) struct Values {
     ids: HashMap<Bytes, u32>,
     bytes: Vec<Bytes>,
+    found: HashSet<Bytes>,
+    /// Numbers that an answered operation met, sorted.
+    met: Vec<i64>,
+    /// How far lost adds may move a number.
+    reach: u64,
+    /// The number that stands for all that nobody meets.
+    unread_number: Option<i64>,
 }
 
+/// The text that stands for all that nobody found.
+const UNREAD_TEXT: u32 = u32::MAX;
+
 impl Values {
-    /// The steps of a call, without those that certainly did nothing: refused, not executed, or lost reads.
+    pub(super) fn of(calls: &[Call]) -> Self {
+        let mut values = Self::default();
+        for (op, outcome) in calls.iter().flat_map(|call| &call.steps) {
+            match (op, outcome) {
+                (_, OwnedOutcome::Value { value, .. }) => {
+                    values.found.insert(Bytes::clone(value));
+                    values.met.extend(number(value));
+                }
+                (OwnedOp::Add { delta }, OwnedOutcome::Counter { value, .. }) => {
+                    values.met.push(value.wrapping_sub(*delta));
+                }
+                // Which numbers overflow is not worth knowing: any may.
+                (_, OwnedOutcome::CounterOverflow) => values.reach = u64::MAX,
+                (OwnedOp::Add { delta }, OwnedOutcome::Unknown) => {
+                    values.reach = values.reach.saturating_add(delta.unsigned_abs());
+                }
+                _ => {}
+            }
+        }
+        values.met.sort_unstable();
+        values
+    }
+
+    /// The steps of a call, without those that certainly did nothing: refused, not sent, not executed, or lost reads.
     ///
     /// # Errors
     /// The index of a step whose operation cannot have its outcome.
@@ -26,6 +62,7 @@ impl Values {
         let mut steps = Vec::with_capacity(call.steps.len());
         for (index, (op, outcome)) in call.steps.iter().enumerate() {
             match outcome {
+                OwnedOutcome::NotSent => {}
                 OwnedOutcome::ReplyFull if *op == OwnedOp::Get => {}
                 OwnedOutcome::OutOfMemory if needs_memory(op) => {}
                 OwnedOutcome::Unknown => {
@@ -80,12 +117,20 @@ impl Values {
     }
 
     fn content(&mut self, value: &Bytes) -> Content {
-        let number = std::str::from_utf8(value).ok().and_then(|text| text.parse::<i64>().ok());
-        match number {
-            Some(number) if number.to_string().as_bytes() == &**value => Content::Number(number),
-            Some(number) => Content::Spelled { number, id: self.id(value) },
-            None => Content::Text { id: self.id(value) },
+        match number(value) {
+            Some(number) if self.is_met(number) => Content::Number(number),
+            Some(number) => Content::Number(*self.unread_number.get_or_insert(number)),
+            None if self.found.contains(value) => Content::Text { id: self.id(value) },
+            None => Content::Text { id: UNREAD_TEXT },
         }
+    }
+
+    /// Whether an answered operation met this number, or one that lost adds may have made of it.
+    fn is_met(&self, number: i64) -> bool {
+        let next = self.met.partition_point(|&met| met < number);
+        let near = self.met[..next].last().into_iter().chain(self.met.get(next));
+        // Lost adds wrap nowhere near the ends of the range: they would overflow and do nothing.
+        near.into_iter().any(|met| met.abs_diff(number) <= self.reach) || self.reach == u64::MAX
     }
 
     fn id(&mut self, value: &Bytes) -> u32 {
@@ -99,12 +144,20 @@ impl Values {
     pub(super) fn shown(&self, state: &State) -> String {
         match state.content {
             Content::Absent => format!("absent, the next version {}", state.version),
-            Content::Number(number) => format!("\"{number}\", version {}", state.version),
-            Content::Text { id } | Content::Spelled { id, .. } => {
-                format!("{}, version {}", Shown(&self.bytes[id as usize]), state.version)
+            Content::Text { id: UNREAD_TEXT } => format!("a text that nobody found, version {}", state.version),
+            Content::Number(number) if !self.is_met(number) => {
+                format!("a number that nobody met, version {}", state.version)
             }
+            Content::Number(number) => format!("\"{number}\", version {}", state.version),
+            Content::Text { id } => format!("{}, version {}", Shown(&self.bytes[id as usize]), state.version),
         }
     }
+}
+
+/// The number of which `value` is the text that an add would write.
+fn number(value: &[u8]) -> Option<i64> {
+    let number: i64 = std::str::from_utf8(value).ok()?.parse().ok()?;
+    (number.to_string().as_bytes() == value).then_some(number)
 }
 
 impl fmt::Display for Drawn {

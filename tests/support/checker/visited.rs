@@ -55,8 +55,7 @@ fn fingerprint(answered: u128, content: Content, version: Option<Drawn>) -> u128
     let (kind, id, number) = match content {
         Content::Absent => (0_u64, 0, 0),
         Content::Number(number) => (1, 0, number),
-        Content::Spelled { id, .. } => (2, id, 0),
-        Content::Text { id } => (3, id, 0),
+        Content::Text { id } => (2, id, 0),
     };
     let (precision, version) = match version {
         None => (0_u64, 0),

@@ -1,10 +1,13 @@
 //! The JSON report and `docs/report.schema.json` say the same.
+#![forbid(unsafe_code)]
 
 use clap::Parser;
+use freight::bench::Target;
 use freight::bench::config::BenchConfig;
 use freight::bench::machine::Machine;
 use freight::bench::measure::{Measure, Window};
 use freight::bench::report::{Carried, Evidence, Memory, NodeMemory, Phase, Report, Topology};
+use freight::server::{Identity, Node, NodeConfig};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -18,15 +21,15 @@ struct Command {
 
 fn config(flags: &[&str]) -> BenchConfig {
     let all = std::iter::once("bench").chain(flags.iter().copied());
-    Command::try_parse_from(all).unwrap().bench.resolved(2)
+    Command::try_parse_from(all).expect("the flags are right").bench.resolved()
 }
 
 fn schema() -> Value {
-    serde_json::from_str(SCHEMA).unwrap()
+    serde_json::from_str(SCHEMA).expect("the schema is JSON")
 }
 
 fn assert_valid(report: &Value) {
-    let validator = jsonschema::draft202012::new(&schema()).unwrap();
+    let validator = jsonschema::draft202012::new(&schema()).expect("the schema is a schema");
     let errors: Vec<String> =
         validator.iter_errors(report).map(|error| format!("{}: {error}", error.instance_path())).collect();
     assert!(errors.is_empty(), "{errors:#?}");
@@ -35,14 +38,14 @@ fn assert_valid(report: &Value) {
 /// Every property that the schema names, as paths, with references followed.
 fn assert_every_property_is_there(schema: &Value, root: &Value, instance: &Value, path: &str) {
     if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
-        let target = root.pointer(reference.trim_start_matches('#')).unwrap();
+        let target = root.pointer(reference.trim_start_matches('#')).expect("references lead somewhere");
         assert_every_property_is_there(target, root, instance, path);
     }
     if let Some(choices) = schema.get("anyOf").and_then(Value::as_array).filter(|_| !instance.is_null()) {
         assert_every_property_is_there(&choices[0], root, instance, path);
     }
     if let Some(items) = schema.get("items") {
-        for (i, item) in instance.as_array().unwrap().iter().enumerate() {
+        for (i, item) in instance.as_array().expect("the schema was checked first").iter().enumerate() {
             assert_every_property_is_there(items, root, item, &format!("{path}[{i}]"));
         }
     }
@@ -67,7 +70,7 @@ fn phase(open_loop: bool) -> Phase {
     measure.bytes_sent = 1_000_000;
     measure.bytes_received = 6_000_000;
     let elapsed = Duration::from_secs(5);
-    Phase { measure, elapsed, client_cpu_ns: 4_000_000_000, server_cpu_ns: Some(5_000_000_000) }
+    Phase { measure, elapsed, frames: 50, client_cpu_ns: 4_000_000_000, server_cpu_ns: Some(5_000_000_000) }
 }
 
 fn carried() -> Carried {
@@ -78,7 +81,7 @@ fn evidence(flags: &[&str]) -> Evidence {
     let config = config(flags);
     let open_loop = config.rate.is_some();
     Evidence {
-        carried: config.wire_limit.unwrap().then(|| [carried(), carried()]),
+        carried: config.wire_limit.expect("the flags are resolved").then(|| [carried(), carried()]),
         config,
         machine: Machine { cores: 2, ..Machine::here() },
         topology: Topology {
@@ -88,13 +91,14 @@ fn evidence(flags: &[&str]) -> Evidence {
             client_cores: vec![0, 1],
             node_cores: vec![0, 1],
             connections: 4,
+            connections_on_one_core: 4,
         },
         load: phase(false).measure,
         run: phase(open_loop),
         memory: Memory {
             pool_bytes: 1,
             process_resident_bytes: 2,
-            nodes: vec![NodeMemory { records: 3, used_bytes: 4, cap_bytes: None }],
+            nodes: vec![NodeMemory { records: 3, payload_bytes: 4, used_bytes: 5, cap_bytes: None }],
         },
     }
 }
@@ -150,5 +154,34 @@ fn the_text_says_what_ran_how_fast_and_why_not_faster() {
         "Why not more?",
     ] {
         assert!(text.contains(words), "{words:?} is missing in\n{text}");
+    }
+}
+
+#[test]
+fn a_real_run_makes_a_valid_report_without_errors_or_misses() {
+    for flags in [
+        &["--workload", "freight", "--batch", "1000"][..],
+        &["--workload", "ycsb-d", "--batch", "100", "--value-size", "20", "--depth", "2"],
+        &["--workload", "ycsb-f", "--batch", "1", "--connections", "shared", "--workers", "3", "--value-size", "0"],
+        &["--workload", "ycsb-a", "--batch", "100", "--rate", "50000", "--connections", "shared"],
+    ] {
+        let short = ["--records", "5000", "--duration", "300ms", "--warmup", "100ms", "--verify"];
+        let config = config(&[flags, &short].concat());
+        let listen = vec!["tcp://127.0.0.1:0".parse().unwrap()];
+        let node_config = NodeConfig { cores: config.seats(), ..NodeConfig::new(listen, Identity::random().unwrap()) };
+        let node = Node::start(node_config).unwrap();
+        let target = Target { endpoints: node.endpoints().to_vec(), node_cores: Some(config.seats()) };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let report = runtime.block_on(freight::bench::run(config, target)).unwrap();
+        drop(node);
+        println!("{report}");
+        let report = serde_json::to_value(report).unwrap();
+        assert_valid(&report);
+        assert_every_property_is_there(&schema(), &schema(), &report, "");
+        assert_eq!(report["errors"]["total"], 0, "{report:#}");
+        assert_eq!(report["reads"]["misses"], 0, "{report:#}");
+        for path in ["/throughput/ops_per_second", "/reads/hits", "/wire/bytes_per_op_sent", "/wire_limit/share"] {
+            assert!(report.pointer(path).unwrap().as_f64().unwrap() > 0.0, "{path} of {flags:?}: {report:#}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::workload::{Workload, WorkloadName};
+use crate::cores::{self, CoreList, Placement};
 use crate::limits::{FRAME_OPS_MAX, VALUE_BYTES_MAX};
 use crate::transport::{Endpoint, Scheme};
 use clap::value_parser;
@@ -33,12 +34,13 @@ pub struct BenchConfig {
     /// Which cores the two ends of a connection run on
     #[arg(long, value_enum, default_value_t)]
     pub placement: Placement,
-    /// Client threads, and threads of the node in this process [default: one a core]
-    #[arg(long, value_name = "COUNT", value_parser = value_parser!(u32).range(1..=4096))]
+    /// Client threads, one a core, and as many of the node in this process [default: all cores]
+    #[arg(long, value_name = "COUNT", value_parser = value_parser!(u32).range(1..))]
     pub threads: Option<u32>,
     /// Cores to run on, like 0-3,8 [default: the process's affinity mask]
     #[arg(long, value_name = "LIST")]
-    pub cores: Option<String>,
+    #[serde(serialize_with = "as_numbers")]
+    pub cores: Option<CoreList>,
 
     /// The mix of operations and which records they touch
     #[arg(long, value_enum, default_value_t)]
@@ -96,19 +98,6 @@ pub struct BenchConfig {
     pub profile: Option<PathBuf>,
 }
 
-/// Where the threads of client and node run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Placement {
-    /// Both ends of a connection on one core.
-    #[default]
-    Paired,
-    /// The node on one half of the cores, the client on the other.
-    Split,
-    /// Wherever the kernel puts them.
-    Free,
-}
-
 /// How workers reach the nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -123,12 +112,22 @@ pub enum Connections {
 impl BenchConfig {
     /// Fills in every default that depends on other flags, so that the report shows what was run.
     #[must_use]
-    pub fn resolved(mut self, client_threads: u32) -> Self {
+    pub fn resolved(mut self) -> Self {
+        let client_threads = self.seats().len() as u32;
         self.value_size.get_or_insert_with(|| Workload::of(self.workload).value_size_default);
         self.workers.get_or_insert(2 * client_threads);
         self.threads.get_or_insert(client_threads);
+        self.cores.get_or_insert_with(|| CoreList(cores::available()));
         self.wire_limit.get_or_insert(self.servers.is_empty());
         self
+    }
+
+    /// The cores to run on: a thread of the client on each, and one of a node in this process.
+    #[must_use]
+    pub fn seats(&self) -> Vec<usize> {
+        let mut seats = self.cores.as_ref().map_or_else(cores::available, |cores| cores.0.clone());
+        seats.truncate(self.threads.map_or(usize::MAX, |threads| threads as usize));
+        seats
     }
 
     /// Checks what one flag alone can't say.
@@ -136,6 +135,12 @@ impl BenchConfig {
     /// # Errors
     /// The first flag that contradicts another.
     pub fn check(&self) -> Result<(), ConfigError> {
+        if let Some(threads) = self.threads.filter(|threads| *threads as usize > self.seats().len()) {
+            return Err(ConfigError::TooManyThreads { threads, cores: self.seats().len() });
+        }
+        if self.placement == Placement::Split && self.servers.is_empty() && self.seats().len() == 1 {
+            return Err(ConfigError::NothingToSplit);
+        }
         let lanes = u64::from(self.workers.unwrap_or(1)) * u64::from(self.depth);
         if lanes > u64::from(u16::MAX) {
             return Err(ConfigError::TooManyInFlight { lanes });
@@ -163,6 +168,17 @@ impl BenchConfig {
 /// Flags that contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
+    /// Each thread has a core of its own.
+    #[error("--threads {threads} is more than the {cores} cores there are to run on")]
+    TooManyThreads {
+        /// Threads asked for.
+        threads: u32,
+        /// Cores there are.
+        cores: usize,
+    },
+    /// Two sides need two cores.
+    #[error("--placement split needs two cores, there is one")]
+    NothingToSplit,
     /// The stamp in a value has 16 bits for who wrote it.
     #[error("--workers times --depth is {lanes} batches in flight; the most is 65535")]
     TooManyInFlight {
@@ -202,6 +218,10 @@ fn as_text<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, 
     serializer.collect_str(value)
 }
 
+fn as_numbers<S: Serializer>(cores: &Option<CoreList>, serializer: S) -> Result<S::Ok, S::Error> {
+    cores.as_ref().map(|cores| &cores.0).serialize(serializer)
+}
+
 fn as_texts<S: Serializer>(values: &[impl Display], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(values.iter().map(ToString::to_string))
 }
@@ -224,7 +244,7 @@ mod tests {
 
     #[test]
     fn defaults_are_the_freight_workload_in_batches_of_ten_thousand() {
-        let config = parse(&[]).unwrap().resolved(2);
+        let config = parse(&[]).unwrap().resolved();
         assert_eq!(config.workload, WorkloadName::Freight);
         assert_eq!((config.records, config.value_size, config.batch), (1_000_000, Some(128), 10_000));
         assert_eq!((config.placement, config.connections), (Placement::Paired, Connections::Own));
@@ -233,7 +253,7 @@ mod tests {
 
     #[test]
     fn the_wire_limit_is_measured_unless_the_nodes_are_others_or_told_otherwise() {
-        let wire_limit = |flags: &[&str]| parse(flags).unwrap().resolved(1).wire_limit;
+        let wire_limit = |flags: &[&str]| parse(flags).unwrap().resolved().wire_limit;
         assert_eq!(wire_limit(&[]), Some(true));
         assert_eq!(wire_limit(&["--wire-limit=false"]), Some(false));
         assert_eq!(wire_limit(&["--servers", "tcp://a:1"]), Some(false));
@@ -242,8 +262,8 @@ mod tests {
 
     #[test]
     fn ycsb_values_are_a_thousand_bytes_unless_told_otherwise() {
-        assert_eq!(parse(&["--workload", "ycsb-a"]).unwrap().resolved(1).value_size, Some(1000));
-        assert_eq!(parse(&["--workload", "ycsb-a", "--value-size", "5"]).unwrap().resolved(1).value_size, Some(5));
+        assert_eq!(parse(&["--workload", "ycsb-a"]).unwrap().resolved().value_size, Some(1000));
+        assert_eq!(parse(&["--workload", "ycsb-a", "--value-size", "5"]).unwrap().resolved().value_size, Some(5));
     }
 
     #[test]
@@ -256,6 +276,18 @@ mod tests {
     }
 
     #[test]
+    fn threads_sit_on_the_first_cores() {
+        let seats = |flags: &[&str]| parse(flags).unwrap().seats();
+        assert_eq!(seats(&["--cores", "4,6-7"]), [4, 6, 7]);
+        assert_eq!(seats(&["--cores", "4,6-7", "--threads", "2"]), [4, 6]);
+        assert_eq!(parse(&["--cores", "4,6-7"]).unwrap().resolved().workers, Some(6));
+        let crowded = parse(&["--cores", "1", "--threads", "2"]).unwrap();
+        assert_eq!(crowded.check(), Err(ConfigError::TooManyThreads { threads: 2, cores: 1 }));
+        let split = parse(&["--cores", "1", "--placement", "split"]).unwrap();
+        assert_eq!(split.check(), Err(ConfigError::NothingToSplit));
+    }
+
+    #[test]
     fn flags_that_contradict_each_other_are_refused() {
         let many = parse(&["--workers", "600", "--depth", "200"]).unwrap();
         assert_eq!(many.check(), Err(ConfigError::TooManyInFlight { lanes: 120_000 }));
@@ -265,7 +297,7 @@ mod tests {
 
     #[test]
     fn every_flag_stands_in_the_serialised_config() {
-        let config = serde_json::to_value(parse(&[]).unwrap().resolved(2)).unwrap();
+        let config = serde_json::to_value(parse(&[]).unwrap().resolved()).unwrap();
         let command = <Command as clap::CommandFactory>::command();
         for flag in command.get_arguments().filter(|flag| flag.get_id() != "help") {
             assert!(config.get(flag.get_id().as_str()).is_some(), "{} is missing", flag.get_id());

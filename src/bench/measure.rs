@@ -63,7 +63,7 @@ pub struct Measure {
     pub batch_ns: Histogram<u64>,
     /// Latency of operations in an open loop, in nanoseconds.
     pub operation_ns: Option<Histogram<u64>>,
-    /// Operations answered, those after the window's end included.
+    /// Operations answered without an error, those after the window's end included.
     pub ops: u64,
     /// Batches answered.
     pub batches: u64,
@@ -73,6 +73,8 @@ pub struct Measure {
     pub misses: u64,
     /// Operations that failed, by the kind of failure.
     pub errors: BTreeMap<&'static str, u64>,
+    /// All of them.
+    pub errors_total: u64,
     /// The first value that was not what it should be.
     pub first_mismatch: Option<Mismatch>,
     /// Bytes of frames sent.
@@ -95,15 +97,19 @@ impl Measure {
             hits: 0,
             misses: 0,
             errors: BTreeMap::new(),
+            errors_total: 0,
             first_mismatch: None,
             bytes_sent: 0,
             bytes_received: 0,
         }
     }
 
-    /// Counts a batch of `ops` operations that began at `begun` and was answered at `answered`.
+    /// Counts a batch that began at `begun` and was answered at `answered`, with `ops` operations that didn't fail.
     #[inline]
     pub fn batch(&mut self, ops: u32, begun: Instant, answered: Instant) {
+        if ops == 0 {
+            return;
+        }
         self.batches += 1;
         self.ops += u64::from(ops);
         if let Some(slice) = self.window.slice_at(answered) {
@@ -115,7 +121,7 @@ impl Measure {
     /// Counts the latencies of a batch's operations, whose turns came `spacing_ns` apart from `first_turn` on.
     #[inline]
     pub fn operations(&mut self, ops: u32, first_turn: Instant, spacing_ns: f64, answered: Instant) {
-        let Some(histogram) = &mut self.operation_ns else { return };
+        let Some(histogram) = self.operation_ns.as_mut().filter(|_| ops > 0) else { return };
         let oldest_ns = answered.saturating_duration_since(first_turn).as_nanos() as f64;
         let newest_ns = (oldest_ns - spacing_ns * f64::from(ops - 1)).max(0.0);
         record_evenly(histogram, newest_ns, spacing_ns, u64::from(ops));
@@ -125,6 +131,7 @@ impl Measure {
     #[cold]
     pub fn failed(&mut self, kind: &'static str, ops: u64) {
         *self.errors.entry(kind).or_default() += ops;
+        self.errors_total += ops;
     }
 
     /// Adds another lane's counts of the same window.
@@ -142,6 +149,7 @@ impl Measure {
         self.misses += other.misses;
         self.bytes_sent += other.bytes_sent;
         self.bytes_received += other.bytes_received;
+        self.errors_total += other.errors_total;
         for (kind, count) in &other.errors {
             *self.errors.entry(kind).or_default() += count;
         }

@@ -10,17 +10,27 @@
 //! ```
 //!
 //! [`config`] has the flags, [`workload`], [`zipf`] and [`pool`] say what is asked, [`values`] what must come back,
-//! [`measure`] counts, [`report`] and [`text`] tell. Who starts a node of its
+//! [`lane`] asks it, [`measure`] counts, [`report`] and [`text`] tell. [`run()`] is the whole. Who starts a node of its
 //! own for the run is the command line, not the benchmark.
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod driver;
+mod lane;
+mod load;
 pub mod machine;
 pub mod measure;
-pub mod placement;
+mod pace;
 pub mod pool;
+mod progress;
 pub mod report;
+mod run;
 pub mod text;
+mod threads;
 pub mod values;
+mod wire_limit;
 pub mod workload;
 pub mod zipf;
+
+pub use load::LoadError;
+pub use run::{BenchError, Target, run};

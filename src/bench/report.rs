@@ -7,6 +7,7 @@
 use super::config::BenchConfig;
 use super::machine::Machine;
 use super::measure::{Measure, quantile};
+use crate::cores::Placement;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -38,6 +39,8 @@ pub struct Phase {
     pub measure: Measure,
     /// How long it took until the last reply.
     pub elapsed: Duration,
+    /// Frames that the nodes answered.
+    pub frames: u64,
     /// CPU of the client's threads, in nanoseconds.
     pub client_cpu_ns: u64,
     /// CPU of the nodes' threads, in nanoseconds, where the nodes tell.
@@ -69,7 +72,7 @@ pub struct Report {
     /// The seed of keys, mix and values.
     pub seed: u64,
     /// Which cores the ends of a connection ran on.
-    pub placement: super::config::Placement,
+    pub placement: Placement,
     /// Who talked to whom.
     pub topology: Topology,
     /// Every flag, defaults filled in.
@@ -90,7 +93,7 @@ pub struct Report {
     pub wire_limit: Option<WireLimit>,
     /// CPU time an operation, in nanoseconds.
     pub cpu_ns_per_op: CpuPerOp,
-    /// Share of the cores' time that was used: of all cores where the node shares them, else of the client's.
+    /// Share of the time of the cores that the client's threads ran on that was used, by a node in this process too.
     pub cpu_busy: f64,
     /// Memory after the run.
     pub memory: Memory,
@@ -118,8 +121,10 @@ pub struct Topology {
     pub client_cores: Vec<usize>,
     /// The core of each thread of the node in this process; empty where there is none or the kernel chose.
     pub node_cores: Vec<usize>,
-    /// Connections to all nodes together.
+    /// Connections of workers to all nodes together.
     pub connections: u32,
+    /// Those whose two ends run on one core, as the nodes tell; 0 where the nodes are on other machines.
+    pub connections_on_one_core: u32,
 }
 
 /// Operations a second.
@@ -242,7 +247,9 @@ pub struct Memory {
 pub struct NodeMemory {
     /// Records it holds.
     pub records: u64,
-    /// Memory it counts as used, in bytes.
+    /// Keys and values of them, in bytes.
+    pub payload_bytes: u64,
+    /// Memory it counts as used, buffers of connections included, in bytes.
     pub used_bytes: u64,
     /// Its cap, in bytes; null without one.
     pub cap_bytes: Option<u64>,
@@ -256,7 +263,6 @@ impl Report {
         let measure = &run.measure;
         let throughput = throughput(measure);
         let cpu_ns_per_op = run.cpu_per(measure.ops as f64);
-        let cores = if topology.node_in_process { machine.cores } else { topology.client_threads };
         let cpu_ns = run.client_cpu_ns + run.server_cpu_ns.filter(|_| topology.node_in_process).unwrap_or(0);
         Self {
             report_version: 1,
@@ -280,7 +286,7 @@ impl Report {
                 verified: config.verify,
             },
             errors: Errors {
-                total: measure.errors.values().sum(),
+                total: measure.errors_total,
                 by_kind: measure.errors.clone(),
                 first_mismatch: measure.first_mismatch.as_ref().map(ToString::to_string),
             },
@@ -289,7 +295,7 @@ impl Report {
                 bytes_per_op_received: per(measure.bytes_received as f64, measure.ops as f64),
             },
             wire_limit: carried.map(|carried| WireLimit::new(&carried, throughput.ops_per_second)),
-            cpu_busy: per(cpu_ns as f64, run.elapsed.as_nanos() as f64 * f64::from(cores)),
+            cpu_busy: per(cpu_ns as f64, run.elapsed.as_nanos() as f64 * f64::from(topology.client_threads)),
             throughput,
             cpu_ns_per_op,
             topology,

@@ -3,9 +3,10 @@
 //! First what ran, then the numbers, then why they are not larger. Every figure here stands in the JSON report too.
 #![forbid(unsafe_code)]
 
-use super::config::{BenchConfig, Connections, Placement};
+use super::config::{BenchConfig, Connections};
 use super::report::{CpuPerOp, Latency, Report, WireLimit};
 use super::workload::{Kind, Popularity, Workload};
+use crate::cores::Placement;
 use std::fmt::{self, Display, Formatter, Write};
 
 impl Display for Report {
@@ -81,7 +82,7 @@ fn between(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     let topology = &report.topology;
     let place = match (report.placement, topology.node_in_process) {
         (Placement::Paired, true) => "paired: both ends of a connection on one core",
-        (Placement::Split, true) => "split: node and client on cores of their own",
+        (Placement::Split, true) => "split: the ends of a connection on different cores",
         (Placement::Paired | Placement::Split, false) => "each client thread on a core of its own",
         (Placement::Free, _) => "free: the kernel chose the cores",
     };
@@ -175,7 +176,7 @@ fn cpu_line(f: &mut Formatter<'_>, name: &str, cpu: CpuPerOp, why: &str) -> fmt:
 /// What the run waited for, as far as CPU time tells.
 fn bound(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     let busy = 100.0 * report.cpu_busy;
-    let cores = counted(report.machine.cores.into(), "core");
+    let cores = counted(report.topology.client_threads.into(), "core");
     let threads = counted(report.topology.client_threads.into(), "client thread");
     match (report.cpu_busy > 0.9, report.topology.node_in_process) {
         (true, true) => {

@@ -130,13 +130,16 @@ impl Client {
         Ok(())
     }
 
-    /// Sends one raw frame to the first node and takes one back, without store, building or parsing: what the
-    /// transport alone can carry.
+    /// Sends one raw frame to a node, by its place in the list, and takes one back, without store, building or
+    /// parsing: what the transport alone can carry.
     ///
     /// # Errors
     /// Why the node does not answer; it may forbid it.
-    pub async fn wire_limit(&self, request_bytes: u32, reply_bytes: u32) -> Result<(), ClientError> {
-        self.inner.nodes[0].wire_limit(request_bytes, reply_bytes).await
+    ///
+    /// # Panics
+    /// Where there is no such node.
+    pub async fn wire_limit(&self, node: usize, request_bytes: u32, reply_bytes: u32) -> Result<(), ClientError> {
+        self.inner.nodes[node].wire_limit(request_bytes, reply_bytes).await
     }
 
     /// The processor that serves each node's connection, where the node binds it to one.

@@ -1,0 +1,365 @@
+//! The driver: client threads, their lanes, and the phases that lanes go through.
+//!
+//! Lanes are dealt to client threads by worker, so that all of a worker's lanes run beside its connection. One more
+//! client, on the main thread, asks the nodes for their statistics between phases; it carries nothing while the clock
+//! runs.
+#![forbid(unsafe_code)]
+
+use super::config::{BenchConfig, Connections};
+use super::lane::{Lane, LaneConfig, Pace};
+use super::load::{LoadProgress, LoadSpec, load};
+use super::machine;
+use super::measure::{Measure, Window};
+use super::pool::{Pool, PoolSpec};
+use super::progress::{BAR_PERIOD, LiveLine, LoadBar, say};
+use super::report::{Carried, Memory, NodeMemory, Phase, Topology};
+use super::run::{BenchError, Target};
+use super::text::{bytes, grouped};
+use super::threads::ClientThread;
+use super::wire_limit::{FrameSizes, carry};
+use super::workload::Workload;
+use crate::client::{Client, ClientConfig, ClientError};
+use crate::cores::Placement;
+use crate::metrics::NodeStats;
+use crate::transport::Endpoint;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+/// From the order to begin until the clock starts: every lane must have heard.
+const LEAD_IN: Duration = Duration::from_millis(5);
+
+/// Everything that lives from the first phase to the last.
+#[derive(Debug)]
+pub(super) struct Driver {
+    config: BenchConfig,
+    threads: Vec<ClientThread>,
+    /// A client for each worker, or one for all.
+    clients: Vec<Client>,
+    /// In the order of workers; away while a phase runs.
+    lanes: Vec<Lane>,
+    pool_bytes: u64,
+    control: Client,
+    nodes: usize,
+}
+
+impl Driver {
+    /// Starts threads, draws pools and connects. `config` must be resolved.
+    pub(super) async fn start(config: BenchConfig, endpoints: &[Endpoint]) -> Result<Self, BenchError> {
+        let pinned = config.placement != Placement::Free;
+        let seats = config.seats().into_iter().enumerate();
+        let threads = seats.map(|(i, core)| ClientThread::start(i, pinned.then_some(core)));
+        let threads = threads.collect::<Result<Vec<_>, _>>().map_err(BenchError::Thread)?;
+        let pools = draw(&config, &threads).await?;
+        let pool_bytes = pools.iter().map(Pool::bytes).sum();
+        let control = Client::connect(endpoints, ClientConfig::default()).await?;
+        let clients = connect(&config, &threads, endpoints).await?;
+        let lane_config = LaneConfig {
+            batch: config.batch,
+            value_bytes: value_bytes(&config),
+            seed: config.seed,
+            verify: config.verify,
+            coalesced: config.is_coalesced(),
+        };
+        let lanes = pools.into_iter().enumerate().map(|(lane, pool)| {
+            let worker = lane / config.depth as usize;
+            let live = Arc::clone(&threads[worker % threads.len()].live);
+            Lane::new(lane_config, lane as u16, clients[worker % clients.len()].clone(), pool, live)
+        });
+        let lanes = lanes.collect();
+        Ok(Self { config, threads, clients, lanes, pool_bytes, control, nodes: endpoints.len() })
+    }
+
+    /// Who talks to whom.
+    pub(super) fn topology(&self, target: Target) -> Topology {
+        let on_one_core = |(worker, client): (usize, &Client)| {
+            let core = self.thread(worker).core;
+            client.node_cpus().into_iter().filter(|cpu| cpu.is_some() && cpu.map(usize::from) == core).count()
+        };
+        Topology {
+            nodes: target.endpoints.iter().map(ToString::to_string).collect(),
+            client_threads: self.threads.len() as u32,
+            client_cores: self.threads.iter().filter_map(|thread| thread.core).collect(),
+            connections: (self.clients.len() * self.nodes) as u32,
+            connections_on_one_core: match target.node_cores {
+                Some(_) => self.clients.iter().enumerate().map(on_one_core).sum::<usize>() as u32,
+                None => 0,
+            },
+            node_in_process: target.node_cores.is_some(),
+            node_cores: target.node_cores.unwrap_or_default(),
+        }
+    }
+
+    /// Puts every record once.
+    pub(super) async fn load(&self) -> Result<Measure, BenchError> {
+        let spec = LoadSpec {
+            records: self.config.records,
+            keys: Workload::of(self.config.workload).keys,
+            value_bytes: value_bytes(&self.config),
+            seed: self.config.seed,
+        };
+        let progress = Arc::new(LoadProgress::default());
+        let bar = LoadBar::start(spec.records);
+        let mut loaders = JoinSet::new();
+        for (i, client) in self.clients.iter().enumerate() {
+            let task = load(client.clone(), spec, Arc::clone(&progress));
+            self.thread(i).spawn_in(&mut loaders, task);
+        }
+        let mut moves = tokio::time::interval(BAR_PERIOD);
+        let mut total: Option<Measure> = None;
+        loop {
+            tokio::select! {
+                _ = moves.tick() => bar.moved(progress.done()),
+                done = loaders.join_next() => match done {
+                    Some(loader) => merge(&mut total, loader.expect(TASKS_END)?),
+                    None => break,
+                },
+            }
+        }
+        bar.finish();
+        Ok(total.expect("there is a client at least"))
+    }
+
+    /// Lets every lane issue batches for `length`; with a live line a second where somebody should see it.
+    pub(super) async fn run(&mut self, length: Duration, live: bool) -> Result<Phase, BenchError> {
+        let before = self.reading().await?;
+        let window = Window::new(Instant::now() + LEAD_IN, length);
+        let lanes = std::mem::take(&mut self.lanes);
+        let count = lanes.len();
+        let mut running = JoinSet::new();
+        for (i, lane) in lanes.into_iter().enumerate() {
+            let pace = self.pace(window, i, count);
+            let task = async move { (i, lane.run(window, pace).await) };
+            self.thread(i / self.config.depth as usize).spawn_in(&mut running, task);
+        }
+        let mut line = LiveLine::start(self.live_operations());
+        let mut seconds = tokio::time::interval_at((window.start + SECOND).into(), SECOND);
+        let mut total = None;
+        let mut back = Vec::with_capacity(count);
+        loop {
+            tokio::select! {
+                _ = seconds.tick(), if live && back.is_empty() => line.print(self.live_operations()),
+                done = running.join_next() => match done {
+                    Some(done) => {
+                        let (i, (lane, measure)) = done.expect(TASKS_END);
+                        back.push((i, lane));
+                        merge(&mut total, measure);
+                    }
+                    None => break,
+                },
+            }
+        }
+        back.sort_unstable_by_key(|(i, _)| *i);
+        self.lanes = back.into_iter().map(|(_, lane)| lane).collect();
+        self.phase(before, total.expect("there is a lane at least")).await
+    }
+
+    /// Carries raw frames for half of the run's length, where that is wanted.
+    pub(super) async fn carry(&self, sizes: FrameSizes) -> Result<Option<Carried>, BenchError> {
+        if self.config.wire_limit != Some(true) {
+            return Ok(None);
+        }
+        let length = self.config.duration / 2;
+        let FrameSizes { request_bytes, reply_bytes, ops_per_frame } = sizes;
+        let (there, here) = (grouped(request_bytes.into()), grouped(reply_bytes.into()));
+        let duration = humantime::format_duration(length);
+        say(&format!(
+            "carrying frames of {there} bytes there and {here} back, with no store behind them, for {duration}"
+        ));
+        let before = self.reading().await?;
+        let window = Window::new(Instant::now() + LEAD_IN, length);
+        let mut carriers = JoinSet::new();
+        for (i, client) in self.clients.iter().enumerate() {
+            // Merged operations wait for the frame before them, so a client that merges has one in flight.
+            let depth = if self.config.is_coalesced() { 1 } else { self.config.depth };
+            for lane in 0..depth as usize * self.nodes {
+                let carrying = carry(client.clone(), lane % self.nodes, sizes, window);
+                self.thread(i).spawn_in(&mut carriers, carrying);
+            }
+        }
+        let mut total = None;
+        while let Some(done) = carriers.join_next().await {
+            merge(&mut total, done.expect(TASKS_END));
+        }
+        let phase = self.phase(before, total.expect("there is a client at least")).await?;
+        if let Some(kind) = phase.measure.errors.keys().next() {
+            return Err(BenchError::WireLimit { kind });
+        }
+        Ok(Some(Carried { phase, ops_per_frame, request_bytes, reply_bytes }))
+    }
+
+    /// The average frames of a phase.
+    pub(super) fn frame_sizes(&self, phase: &Phase) -> FrameSizes {
+        let measure = &phase.measure;
+        let frames = if self.config.is_coalesced() { phase.frames } else { measure.batches * self.nodes as u64 };
+        let frames = frames.max(1) as f64;
+        FrameSizes {
+            request_bytes: (measure.bytes_sent as f64 / frames).round() as u32,
+            reply_bytes: (measure.bytes_received as f64 / frames).round() as u32,
+            ops_per_frame: measure.ops as f64 / frames,
+        }
+    }
+
+    /// What memory holds now.
+    pub(super) async fn memory(&self) -> Result<Memory, BenchError> {
+        let nodes = self.control.stats().await?;
+        let nodes = nodes.iter().map(|node| NodeMemory {
+            records: number(&node.store, "records"),
+            payload_bytes: number(&node.store, "payload_bytes"),
+            used_bytes: node.memory_bytes_used,
+            cap_bytes: node.memory_bytes_max,
+        });
+        Ok(Memory {
+            pool_bytes: self.pool_bytes,
+            process_resident_bytes: machine::resident_bytes(),
+            nodes: nodes.collect(),
+        })
+    }
+
+    /// The flags, back.
+    pub(super) fn into_config(self) -> BenchConfig {
+        self.config
+    }
+
+    /// The thread of a worker.
+    fn thread(&self, worker: usize) -> &ClientThread {
+        &self.threads[worker % self.threads.len()]
+    }
+
+    fn live_operations(&self) -> u64 {
+        self.threads.iter().map(|thread| thread.live.load(Ordering::Relaxed)).sum()
+    }
+
+    /// When lane `lane` of `lanes` begins its batches: in an open loop lanes share the rate and take turns.
+    fn pace(&self, window: Window, lane: usize, lanes: usize) -> Pace {
+        let Some(rate) = self.config.rate else { return Pace::Closed };
+        let spacing_ns = 1e9 * lanes as f64 / rate as f64;
+        let batch_ns = spacing_ns * f64::from(self.config.batch);
+        let offset = Duration::from_nanos((batch_ns * lane as f64 / lanes as f64) as u64);
+        Pace::Open { first_turn: window.start + offset, spacing_ns }
+    }
+
+    async fn phase(&self, before: Reading, mut measure: Measure) -> Result<Phase, BenchError> {
+        let after = self.reading().await?;
+        let since = |pick: fn(&Reading) -> u64| pick(&after).saturating_sub(pick(&before));
+        if self.config.is_coalesced() {
+            // Single calls don't know the frames they travelled in; the nodes do.
+            measure.bytes_sent = since(|reading| reading.bytes_to_nodes);
+            measure.bytes_received = since(|reading| reading.bytes_from_nodes);
+        }
+        Ok(Phase {
+            measure,
+            elapsed: after.at - before.at,
+            frames: since(|reading| reading.frames),
+            client_cpu_ns: since(|reading| reading.client_ns),
+            server_cpu_ns: Some(since(|reading| reading.server_ns)),
+        })
+    }
+
+    async fn reading(&self) -> Result<Reading, ClientError> {
+        let mut client_ns = 0;
+        for thread in &self.threads {
+            client_ns += thread.cpu_ns().await;
+        }
+        let nodes = self.control.stats().await?;
+        let sum = |pick: fn(&NodeStats) -> u64| nodes.iter().map(pick).sum();
+        Ok(Reading {
+            at: Instant::now(),
+            client_ns,
+            server_ns: sum(|node| node.cpu_ns),
+            frames: sum(|node| node.frames),
+            bytes_to_nodes: sum(|node| node.bytes_received),
+            bytes_from_nodes: sum(|node| node.bytes_sent),
+        })
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+const TASKS_END: &str = "a task of the benchmark neither panics nor is aborted";
+
+/// All clocks and counters between two phases.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    at: Instant,
+    client_ns: u64,
+    server_ns: u64,
+    frames: u64,
+    bytes_to_nodes: u64,
+    bytes_from_nodes: u64,
+}
+
+/// A number of the store's statistics; 0 where a node of another version has none.
+fn number(statistics: &serde_json::Value, name: &str) -> u64 {
+    statistics.get(name).and_then(serde_json::Value::as_u64).unwrap_or(0)
+}
+
+fn merge(total: &mut Option<Measure>, more: Measure) {
+    match total {
+        Some(total) => total.merge(&more),
+        None => *total = Some(more),
+    }
+}
+
+/// Draws the pools of all lanes, each on the thread that will run it.
+async fn draw(config: &BenchConfig, threads: &[ClientThread]) -> Result<Vec<Pool>, BenchError> {
+    let lanes = workers(config) * config.depth;
+    let spec = PoolSpec {
+        workload: Workload::of(config.workload),
+        records: config.records,
+        theta: config.theta,
+        batch: config.batch,
+        depth: config.depth,
+        lanes,
+        seed: config.seed,
+    };
+    let (needed_bytes, available_bytes) = (spec.bytes_about() * u64::from(lanes), machine::available_bytes());
+    if needed_bytes > available_bytes / 2 {
+        return Err(BenchError::PoolTooLarge { needed_bytes, available_bytes });
+    }
+    let (batches, ops) = (spec.batches_a_lane(), spec.batch);
+    let batches = u64::from(batches) * u64::from(lanes);
+    say(&format!("drawing {} batches of {} operations", grouped(batches), grouped(ops.into())));
+    let started = Instant::now();
+    let drawing: Vec<_> = (0..lanes)
+        .map(|lane| {
+            let worker = (lane / config.depth) as usize;
+            threads[worker % threads.len()].spawn(async move { Pool::draw(&spec, lane) })
+        })
+        .collect();
+    let mut pools = Vec::with_capacity(lanes as usize);
+    for pool in drawing {
+        pools.push(pool.await.expect(TASKS_END));
+    }
+    let drawn = bytes(pools.iter().map(Pool::bytes).sum());
+    say(&format!("drew {drawn} of them in {:.1} s", started.elapsed().as_secs_f64()));
+    Ok(pools)
+}
+
+/// A client for each worker on its thread, or one for all on the first.
+async fn connect(
+    config: &BenchConfig,
+    threads: &[ClientThread],
+    endpoints: &[Endpoint],
+) -> Result<Vec<Client>, ClientError> {
+    let count = match config.connections {
+        Connections::Own => workers(config),
+        Connections::Shared => 1,
+    };
+    let mut clients = Vec::with_capacity(count as usize);
+    for i in 0..count as usize {
+        let endpoints = endpoints.to_vec();
+        let connecting = async move { Client::connect(&endpoints, ClientConfig::default()).await };
+        clients.push(threads[i % threads.len()].run(connecting).await?);
+    }
+    Ok(clients)
+}
+
+fn workers(config: &BenchConfig) -> u32 {
+    config.workers.expect("the flags are resolved")
+}
+
+fn value_bytes(config: &BenchConfig) -> u32 {
+    config.value_size.expect("the flags are resolved")
+}

@@ -1,0 +1,327 @@
+//! A lane: one batch in flight, over and over. The hot path of the client's side.
+//!
+//! ```text
+//!   pool --walk--> Batch::get/put --execute--> reply --outcomes--> hits, misses, errors
+//!                  values filled               lengths checked, with --verify every byte
+//! ```
+//!
+//! A worker of depth 3 is three lanes. A lane owns all it needs (its pool, its counts, a buffer for one value), so
+//! lanes share nothing but a connection, and run as plain tasks on the runtime of their thread.
+#![forbid(unsafe_code)]
+
+use super::measure::{Measure, Window};
+use super::pace::Timer;
+use super::pool::{Cursor, Pool, Step};
+use super::values::{self, Stamp};
+use super::workload::Key;
+use crate::client::{Batch, BatchError, Client, ClientError, Reply};
+use crate::op::Outcome;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long a lane pauses after a failed batch, so that a lost node isn't asked a million times a second.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
+
+/// What every lane of a run has in common.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LaneConfig {
+    /// Operations a batch.
+    pub(super) batch: u32,
+    /// Bytes of a value.
+    pub(super) value_bytes: u32,
+    /// The seed of values.
+    pub(super) seed: u64,
+    /// Whether every byte of a value read is checked.
+    pub(super) verify: bool,
+    /// Whether operations go one by one through the client's single calls.
+    pub(super) coalesced: bool,
+}
+
+/// One batch in flight, over and over.
+pub(super) struct Lane {
+    config: LaneConfig,
+    client: Client,
+    pool: Pool,
+    cursor: Cursor,
+    stamp: Stamp,
+    value: Vec<u8>,
+    /// Operations answered on this thread, for the live line.
+    live: Arc<AtomicU64>,
+}
+
+impl std::fmt::Debug for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lane").field("config", &self.config).field("cursor", &self.cursor).finish_non_exhaustive()
+    }
+}
+
+/// When a lane begins its batches.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Pace {
+    /// One after the other.
+    Closed,
+    /// On schedule, whether or not the one before is done.
+    Open {
+        /// The turn of the lane's first operation.
+        first_turn: Instant,
+        /// From one operation's turn to the next, in nanoseconds.
+        spacing_ns: f64,
+    },
+}
+
+impl Lane {
+    /// A lane that issues the batches of `pool`; `writer` tells its values from those of other lanes.
+    #[must_use]
+    pub(super) fn new(config: LaneConfig, writer: u16, client: Client, pool: Pool, live: Arc<AtomicU64>) -> Self {
+        let value = vec![0; config.value_bytes as usize];
+        Self { config, client, pool, cursor: Cursor::default(), stamp: Stamp::of_writer(writer), value, live }
+    }
+
+    /// Issues batches until the window ends, and waits for the last reply. Gives itself back for the next phase.
+    pub(super) async fn run(mut self, window: Window, pace: Pace) -> (Self, Measure) {
+        let open_loop = matches!(pace, Pace::Open { .. });
+        let mut measure = Measure::new(window, open_loop);
+        tokio::time::sleep_until(window.start.into()).await;
+        match pace {
+            Pace::Closed => self.run_closed(window, &mut measure).await,
+            Pace::Open { first_turn, spacing_ns } => self.run_open(window, first_turn, spacing_ns, &mut measure).await,
+        }
+        (self, measure)
+    }
+
+    async fn run_closed(&mut self, window: Window, measure: &mut Measure) {
+        let end = window.end();
+        let mut begun = Instant::now();
+        while begun < end {
+            let errors_before = measure.errors_total;
+            let answered = self.issue(measure).await;
+            measure.batch(self.ops_since(errors_before, measure), begun, answered);
+            begun = Instant::now();
+        }
+    }
+
+    async fn run_open(&mut self, window: Window, first_turn: Instant, spacing_ns: f64, measure: &mut Measure) {
+        let end = window.end();
+        let ops = self.config.batch;
+        let turn = |op: u64| first_turn + Duration::from_nanos((spacing_ns * op as f64) as u64);
+        let Ok(mut timer) = Timer::new() else { return measure.failed("Timer", ops.into()) };
+        let mut first_op = 0;
+        while turn(first_op) < end && Instant::now() < end {
+            let oldest = turn(first_op);
+            // A batch is full, and may go, when its last operation's turn has come.
+            if timer.wait_until(turn(first_op + u64::from(ops) - 1)).await.is_err() {
+                return measure.failed("Timer", ops.into());
+            }
+            let errors_before = measure.errors_total;
+            let answered = self.issue(measure).await;
+            let ops_answered = self.ops_since(errors_before, measure);
+            measure.batch(ops_answered, oldest, answered);
+            measure.operations(ops_answered, oldest, spacing_ns, answered);
+            first_op += u64::from(ops);
+        }
+    }
+
+    /// Operations of a batch that didn't fail.
+    #[inline]
+    fn ops_since(&self, errors_before: u64, measure: &Measure) -> u32 {
+        let failed = measure.errors_total - errors_before;
+        u64::from(self.config.batch).saturating_sub(failed) as u32
+    }
+
+    /// Builds, sends and checks the next batch; returns when its reply was there.
+    async fn issue(&mut self, measure: &mut Measure) -> Instant {
+        let answered =
+            if self.config.coalesced { self.issue_single(measure).await } else { self.issue_batch(measure).await };
+        self.live.fetch_add(u64::from(self.config.batch), Ordering::Relaxed);
+        answered
+    }
+
+    async fn issue_batch(&mut self, measure: &mut Measure) -> Instant {
+        let mut batch = self.client.batch(self.config.batch);
+        let from = self.cursor;
+        match self.build(&mut batch) {
+            Ok(after) => self.cursor = after,
+            Err(error) => return self.failed(measure, build_error_kind(&error)).await,
+        }
+        let reply = match self.client.execute(batch).await {
+            Ok(reply) => reply,
+            Err(error) => return self.failed(measure, client_error_kind(&error)).await,
+        };
+        let answered = Instant::now();
+        measure.bytes_sent += reply.bytes_sent();
+        measure.bytes_received += reply.bytes_received();
+        if self.config.verify {
+            self.verify(from, &reply, measure);
+        } else {
+            count(&reply, self.value.len(), measure);
+        }
+        if reply.failures().next().is_some() {
+            tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+        }
+        answered
+    }
+
+    #[inline]
+    fn build(&mut self, batch: &mut Batch) -> Result<Cursor, BatchError> {
+        let Self { pool, cursor, stamp, value, config, .. } = self;
+        pool.walk(*cursor, |step, key| match step {
+            Step::Get => batch.get(key),
+            Step::Put => {
+                *stamp = stamp.next();
+                values::fill(key, *stamp, config.seed, value);
+                batch.put(key, value)
+            }
+        })
+    }
+
+    /// Checks every byte read against its key; walks the batch a second time for the keys.
+    fn verify(&self, from: Cursor, reply: &Reply, measure: &mut Measure) {
+        let mut outcomes = reply.outcomes();
+        let walked = self.pool.walk(from, |step, key| {
+            match (step, outcomes.next()) {
+                (Step::Get, Some(Outcome::Value { value, .. })) => self.check_value(key, value, measure),
+                (Step::Get, Some(Outcome::NotFound)) => measure.misses += 1,
+                (Step::Put, Some(Outcome::Done { .. })) => {}
+                (_, Some(other)) => measure.failed(outcome_kind(&other), 1),
+                (_, None) => return Err(()),
+            }
+            Ok(())
+        });
+        if walked.is_err() {
+            measure.failed("ReplyTooShort", 1);
+        }
+    }
+
+    fn check_value(&self, key: &[u8], value: &[u8], measure: &mut Measure) {
+        measure.hits += 1;
+        if value.len() != self.value.len() {
+            return measure.failed(WRONG_LENGTH, 1);
+        }
+        if let Err(mismatch) = values::verify(key, self.config.seed, value) {
+            measure.failed("WrongValue", 1);
+            measure.first_mismatch.get_or_insert(mismatch);
+        }
+    }
+
+    /// One operation through the client's single calls, two for a read-modify-write.
+    async fn issue_single(&mut self, measure: &mut Measure) -> Instant {
+        let (mut get, mut put) = (None, None);
+        let walked = self.pool.walk(self.cursor, |step, key| {
+            let place = if step == Step::Get { &mut get } else { &mut put };
+            *place = Some(Key::copied(key));
+            Ok::<_, std::convert::Infallible>(())
+        });
+        let Ok(after) = walked;
+        self.cursor = after;
+        let mut answered = Instant::now();
+        if let Some(key) = get {
+            let read = self.client.get(key.as_bytes()).await;
+            answered = Instant::now();
+            match read {
+                Ok(Some(value)) => self.check_single(key.as_bytes(), &value, measure),
+                Ok(None) => measure.misses += 1,
+                Err(error) => return self.failed(measure, client_error_kind(&error)).await,
+            }
+        }
+        if let Some(key) = put {
+            self.stamp = self.stamp.next();
+            values::fill(key.as_bytes(), self.stamp, self.config.seed, &mut self.value);
+            let written = self.client.put(key.as_bytes(), &self.value).await;
+            answered = Instant::now();
+            if let Err(error) = written {
+                return self.failed(measure, client_error_kind(&error)).await;
+            }
+        }
+        answered
+    }
+
+    fn check_single(&self, key: &[u8], value: &[u8], measure: &mut Measure) {
+        if self.config.verify {
+            return self.check_value(key, value, measure);
+        }
+        measure.hits += 1;
+        if value.len() != self.value.len() {
+            measure.failed(WRONG_LENGTH, 1);
+        }
+    }
+
+    #[cold]
+    async fn failed(&self, measure: &mut Measure, kind: &'static str) -> Instant {
+        let answered = Instant::now();
+        measure.failed(kind, self.config.batch.into());
+        tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+        answered
+    }
+}
+
+const WRONG_LENGTH: &str = "WrongLength";
+
+/// Counts outcomes and checks lengths.
+#[inline]
+fn count(reply: &Reply, value_bytes: usize, measure: &mut Measure) {
+    let (mut hits, mut misses, mut wrong) = (0, 0, 0);
+    for outcome in reply.outcomes() {
+        match outcome {
+            Outcome::Value { value, .. } => {
+                hits += 1;
+                wrong += u64::from(value.len() != value_bytes);
+            }
+            Outcome::Done { .. } => {}
+            Outcome::NotFound => misses += 1,
+            other => measure.failed(outcome_kind(&other), 1),
+        }
+    }
+    measure.hits += hits;
+    measure.misses += misses;
+    if wrong > 0 {
+        measure.failed(WRONG_LENGTH, wrong);
+    }
+}
+
+#[cold]
+pub(super) fn outcome_kind(outcome: &Outcome<'_>) -> &'static str {
+    match outcome {
+        Outcome::Value { .. } | Outcome::Done { .. } | Outcome::Counter { .. } => "WrongOutcome",
+        Outcome::NotFound => "NotFound",
+        Outcome::VersionMismatch { .. } => "VersionMismatch",
+        Outcome::NotANumber => "NotANumber",
+        Outcome::CounterOverflow => "CounterOverflow",
+        Outcome::OutOfMemory => "OutOfMemory",
+        Outcome::ReplyFull => "ReplyFull",
+        Outcome::Unknown => "Unknown",
+        Outcome::NotSent => "NotSent",
+    }
+}
+
+/// The report's name of a client error.
+#[cold]
+pub(super) fn client_error_kind(error: &ClientError) -> &'static str {
+    match error {
+        ClientError::BadNodeCount { .. } => "BadNodeCount",
+        ClientError::Connect(_) => "Connect",
+        ClientError::Hello { .. } => "Hello",
+        ClientError::Refused { .. } => "Refused",
+        ClientError::MemoryLost { .. } => "MemoryLost",
+        ClientError::Lost { .. } => "Lost",
+        ClientError::Deadline { .. } => "Deadline",
+        ClientError::NotSent { .. } => "NotSent",
+        ClientError::Malformed { .. } => "Malformed",
+        ClientError::WrongOutcome { .. } => "WrongOutcome",
+        ClientError::Build(error) => build_error_kind(error),
+        ClientError::OutOfMemory => "OutOfMemory",
+        ClientError::NotANumber => "NotANumber",
+        ClientError::CounterOverflow => "CounterOverflow",
+    }
+}
+
+#[cold]
+pub(super) fn build_error_kind(error: &BatchError) -> &'static str {
+    match error {
+        BatchError::KeyTooLong { .. } => "KeyTooLong",
+        BatchError::ValueTooLong { .. } => "ValueTooLong",
+        BatchError::TooManyOps { .. } => "TooManyOps",
+        BatchError::FrameFull { .. } => "FrameFull",
+        BatchError::OutOfMemory { .. } => "NoBuffer",
+    }
+}

@@ -360,7 +360,7 @@ impl<B: FrameBuffer> RequestBuilder<B> {
         let (operand_bytes, bytes) = bytes.split_at_mut(operand.len());
         let (key, value_bytes) = bytes.split_at_mut(op.key.len());
         operand_bytes.copy_from_slice(operand);
-        key.copy_from_slice(op.key);
+        copy_key(key, op.key);
         value_bytes.copy_from_slice(value);
         self.op_count = self.op_count.wrapping_add(1);
         self.end = end;
@@ -417,6 +417,27 @@ fn value_bytes(value: &[u8]) -> Result<U32, BuildError> {
 #[expect(clippy::arithmetic_side_effects, reason = "at most 64 + 4 x 65,536")]
 fn payload_begin(ops: u32) -> usize {
     HEADER_LENGTH + index(ops) * DESCRIPTOR_BYTES
+}
+
+/// Copies a key. Most are short, and then a call of `memcpy` costs more than their bytes.
+#[inline(always)]
+fn copy_key(to: &mut [u8], from: &[u8]) {
+    fn twice<const N: usize>(to: &mut [u8], from: &[u8]) -> bool {
+        let (Some(first), Some(last)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) else { return false };
+        let (first, last) = (*first, *last);
+        to.first_chunk_mut::<N>().into_iter().for_each(|to| *to = first);
+        to.last_chunk_mut::<N>().into_iter().for_each(|to| *to = last);
+        true
+    }
+    let copied = match from.len() {
+        4..8 => twice::<4>(to, from),
+        8..16 => twice::<8>(to, from),
+        16..32 => twice::<16>(to, from),
+        _ => false,
+    };
+    if !copied {
+        to.copy_from_slice(from);
+    }
 }
 
 #[cfg(test)]

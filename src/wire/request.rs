@@ -280,6 +280,8 @@ pub struct RequestBuilder<B> {
     ops_reserved: u32,
     /// Where the next operation's bytes go.
     end: usize,
+    /// Where they must end before the buffer has to grow: its length, but no more than the frame limit.
+    room: usize,
 }
 
 impl<B: FrameBuffer> RequestBuilder<B> {
@@ -295,7 +297,8 @@ impl<B: FrameBuffer> RequestBuilder<B> {
         if buffer.len() < end && !buffer.grow(end) {
             return Err(BuildError::OutOfMemory { needed: u64::from(length(end)) });
         }
-        Ok(Self { buffer, frame_bytes_max, op_count: 0, ops_reserved, end })
+        let room = buffer.len().min(index(frame_bytes_max));
+        Ok(Self { buffer, frame_bytes_max, op_count: 0, ops_reserved, end, room })
     }
 
     /// Number of operations pushed.
@@ -345,7 +348,7 @@ impl<B: FrameBuffer> RequestBuilder<B> {
         }
         let op_bytes = operand.len().saturating_add(op.key.len()).saturating_add(value.len());
         let end = self.end.saturating_add(op_bytes);
-        if end > self.buffer.len() || end > index(self.frame_bytes_max) {
+        if end > self.room {
             self.make_room(end)?;
         }
         let descriptor = OpDescriptor {
@@ -396,11 +399,12 @@ impl<B: FrameBuffer> RequestBuilder<B> {
         if end > limit {
             return Err(BuildError::FrameFull { needed, max: self.frame_bytes_max });
         }
-        let doubled = self.buffer.len().saturating_mul(2).clamp(end, limit);
-        if self.buffer.len() >= end || self.buffer.grow(doubled) || self.buffer.grow(end) {
-            return Ok(());
+        let doubled = self.room.saturating_mul(2).clamp(end, limit);
+        if self.room < end && !self.buffer.grow(doubled) && !self.buffer.grow(end) {
+            return Err(BuildError::OutOfMemory { needed });
         }
-        Err(BuildError::OutOfMemory { needed })
+        self.room = self.buffer.len().min(limit);
+        Ok(())
     }
 }
 

@@ -473,29 +473,4 @@ mod tests {
         let frame = frame.get(..index(bytes)).expect("whole");
         assert_eq!(RequestView::parse(frame).expect("valid").ops().collect::<Vec<_>>(), vec![put]);
     }
-
-    #[test]
-    fn a_batch_takes_65536_operations_and_no_more() {
-        let mut builder = RequestBuilder::new(Vec::new(), 0, limits::FRAME_BYTES_DEFAULT).expect("room");
-        let get = Op { key: b"k", action: Action::Get, version_wanted: false };
-        for _ in 0..limits::FRAME_OPS_MAX {
-            builder.push(&get).expect("room");
-        }
-        assert_eq!(builder.push(&get), Err(BuildError::TooManyOps { max: limits::FRAME_OPS_MAX }));
-        let (frame, bytes) = builder.finish(Origin::default());
-        let view = RequestView::parse(frame.get(..index(bytes)).expect("whole")).expect("valid");
-        assert_eq!(view.op_count(), limits::FRAME_OPS_MAX);
-    }
-
-    #[test]
-    fn too_long_keys_and_values_are_refused() {
-        let mut builder = RequestBuilder::new(Vec::new(), 1, limits::FRAME_BYTES_MAX).expect("room");
-        let key = vec![0; 65_536];
-        let get = Op { key: &key, action: Action::Get, version_wanted: false };
-        assert_eq!(builder.push(&get), Err(BuildError::KeyTooLong { got: 65_536, max: limits::KEY_BYTES_MAX }));
-        let value = vec![0; index(limits::VALUE_BYTES_MAX).wrapping_add(1)];
-        let put = Op { key: b"", action: Action::Put { value: &value }, version_wanted: false };
-        assert!(matches!(builder.push(&put), Err(BuildError::ValueTooLong { .. })));
-        assert_eq!(builder.op_count(), 0);
-    }
 }

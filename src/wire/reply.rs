@@ -268,11 +268,11 @@ impl Cover {
         self.sum == Self::scatter(end).wrapping_sub(Self::scatter(begin))
     }
 
-    /// Multiply, fold, multiply: a sum of these says nothing about a sum of the offsets.
+    /// Both halves of a product, folded: a sum of these says nothing about a sum of the offsets.
     #[inline(always)]
     fn scatter(offset: u64) -> u64 {
-        let product = (offset ^ 0x9E37_79B9_7F4A_7C15).wrapping_mul(0xD6E8_FEB8_6659_FD93);
-        (product ^ (product >> 32)).wrapping_mul(0xA076_1D64_78BD_642F)
+        let (low, high) = (offset ^ 0x9E37_79B9_7F4A_7C15).carrying_mul(0xD6E8_FEB8_6659_FD93, 0);
+        low ^ high
     }
 }
 

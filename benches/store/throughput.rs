@@ -58,6 +58,19 @@ pub(crate) fn run(settings: &Settings) {
     }
 }
 
+/// Executes a number of batches and looks at no clock: for counting instructions.
+pub(crate) fn run_batches(settings: &Settings, count: usize) {
+    let pool = draw(settings.records, count, settings.batch, settings.seed);
+    let store = freight(IndexKind::Buckets, settings.shards as u32);
+    fill(&store, settings.records);
+    let (mut reply, mut scratch) = (Reply::new(settings.batch), Scratch::new(0));
+    for batch in &pool {
+        reply.begin();
+        Contender::execute(&store, batch, &mut reply, &mut scratch);
+    }
+    println!("{} operations after {} puts", count * settings.batch, settings.records);
+}
+
 fn entrants(settings: &Settings) -> Vec<Entrant> {
     let entrant = |name, store, threads_max| Entrant { name, store, threads_max, rates: Default::default() };
     let shards = settings.shards as u32;

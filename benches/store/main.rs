@@ -38,6 +38,7 @@ fn main() {
             round_ms: number("--round-ms", 500),
             shards: number("--shards", 16),
             only_store: has("--only-store"),
+            by_cpu_time: has("--by-cpu-time"),
             seed: number("--seed", 1) as u64,
         });
     }

@@ -130,6 +130,7 @@ impl Network {
             bytes_left,
             cut: false,
             pipes: [Pipe::default(), Pipe::default()],
+            gone: [false; 2],
         };
         let link = Arc::new(Mutex::new(link));
         state.links.retain(|link| link.strong_count() > 0);
@@ -253,6 +254,8 @@ struct Link {
     cut: bool,
     /// Pipe `i` is written by side `i`.
     pipes: [Pipe; 2],
+    /// Sides that are dropped: nobody reads what is written to them.
+    gone: [bool; 2],
 }
 
 /// One direction.
@@ -396,7 +399,7 @@ impl AsyncWrite for SimStream {
         if link.cut {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
-        if link.pipes[1 - self.side].closed {
+        if link.gone[1 - self.side] || link.pipes[self.side].closed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         if link.pipes[self.side].bytes >= WINDOW_BYTES {
@@ -421,6 +424,7 @@ impl AsyncWrite for SimStream {
 impl Drop for SimStream {
     fn drop(&mut self) {
         let mut link = lock(&self.link);
+        link.gone[self.side] = true;
         link.pipes[self.side].closed = true;
         link.pipes.iter_mut().for_each(Pipe::wake);
     }

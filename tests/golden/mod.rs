@@ -18,11 +18,6 @@ pub(crate) fn names() -> Vec<String> {
     names
 }
 
-/// The stored decoding of a golden frame.
-pub(crate) fn decoding(name: &str) -> String {
-    std::fs::read_to_string(folder().join(format!("{name}.txt"))).expect("a decoding stands beside each frame")
-}
-
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }

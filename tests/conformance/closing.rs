@@ -1,0 +1,90 @@
+//! Ends of connections: orderly, in the middle, and by a peer that is simply gone.
+#![forbid(unsafe_code)]
+
+use crate::lab::{End, Lab, bytes, pair, send};
+use freight::transport::{FrameReceiver, FrameSender, Transport, TransportError};
+use freight::wire::HEADER_BYTES;
+
+pub(crate) async fn a_close_between_frames_is_the_end<T: Transport>(transport: T, lab: Lab) {
+    let (mut near, mut far) = pair(&transport, &lab).await;
+    let sending = async {
+        near.send(1, 64).await;
+        near.send(2, 100_000).await;
+        near.sender.close().await.expect("the peer is there");
+    };
+    tokio::join!(sending, async {
+        far.expect(1, 64).await;
+        far.expect(2, 100_000).await;
+        assert!(matches!(far.receiver.receive().await, Ok(None)));
+        assert!(matches!(far.receiver.receive().await, Ok(None)), "the end stays the end");
+    });
+}
+
+pub(crate) async fn a_close_inside_a_frame_is_cut_short<T: Transport>(transport: T, lab: Lab) {
+    let (mut near, mut far) = pair(&transport, &lab).await;
+    let sending = async {
+        near.send(1, 500).await;
+        near.send_bytes(&bytes(2, 100_000)[..99_999]).await;
+        near.sender.close().await.expect("the peer is there");
+    };
+    tokio::join!(sending, async {
+        far.expect(1, 500).await;
+        let error = far.expect_error().await;
+        assert!(matches!(error, TransportError::CutShort { got: 99_999, needed: 100_000 }), "{error}");
+    });
+}
+
+pub(crate) async fn a_close_inside_a_header_is_cut_short<T: Transport>(transport: T, lab: Lab) {
+    let (mut near, mut far) = pair(&transport, &lab).await;
+    near.send_bytes(&bytes(1, 64)[..63]).await;
+    near.sender.close().await.expect("the peer is there");
+    let error = far.expect_error().await;
+    assert!(matches!(error, TransportError::CutShort { got: 63, needed: HEADER_BYTES }), "{error}");
+}
+
+pub(crate) async fn the_other_direction_outlives_a_close<T: Transport>(transport: T, lab: Lab) {
+    let (mut near, mut far) = pair(&transport, &lab).await;
+    near.sender.close().await.expect("the peer is there");
+    assert!(matches!(far.receiver.receive().await, Ok(None)));
+    far.send(1, 64).await;
+    tokio::join!(far.send(2, 3 << 20), async {
+        near.expect(1, 64).await;
+        near.expect(2, 3 << 20).await;
+    });
+    far.sender.close().await.expect("the peer is there");
+    assert!(matches!(near.receiver.receive().await, Ok(None)));
+}
+
+pub(crate) async fn the_other_direction_outlives_a_dropped_sender<T: Transport>(transport: T, lab: Lab) {
+    let (near, mut far) = pair(&transport, &lab).await;
+    let End::<T> { sender, receiver, budget } = near;
+    drop(sender);
+    far.send(1, 64).await;
+    let Ok(Some(frame)) = { receiver }.receive().await else { panic!("a frame was sent") };
+    assert_eq!(frame.frame_bytes(), 64);
+    drop(budget);
+}
+
+pub(crate) async fn a_dropped_peer_is_seen_by_both_halves<T: Transport>(transport: T, lab: Lab) {
+    let (near, mut far) = pair(&transport, &lab).await;
+    drop(near);
+    assert!(matches!(far.receiver.receive().await, Ok(None) | Err(TransportError::Lost { .. })));
+    // What is sent to nobody comes back as an error as soon as the transport knows.
+    let error = loop {
+        if let Err(error) = send(&mut far.sender, 1, 64 << 10).await {
+            break error;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(matches!(error, TransportError::Lost { .. }), "{error}");
+}
+
+pub(crate) async fn a_peer_dropped_in_the_middle_of_a_frame_is_seen<T: Transport>(transport: T, lab: Lab) {
+    let (mut near, mut far) = pair(&transport, &lab).await;
+    let dying = async {
+        near.send_bytes(&bytes(1, 300_000)[..200_000]).await;
+        drop(near);
+    };
+    let ((), error) = tokio::join!(dying, far.expect_error());
+    assert!(matches!(error, TransportError::CutShort { .. } | TransportError::Lost { .. }), "{error}");
+}

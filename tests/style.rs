@@ -20,6 +20,12 @@ const UNSAFE_FILES: &[&str] = &[
     "tests/wire_allocations.rs",
 ];
 
+/// Folders whose files are named in prose by their path.
+const FOLDERS: &[&str] = &["docs", "scripts", "src", "tests", "benches", "examples", "fuzz", "profiles"];
+
+/// What programs make in them and git ignores.
+const NOT_KEPT: &[&str] = &["fuzz/target", "fuzz/artifacts", "fuzz/corpus-new"];
+
 const FILE_LINES_MAX: usize = 500;
 const LINE_COLUMNS_MAX: usize = 120;
 
@@ -68,11 +74,12 @@ fn every_dependency_is_explained() {
 fn offences(path: &str, text: &str) -> Vec<Offence> {
     let mut found = words_of_the_workplace(text);
     found.extend(unfinished_work(path, text));
+    found.extend(paths_to_nowhere(path, text));
     if path.ends_with(".rs") {
         found.extend(size(text));
+        found.extend(module_doc(text));
         found.extend(bare_allows(&tokens(text)));
         if path.starts_with("src/") {
-            found.extend(module_doc(text));
             found.extend(unwraps(path, &tokens(text)));
         }
         if !path.starts_with("fuzz/") {
@@ -221,6 +228,29 @@ fn unfinished_work(path: &str, text: &str) -> Vec<Offence> {
     lines_with(text, &marks, |mark| format!("`{mark}`: do it, or file it"))
 }
 
+/// What prose and comments name in the project's folders is there.
+fn paths_to_nowhere(path: &str, text: &str) -> Vec<Offence> {
+    // This file plants names of files that are not there; a lock file names packages.
+    if path == "tests/style.rs" || path.ends_with(".lock") {
+        return Vec::new();
+    }
+    let is_of_path = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+    let own_folder = root().join(path).parent().map(Path::to_path_buf).unwrap_or_default();
+    let mut found = Vec::new();
+    for (line, content) in (1..).zip(text.lines()) {
+        for word in content.split(|c| !is_of_path(c)) {
+            let named = word.trim_end_matches(['.', '/']);
+            let folder = named.split('/').next().unwrap_or_default();
+            let is_ours = named.len() > folder.len() && FOLDERS.contains(&folder);
+            let is_made = NOT_KEPT.iter().any(|made| named.starts_with(made));
+            if is_ours && !is_made && !root().join(named).exists() && !own_folder.join(named).exists() {
+                found.push(offence(line, format!("names `{named}`, which is not there")));
+            }
+        }
+    }
+    found
+}
+
 /// The project speaks of itself alone: not of the machines or programs it was written with.
 fn words_of_the_workplace(text: &str) -> Vec<Offence> {
     let words = [
@@ -303,6 +333,11 @@ fn unfinished_work_and_foreign_words_are_reported() {
 }
 
 #[test]
+fn a_path_to_nowhere_is_reported() {
+    assert_offends_at("docs/a.md", "see `docs/STYLE.md` and src/lib.rs.\nand docs/NOTHING.md, a/docs/b\n", &[2]);
+}
+
+#[test]
 fn a_dependency_needs_a_reason() {
     let good = "[package]\nname = \"a\"\n\n[dependencies]\n# Why.\na = \"1\"\n\n[lints.rust]\nb = \"warn\"\n";
     assert_offends_at("Cargo.toml", good, &[]);
@@ -312,11 +347,11 @@ fn a_dependency_needs_a_reason() {
 
 #[test]
 fn a_script_says_what_it_is_for_and_stops_at_errors() {
-    let good = "#!/usr/bin/env bash\n# Use: scripts/a\nset -euo pipefail\n";
-    assert_offends_at("scripts/a", good, &[]);
-    assert_offends_at("scripts/a", &good.replace("# Use: scripts/a\n", ""), &[2]);
-    assert_offends_at("scripts/a", &good.replace("set -euo pipefail", "set -e"), &[1]);
-    assert_offends_at("scripts/a", "#!/usr/bin/env python3\n\"\"\"Use: scripts/a\"\"\"\n", &[]);
+    let good = "#!/usr/bin/env bash\n# Use: scripts/verify\nset -euo pipefail\n";
+    assert_offends_at("scripts/verify", good, &[]);
+    assert_offends_at("scripts/verify", &good.replace("# Use: scripts/verify\n", ""), &[2]);
+    assert_offends_at("scripts/verify", &good.replace("set -euo pipefail", "set -e"), &[1]);
+    assert_offends_at("scripts/verify", "#!/usr/bin/env python3\n\"\"\"Use: scripts/verify\"\"\"\n", &[]);
 }
 
 #[test]

@@ -70,7 +70,14 @@ fn phase(open_loop: bool) -> Phase {
     measure.bytes_sent = 1_000_000;
     measure.bytes_received = 6_000_000;
     let elapsed = Duration::from_secs(5);
-    Phase { measure, elapsed, frames: 50, client_cpu_ns: 4_000_000_000, server_cpu_ns: Some(5_000_000_000) }
+    Phase {
+        measure,
+        elapsed,
+        machine_busy: 0.95,
+        frames: 50,
+        client_cpu_ns: 4_000_000_000,
+        server_cpu_ns: Some(5_000_000_000),
+    }
 }
 
 fn carried() -> Carried {
@@ -83,7 +90,7 @@ fn evidence(flags: &[&str]) -> Evidence {
     Evidence {
         carried: config.wire_limit.expect("the flags are resolved").then(|| [carried(), carried()]),
         config,
-        machine: Machine { cores: 2, ..Machine::here() },
+        machine: Machine { cores: 2, cores_in_all: 2, ..Machine::here() },
         topology: Topology {
             nodes: vec!["tcp://127.0.0.1:7411".into()],
             node_in_process: true,
@@ -136,6 +143,7 @@ fn numbers_are_what_their_names_say() {
     assert_eq!(report.wire.bytes_per_op_sent, 20.0);
     assert_eq!(report.cpu_ns_per_op.client, 80_000.0);
     assert!((report.cpu_busy - 0.9).abs() < 1e-9);
+    assert!((report.cpu_busy_others - 0.05).abs() < 1e-9);
     let limit = report.wire_limit.as_ref().unwrap();
     assert_eq!(limit.ops_per_second, 30_000.0);
     assert!((limit.share - 1.0 / 3.0).abs() < 1e-9);

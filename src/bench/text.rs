@@ -35,6 +35,10 @@ impl Display for Report {
         let (sent, received) = (wire.bytes_per_op_sent, wire.bytes_per_op_received);
         writeln!(f, "  Wire        {sent:.1} bytes sent and {received:.1} received an operation")?;
         writeln!(f, "  Memory      {}\n", memory(self))?;
+        if self.cpu_busy_others > 0.05 {
+            let others = 100.0 * self.cpu_busy_others;
+            writeln!(f, "BEWARE: other processes used {others:.0} % of this machine's cores while the clock ran.\n")?;
+        }
         why_not_more(f, self)
     }
 }

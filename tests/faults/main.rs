@@ -1,0 +1,15 @@
+//! What may be concluded when something goes wrong, and that nothing goes wrong for others.
+#![forbid(unsafe_code)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod coalescing;
+mod dropping;
+mod hostile_client;
+mod hostile_node;
+mod lost;
+mod raw;
+mod reply_full;
+mod restart;
+mod runtimes;

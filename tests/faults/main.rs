@@ -5,6 +5,7 @@
 mod support;
 
 mod coalescing;
+mod draining;
 mod dropping;
 mod hostile_client;
 mod hostile_node;

@@ -9,6 +9,7 @@ mod draining;
 mod dropping;
 mod hostile_client;
 mod hostile_node;
+mod limits;
 mod lost;
 mod raw;
 mod reply_full;

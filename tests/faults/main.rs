@@ -11,6 +11,7 @@ mod hostile_client;
 mod hostile_node;
 mod limits;
 mod lost;
+mod memory;
 mod raw;
 mod reply_full;
 mod restart;

@@ -36,6 +36,12 @@ impl Budget {
         self.bytes_max
     }
 
+    /// The part of the cap that only connections may use, in bytes.
+    #[must_use]
+    pub fn bytes_reserved(&self) -> u64 {
+        self.bytes_reserved
+    }
+
     /// Bytes charged and not yet credited.
     #[must_use]
     pub fn bytes_used(&self) -> u64 {

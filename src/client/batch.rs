@@ -199,8 +199,13 @@ async fn part(
         match exchange {
             Exchange::Answered(reply) => {
                 check(node, &reply, missing.len() as u32)?;
-                let bytes_sent = sent.map_or(0, |frame| frame.frame_bytes());
+                let (asked, bytes_sent) = (missing.len(), sent.map_or(0, |frame| frame.frame_bytes()));
                 missing = part.fill(missing, bytes_sent, reply);
+                // One value always fits a reply: a node without room for any has no memory for one.
+                if missing.len() == asked {
+                    part.fail(Failure { endpoint: node.endpoint().clone(), error: ClientError::OutOfMemory });
+                    break;
+                }
             }
             // A get that was not answered changed nothing: it stays `ReplyFull`, and the failure says why.
             Exchange::Unsent(error) | Exchange::Unknown(error) => {

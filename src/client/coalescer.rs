@@ -6,7 +6,8 @@
 //! ```
 //!
 //! One frame of a node's singles is in flight at a time, so that an idle wire carries an operation at once, and
-//! under load batches grow by themselves.
+//! under load batches grow by themselves. The task that carries them lives as long as there are any. The queue
+//! holds no more than twice the operations that somebody waits for: abandoned ones are never sent.
 #![forbid(unsafe_code)]
 
 use super::node::{Exchange, NodeClient};
@@ -15,8 +16,9 @@ use crate::limits;
 use crate::op::{Action, Op, Outcome, Version};
 use crate::transport::Frame;
 use crate::wire::{Origin, ReplyView, RequestBuilder, WireError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use tokio::sync::{Notify, oneshot};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
 /// Most operations of one coalesced frame: beyond that a batch gains nothing and its first caller waits.
 const OPS_MAX: usize = 4096;
@@ -55,6 +57,12 @@ impl Answered {
     pub(super) fn outcome(&self) -> Outcome<'_> {
         ReplyView::parsed(&self.frame).outcome(self.index)
     }
+
+    /// Whether the frame that left this get out had room for none: one value always fits, if there is memory.
+    pub(super) fn without_any_value(&self) -> bool {
+        let view = ReplyView::parsed(&self.frame);
+        !view.outcomes().any(|outcome| matches!(outcome, Outcome::Value { .. }))
+    }
 }
 
 impl Single {
@@ -78,26 +86,37 @@ impl Single {
     }
 }
 
-/// The queue of one node's singles and the task that empties it.
-#[derive(Debug)]
+/// The queue of one node's singles and whether a task is carrying them.
+#[derive(Debug, Default)]
 pub(super) struct Coalescer {
-    queue: Arc<Queue>,
+    queue: Arc<Mutex<Queue>>,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: Mutex<Vec<Single>>,
-    arrived: Notify,
+    waiting: Vec<Single>,
+    carried: bool,
+    /// As many may wait before abandoned ones are looked for.
+    sweep_at: usize,
+}
+
+fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Vec<Single>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn push(&mut self, single: Single) {
+        if self.waiting.len() >= self.sweep_at.max(OPS_MAX) {
+            self.waiting.retain(|single| !single.done.is_closed());
+            self.sweep_at = 2 * self.waiting.len();
+        }
+        self.waiting.push(single);
     }
 
     /// Takes what is waiting, up to one frame's worth, in the order of arrival.
-    fn take(&self) -> Vec<Single> {
-        let mut waiting = self.lock();
+    fn take(&mut self) -> Vec<Single> {
+        let waiting = &mut self.waiting;
+        waiting.retain(|single| !single.done.is_closed());
         let mut bytes = 0;
         let fits = waiting.iter().take(OPS_MAX).take_while(|single| {
             bytes += single.bytes();
@@ -106,43 +125,72 @@ impl Queue {
         // One that is larger by itself goes alone.
         let count = fits.count().max(1).min(waiting.len());
         if count == waiting.len() {
-            return std::mem::take(&mut *waiting);
+            return std::mem::take(waiting);
         }
         waiting.drain(..count).collect()
     }
 }
 
 impl Coalescer {
-    /// A queue for `node`, emptied on the current runtime until the node is dropped.
-    pub(super) fn start(node: Weak<NodeClient>) -> Self {
-        let queue = Arc::new(Queue::default());
-        tokio::spawn(run(node, Arc::clone(&queue)));
-        Self { queue }
-    }
-
     /// Issues an operation and waits for its outcome. Dropping the future abandons it: it may still take effect.
     pub(super) async fn issue(
         &self,
-        node: &NodeClient,
+        node: &Arc<NodeClient>,
         key: &[u8],
         action: SingleAction,
+        deadline: Instant,
     ) -> Result<Answered, ClientError> {
         let (done, answered) = oneshot::channel();
         let single = Single { key: key.into(), action, done };
         check(&single)?;
-        self.queue.lock().push(single);
-        self.queue.arrived.notify_one();
-        answered.await.unwrap_or_else(|_| {
-            let reason = "the runtime of its tasks ended".to_owned();
-            Err(ClientError::Lost { endpoint: node.endpoint().clone(), reason })
-        })
+        self.push(node, single);
+        match timeout_at(deadline, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(node.lost("the runtime of its tasks ended")),
+            Err(_) => Err(node.late()),
+        }
+    }
+
+    fn push(&self, node: &Arc<NodeClient>, single: Single) {
+        let mut queue = lock(&self.queue);
+        queue.push(single);
+        if !std::mem::replace(&mut queue.carried, true) {
+            let carrying = Carrying { node: Arc::clone(node), queue: Arc::clone(&self.queue), finished: false };
+            tokio::spawn(carrying.run());
+        }
     }
 }
 
-impl Drop for Coalescer {
+/// The task that empties a queue.
+struct Carrying {
+    node: Arc<NodeClient>,
+    queue: Arc<Mutex<Queue>>,
+    finished: bool,
+}
+
+impl Carrying {
+    async fn run(mut self) {
+        while let Some(singles) = self.next() {
+            carry(&self.node, singles).await;
+        }
+        self.finished = true;
+    }
+
+    /// The next frame's worth; without one, the task ends.
+    fn next(&self) -> Option<Vec<Single>> {
+        let mut queue = lock(&self.queue);
+        let singles = queue.take();
+        queue.carried = !singles.is_empty();
+        queue.carried.then_some(singles)
+    }
+}
+
+impl Drop for Carrying {
     fn drop(&mut self) {
-        // Wakes the task, which finds its node gone.
-        self.queue.arrived.notify_one();
+        // A task that was dropped with its runtime: who waits is told, and who comes next starts another.
+        if !self.finished {
+            *lock(&self.queue) = Queue::default();
+        }
     }
 }
 
@@ -158,21 +206,6 @@ fn check(single: &Single) -> Result<(), BatchError> {
             Err(BatchError::ValueTooLong { got: value.len(), max: limits::VALUE_BYTES_MAX })
         }
         _ => Ok(()),
-    }
-}
-
-async fn run(node: Weak<NodeClient>, queue: Arc<Queue>) {
-    loop {
-        let singles = queue.take();
-        if singles.is_empty() {
-            if node.strong_count() == 0 {
-                return;
-            }
-            queue.arrived.notified().await;
-            continue;
-        }
-        let Some(node) = node.upgrade() else { return };
-        carry(&node, singles).await;
     }
 }
 

@@ -4,8 +4,9 @@
 //!   exchange --slot in `pending`, frame in queue--> writer --> node --> reader --takes slot--> exchange
 //! ```
 //!
-//! A link dies as a whole: the first task that fails marks it dead, fails every pending exchange, and ends the
-//! other. Dropping the future of an exchange leaves its slot behind; the reply then finds nobody and is dropped.
+//! A link dies as a whole: when its reader ends, for whatever reason, it marks the link dead, fails every pending
+//! exchange, and ends the writer. Dropping the future of an exchange leaves its slot and its place in the window
+//! behind; the reply then finds nobody and is dropped.
 #![forbid(unsafe_code)]
 
 use super::ClientError;
@@ -15,12 +16,13 @@ use crate::transport::{
 };
 use crate::wire::{Capabilities, FrameKind, Header, Hello, HelloReply, Refusal, WireError, hello};
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 /// How a request ends on a link.
 pub(super) type Answer = Result<Frame, ClientError>;
@@ -41,7 +43,7 @@ pub(super) struct Link {
     node: NodeHello,
     queue: mpsc::UnboundedSender<Frame>,
     pending: Arc<Pending>,
-    /// One permit a frame in flight: what bounds queue and pending.
+    /// One permit a frame in flight, kept in its slot until it is answered: what bounds queue and pending.
     window: Arc<Semaphore>,
     next_request: AtomicU64,
     /// Ends both tasks when the link is dropped.
@@ -62,9 +64,16 @@ struct Pending {
 
 #[derive(Debug, Default)]
 struct PendingState {
-    slots: HashMap<u64, oneshot::Sender<Answer>>,
+    slots: HashMap<u64, Slot>,
     /// Why the link is dead.
     dead: Option<ClientError>,
+}
+
+/// Who waits for an answer, and the place in the window that it takes until it comes.
+#[derive(Debug)]
+struct Slot {
+    answer: oneshot::Sender<Answer>,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Pending {
@@ -80,8 +89,21 @@ impl Pending {
         }
         for (_, slot) in state.slots.drain() {
             // The caller may have gone away.
-            let _gone = slot.send(Err(error.clone()));
+            let _gone = slot.answer.send(Err(error.clone()));
         }
+    }
+}
+
+/// Fails what is pending when the reader is dropped unfinished, with the runtime it ran on.
+struct Unfinished<'a> {
+    pending: &'a Pending,
+    endpoint: &'a Endpoint,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        let reason = "the runtime of its tasks ended".to_owned();
+        self.pending.fail(&ClientError::Lost { endpoint: self.endpoint.clone(), reason });
     }
 }
 
@@ -146,9 +168,10 @@ impl Connect {
         let pending = Arc::new(Pending::default());
         let (queue, queued) = mpsc::unbounded_channel();
         let (alive, dropped) = watch::channel(());
+        let (reading, read_ended) = oneshot::channel();
         let window = node.frames_in_flight_max.clamp(1, self.frames_in_flight_max.max(1)) as usize;
-        tokio::spawn(write(sender, queued, Arc::clone(&pending), self.endpoint.clone()));
-        tokio::spawn(read(receiver, dropped, Arc::clone(&pending), self.endpoint.clone()));
+        tokio::spawn(write(sender, queued, read_ended, self.endpoint.clone()));
+        tokio::spawn(read(receiver, dropped, Arc::clone(&pending), self.endpoint.clone(), reading));
         Link {
             endpoint: self.endpoint,
             lender,
@@ -168,24 +191,28 @@ fn refused(endpoint: &Endpoint, frame: &Frame) -> Option<ClientError> {
     Some(ClientError::Refused { endpoint: endpoint.clone(), code: refusal.code, text: refusal.text.to_owned() })
 }
 
-/// Sends what is queued until the link is dropped or the connection lost.
+/// Sends what is queued until the link is dropped or the reader ends.
 async fn write<S: FrameSender>(
     mut sender: S,
     mut queued: mpsc::UnboundedReceiver<Frame>,
-    pending: Arc<Pending>,
+    read_ended: oneshot::Receiver<Infallible>,
     endpoint: Endpoint,
 ) {
-    while let Some(frame) = queued.recv().await {
-        if let Err(error) = sender.send(frame).await {
-            // The reader ends the link: it may still find a refusal that says why.
-            tracing::debug!(%endpoint, "sending failed: {error}");
-            return;
+    let sending = async {
+        while let Some(frame) = queued.recv().await {
+            if let Err(error) = sender.send(frame).await {
+                // The reader ends the link: it may still find a refusal that says why.
+                tracing::debug!(%endpoint, "sending failed: {error}");
+                return;
+            }
         }
-        if pending.lock().dead.is_some() {
-            return;
-        }
+        let _closed = sender.close().await;
+    };
+    tokio::select! {
+        biased;
+        () = sending => {}
+        _ = read_ended => {}
     }
-    let _closed = sender.close().await;
 }
 
 /// Takes replies until the link is dropped or the connection lost.
@@ -194,7 +221,9 @@ async fn read<R: FrameReceiver>(
     mut dropped: watch::Receiver<()>,
     pending: Arc<Pending>,
     endpoint: Endpoint,
+    _reading: oneshot::Sender<Infallible>,
 ) {
+    let _unfinished = Unfinished { pending: &pending, endpoint: &endpoint };
     let lost = |reason: String| ClientError::Lost { endpoint: endpoint.clone(), reason };
     let error = loop {
         let received = tokio::select! {
@@ -229,14 +258,10 @@ fn hand_over(frame: Frame, pending: &Pending, endpoint: &Endpoint) -> Result<(),
     let Some(slot) = pending.lock().slots.remove(&request) else {
         return Err(malformed(WireError::BadBody { what: "request number: nobody asked" }));
     };
-    // The caller may have gone away; the window's permit went with it.
-    let _gone = slot.send(Ok(frame));
+    // The caller may have gone away.
+    let _gone = slot.answer.send(Ok(frame));
     Ok(())
 }
-
-/// Why nothing was sent: the frame had no effect.
-#[derive(Debug)]
-pub(super) struct Unsent(pub(super) ClientError);
 
 impl Link {
     pub(super) fn node(&self) -> &NodeHello {
@@ -254,25 +279,33 @@ impl Link {
     }
 
     /// Waits for a place in the window: at most as many exchanges are in flight as there are permits.
-    pub(super) async fn permit(&self) -> tokio::sync::OwnedSemaphorePermit {
+    pub(super) async fn permit(&self) -> OwnedSemaphorePermit {
         let permit = Arc::clone(&self.window).acquire_owned().await;
         permit.expect("the window is never closed")
     }
 
-    /// Sends a frame whose header carries `request`; the receiver yields its answer.
-    pub(super) fn send(&self, frame: Frame, request: u64) -> Result<oneshot::Receiver<Answer>, Unsent> {
+    /// Makes ready to take the answer to `request`; `None` where the link is dead, and nothing may be sent.
+    pub(super) fn reserve(&self, request: u64, permit: OwnedSemaphorePermit) -> Option<oneshot::Receiver<Answer>> {
         let (slot, answer) = oneshot::channel();
         let mut state = self.pending.lock();
-        if let Some(error) = &state.dead {
-            return Err(Unsent(error.clone()));
+        if state.dead.is_some() {
+            return None;
         }
-        state.slots.insert(request, slot);
-        drop(state);
+        state.slots.insert(request, Slot { answer: slot, _permit: permit });
+        Some(answer)
+    }
+
+    /// Sends a frame whose header carries a reserved number.
+    pub(super) fn send(&self, frame: Frame) {
         if self.queue.send(frame).is_err() {
-            // The writer ended; the reader will fail this slot with the reason.
+            // The writer ended; the reader will fail the slot with the reason.
             tracing::debug!(endpoint = %self.endpoint, "queued on a link that is going down");
         }
-        Ok(answer)
+    }
+
+    /// Gives the link up, for what its node sent.
+    pub(super) fn fail(&self, error: &ClientError) {
+        self.pending.fail(error);
     }
 
     /// A buffer of at least `bytes` bytes.

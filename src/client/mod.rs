@@ -6,9 +6,10 @@
 //!   many callers --single operations--> queue of each node --one frame at a time--> the same link
 //! ```
 //!
-//! A [`Client`] is cheap to clone and may be used from any thread; its connections' tasks run on the runtime that
-//! called [`Client::connect`]. Frames are built and checked by whoever issues the batch; dropping a future never
-//! harms a connection. After a lost connection the next batch connects anew.
+//! A [`Client`] is cheap to clone and may be used from any thread. A connection's tasks run on the runtime that
+//! connected it; should that end, the connection is lost, and the next call connects anew. Frames are built and
+//! checked by whoever issues the batch; dropping a future never harms a connection. After a lost connection the
+//! next batch connects anew.
 #![forbid(unsafe_code)]
 
 mod batch;

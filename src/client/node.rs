@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::coalescer::Coalescer;
-use super::link::{self, Link, Unsent};
+use super::link::{self, Link};
 use super::{ClientConfig, ClientError};
 use crate::metrics::NodeStats;
 use crate::transport::{Buffer, ConnectionConfig, Endpoint, Frame, HeapPool};
@@ -57,13 +57,13 @@ impl NodeClient {
     ) -> Result<Arc<Self>, ClientError> {
         let link = Arc::new(open(&endpoint, config, pool).await?);
         let incarnation = link.node().incarnation;
-        Ok(Arc::new_cyclic(|this| Self {
+        Ok(Arc::new(Self {
             endpoint,
             config: config.clone(),
             pool: Arc::clone(pool),
             state: Mutex::new(State { link, incarnation, memory_lost: false }),
             connecting: tokio::sync::Mutex::new(()),
-            coalescer: Coalescer::start(this.clone()),
+            coalescer: Coalescer::default(),
         }))
     }
 
@@ -125,20 +125,22 @@ impl NodeClient {
     pub(super) async fn exchange(&self, deadline: Instant, finish: impl FnOnce(u64) -> Frame) -> Exchange {
         let not_sent = || ClientError::NotSent { endpoint: self.endpoint.clone(), deadline: self.config.deadline };
         let ready = timeout_at(deadline, async {
-            let link = self.live_link().await?;
-            let permit = link.permit().await;
-            Ok::<_, ClientError>((link, permit))
+            loop {
+                let link = self.live_link().await?;
+                let permit = link.permit().await;
+                let request = link.next_request();
+                // The link may have died meanwhile: nothing was sent, so the next one will do.
+                if let Some(answer) = link.reserve(request, permit) {
+                    return Ok::<_, ClientError>((link, request, answer));
+                }
+            }
         });
-        let (link, _permit) = match ready.await {
+        let (link, request, answer) = match ready.await {
             Ok(Ok(ready)) => ready,
             Ok(Err(error)) => return Exchange::Unsent(error),
             Err(_) => return Exchange::Unsent(not_sent()),
         };
-        let request = link.next_request();
-        let answer = match link.send(finish(request), request) {
-            Ok(answer) => answer,
-            Err(Unsent(error)) => return Exchange::Unsent(error),
-        };
+        link.send(finish(request));
         match timeout_at(deadline, answer).await {
             Ok(Ok(Ok(frame))) => Exchange::Answered(frame),
             Ok(Ok(Err(error))) => Exchange::Unknown(error),
@@ -147,16 +149,19 @@ impl NodeClient {
         }
     }
 
-    fn lost(&self, reason: &str) -> ClientError {
+    pub(super) fn lost(&self, reason: &str) -> ClientError {
         ClientError::Lost { endpoint: self.endpoint.clone(), reason: reason.to_owned() }
     }
 
-    fn late(&self) -> ClientError {
+    pub(super) fn late(&self) -> ClientError {
         ClientError::Deadline { endpoint: self.endpoint.clone(), deadline: self.config.deadline }
     }
 
+    /// The error for a reply that is none. A node that sent one is not believed further on this link.
     pub(super) fn malformed(&self, source: WireError) -> ClientError {
-        ClientError::Malformed { endpoint: self.endpoint.clone(), source }
+        let error = ClientError::Malformed { endpoint: self.endpoint.clone(), source };
+        self.link().fail(&error);
+        error
     }
 
     pub(super) fn deadline(&self) -> Instant {

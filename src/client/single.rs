@@ -6,6 +6,7 @@ use super::node::NodeClient;
 use super::{Client, ClientError, node_of};
 use crate::op::{Outcome, VERSION_ABSENT, Version};
 use std::sync::Arc;
+use tokio::time::Instant;
 
 impl Client {
     /// The value of a key; `None` where there is no record.
@@ -21,13 +22,15 @@ impl Client {
     /// # Errors
     /// Why there is no answer.
     pub async fn get_with_version(&self, key: &[u8]) -> Result<Option<(Vec<u8>, Version)>, ClientError> {
+        let deadline = self.deadline();
         loop {
-            let (node, answered) = self.issue(key, SingleAction::Get).await?;
+            let (node, answered) = self.issue(key, SingleAction::Get, deadline).await?;
             match answered.outcome() {
                 Outcome::Value { value, version: Some(version) } => return Ok(Some((value.to_vec(), version))),
                 Outcome::NotFound => return Ok(None),
-                // The frame it shared with others was full: a get has no effect, so it is asked again. The first
-                // get of a frame always fits, so everybody is served in turn.
+                Outcome::ReplyFull if answered.without_any_value() => return Err(ClientError::OutOfMemory),
+                // The frame it shared with others was full: a get has no effect, so it is asked again. One value
+                // always fits a frame, so everybody is served in the end.
                 Outcome::ReplyFull => {}
                 outcome => return Err(unexpected(&node, outcome)),
             }
@@ -39,7 +42,7 @@ impl Client {
     /// # Errors
     /// Why it was not written, or may not have been: see [`ClientError::may_have_taken_effect`].
     pub async fn put(&self, key: &[u8], value: &[u8]) -> Result<(), ClientError> {
-        let (node, answered) = self.issue(key, SingleAction::Put(value.into())).await?;
+        let (node, answered) = self.issue(key, SingleAction::Put(value.into()), self.deadline()).await?;
         match answered.outcome() {
             Outcome::Done { .. } => Ok(()),
             outcome => Err(unexpected(&node, outcome)),
@@ -51,7 +54,7 @@ impl Client {
     /// # Errors
     /// Why it was not removed, or may not have been: see [`ClientError::may_have_taken_effect`].
     pub async fn delete(&self, key: &[u8]) -> Result<bool, ClientError> {
-        let (node, answered) = self.issue(key, SingleAction::Delete).await?;
+        let (node, answered) = self.issue(key, SingleAction::Delete, self.deadline()).await?;
         match answered.outcome() {
             Outcome::Done { .. } => Ok(true),
             Outcome::NotFound => Ok(false),
@@ -70,7 +73,8 @@ impl Client {
         expected: Version,
         value: &[u8],
     ) -> Result<Result<Version, Version>, ClientError> {
-        let (node, answered) = self.issue(key, SingleAction::CompareAndSwap(expected, value.into())).await?;
+        let (node, answered) =
+            self.issue(key, SingleAction::CompareAndSwap(expected, value.into()), self.deadline()).await?;
         match answered.outcome() {
             Outcome::Done { version } => Ok(Ok(version.unwrap_or(VERSION_ABSENT))),
             Outcome::VersionMismatch { current } => Ok(Err(current)),
@@ -83,17 +87,26 @@ impl Client {
     /// # Errors
     /// Why it was not added, or may not have been: see [`ClientError::may_have_taken_effect`].
     pub async fn add(&self, key: &[u8], delta: i64) -> Result<i64, ClientError> {
-        let (node, answered) = self.issue(key, SingleAction::Add(delta)).await?;
+        let (node, answered) = self.issue(key, SingleAction::Add(delta), self.deadline()).await?;
         match answered.outcome() {
             Outcome::Counter { value, .. } => Ok(value),
             outcome => Err(unexpected(&node, outcome)),
         }
     }
 
-    async fn issue(&self, key: &[u8], action: SingleAction) -> Result<(Arc<NodeClient>, Answered), ClientError> {
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.inner.config.deadline
+    }
+
+    async fn issue(
+        &self,
+        key: &[u8],
+        action: SingleAction,
+        deadline: Instant,
+    ) -> Result<(Arc<NodeClient>, Answered), ClientError> {
         let nodes = &self.inner.nodes;
         let node = &nodes[if nodes.len() == 1 { 0 } else { node_of(key, nodes.len()) }];
-        let answered = node.coalescer().issue(node, key, action).await?;
+        let answered = node.coalescer().issue(node, key, action, deadline).await?;
         Ok((Arc::clone(node), answered))
     }
 }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::connection;
-use super::node::{ServerError, Shared};
+use super::node::{self, ServerError, Shared};
 use crate::cores::Placement;
 use crate::transport::{self, ConnectionConfig, Endpoint, Incoming, Listener, Transport, Visitor};
 use crate::wire::{RefusalCode, refusal};
@@ -66,7 +66,7 @@ impl Accepting {
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = super::node::drained(&mut draining) => return,
+                () = node::drained(&mut draining) => return,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -100,6 +100,8 @@ impl Accepting {
             let open = Open::new(&shared);
             match incoming.attach(&config) {
                 Ok(connection) if open.count > shared.config.connections_max => {
+                    // One that is slow to read its refusal must not keep others out.
+                    drop(open);
                     let text = format!("this node serves {} connections and no more", shared.config.connections_max);
                     connection::refuse(connection, &worker, refusal(RefusalCode::Connections, &text)).await;
                 }

@@ -1,7 +1,7 @@
 //! Serving one connection: hello, then frame by frame until one side ends it.
 #![forbid(unsafe_code)]
 
-use super::node::Shared;
+use super::node::{Shared, drained};
 use super::worker::Worker;
 use crate::metrics::Counters;
 use crate::session::SessionError;
@@ -10,7 +10,8 @@ use crate::wire::{FrameKind, Header, RefusalCode, WireError, WireLimitView, refu
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long a peer may take to read its refusal before the connection closes over it.
 const REFUSAL_WAIT: Duration = Duration::from_secs(1);
@@ -57,7 +58,8 @@ pub(super) async fn serve<C: Connection>(connection: C, shared: &Shared, worker:
     let peer = connection.peer().to_owned();
     let (sender, receiver) = connection.split();
     let lender = sender.lender();
-    let mut serving = Serving { sender, receiver, lender, shared, worker, wire_limit, reply_bytes_max: 0 };
+    let draining = shared.draining.subscribe();
+    let mut serving = Serving { sender, receiver, lender, shared, draining, worker, wire_limit, reply_bytes_max: 0 };
     tracing::debug!(%peer, "connected");
     match serving.run().await {
         Ok(()) => tracing::debug!(%peer, "closed"),
@@ -110,6 +112,7 @@ struct Serving<'a, S, R> {
     receiver: R,
     lender: Arc<dyn Lender>,
     shared: &'a Shared,
+    draining: watch::Receiver<bool>,
     worker: &'a Worker,
     wire_limit: bool,
     reply_bytes_max: u32,
@@ -119,17 +122,20 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
     /// Answers frames until the client closes.
     async fn run(&mut self) -> Result<(), Ended> {
         let hello_wait = self.shared.config.hello_wait;
-        let hello = timeout(hello_wait, self.receiver.receive()).await.map_err(|_| Ended::NoHello(hello_wait))?;
+        let hello = tokio::select! {
+            biased;
+            () = drained(&mut self.draining) => return Err(Ended::Draining),
+            hello = timeout(hello_wait, self.receiver.receive()) => hello.map_err(|_| Ended::NoHello(hello_wait))?,
+        };
         let Some(hello) = hello? else { return Ok(()) };
         let accepted = self.shared.session.accept(&hello, self.worker.core, self.wire_limit)?;
         drop(hello);
         self.reply_bytes_max = accepted.reply_bytes_max;
         self.send_bytes(&accepted.reply).await?;
-        let mut draining = self.shared.draining.subscribe();
         loop {
             let received = tokio::select! {
                 biased;
-                () = super::node::drained(&mut draining) => return self.drain().await,
+                () = drained(&mut self.draining) => return self.drain().await,
                 received = self.receiver.receive() => received,
             };
             let Some(frame) = received? else { return Ok(()) };
@@ -139,15 +145,13 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
 
     /// Answers what has arrived, and frames that are on their way, for a bounded time.
     async fn drain(&mut self) -> Result<(), Ended> {
-        let drain_wait = self.shared.config.drain_wait;
-        let answering = async {
-            while let Ok(received) = timeout(LAST_FRAME_WAIT, self.receiver.receive()).await {
-                let Some(frame) = received? else { return Ok(()) };
-                self.answer(frame).await?;
-            }
-            Err(Ended::Draining)
-        };
-        timeout(drain_wait, answering).await.unwrap_or(Err(Ended::Draining))
+        let until = Instant::now() + self.shared.config.drain_wait;
+        while Instant::now() < until {
+            let Ok(received) = timeout(LAST_FRAME_WAIT, self.receiver.receive()).await else { break };
+            let Some(frame) = received? else { return Ok(()) };
+            self.answer(frame).await?;
+        }
+        Err(Ended::Draining)
     }
 
     async fn answer(&mut self, frame: Frame) -> Result<(), Ended> {
@@ -198,9 +202,19 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
 
     async fn send(&mut self, frame: Frame) -> Result<(), Ended> {
         Counters::add(&self.worker.counters.bytes_sent, u64::from(frame.frame_bytes()));
-        let send_wait = self.shared.config.send_wait;
-        let sent = timeout(send_wait, self.sender.send(frame)).await.map_err(|_| Ended::SendStalled(send_wait))?;
-        Ok(sent?)
+        let (send_wait, drain_wait) = (self.shared.config.send_wait, self.shared.config.drain_wait);
+        let stalled = async {
+            tokio::select! {
+                () = sleep(send_wait) => send_wait,
+                () = async { drained(&mut self.draining).await; sleep(drain_wait).await } => drain_wait,
+            }
+        };
+        // A reply that was begun and not taken ends the connection: nothing may be sent behind it, nor a refusal.
+        tokio::select! {
+            biased;
+            sent = self.sender.send(frame) => Ok(sent?),
+            waited = stalled => Err(Ended::SendStalled(waited)),
+        }
     }
 
     async fn refuse(mut self, refusal: &[u8]) {

@@ -35,7 +35,7 @@ impl Worker {
         Self {
             core,
             counters: Counters::default(),
-            pool: HeapPool::new(Arc::clone(budget)),
+            pool: HeapPool::one_of(threads, Arc::clone(budget)),
             scratch: Mutex::new(Scratch::new(first_shard)),
             runtime: OnceLock::new(),
             thread: AtomicI32::new(0),

@@ -1,7 +1,8 @@
 //! Heap buffers for byte streams: lent last in, first out, so that the next frame finds the warm one.
 //!
 //! A pool serves one thread's connections (or one client's); it may be used from any thread. What it keeps is
-//! bounded, and all it has allocated is charged to the memory budget until it is freed.
+//! bounded, and all it has allocated is charged to the memory budget until it is freed: under a cap pools keep
+//! little, so that what came and went as frames is there for records.
 #![forbid(unsafe_code)]
 
 use super::buffer::{Buffer, Lender};
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Most buffers a pool keeps for later.
 const BUFFERS_KEPT_MAX: usize = 16;
 
-/// Most bytes a pool keeps for later.
+/// Most bytes a pool keeps for later where there is no cap.
 const BYTES_KEPT_MAX: usize = 64 << 20;
 
 /// The smallest buffer: a page, so that small frames find any buffer large enough.
@@ -24,6 +25,7 @@ const BUFFER_BYTES_STEP: usize = 1 << 20;
 #[derive(Debug)]
 pub struct HeapPool {
     budget: Arc<Budget>,
+    bytes_kept_max: usize,
     free: Mutex<Free>,
 }
 
@@ -37,7 +39,17 @@ impl HeapPool {
     /// An empty pool that charges `budget`.
     #[must_use]
     pub fn new(budget: Arc<Budget>) -> Arc<Self> {
-        Arc::new(Self { budget, free: Mutex::default() })
+        Self::one_of(1, budget)
+    }
+
+    /// As [`HeapPool::new`], one of `pools` that share a budget: together they keep no more than half of what the
+    /// budget reserves for connections.
+    #[must_use]
+    pub fn one_of(pools: usize, budget: Arc<Budget>) -> Arc<Self> {
+        let capped = budget.bytes_max() != u64::MAX;
+        let share = usize::try_from(budget.bytes_reserved() / 2).unwrap_or(usize::MAX) / pools.max(1);
+        let bytes_kept_max = if capped { share.min(BYTES_KEPT_MAX) } else { BYTES_KEPT_MAX };
+        Arc::new(Self { budget, bytes_kept_max, free: Mutex::default() })
     }
 
     /// The account it charges.
@@ -57,7 +69,17 @@ impl HeapPool {
             0..BUFFER_BYTES_STEP => bytes.max(BUFFER_BYTES_MIN).next_power_of_two(),
             _ => bytes.checked_next_multiple_of(BUFFER_BYTES_STEP)?,
         };
-        self.budget.charge_reserved(rounded as u64).then(|| vec![0; rounded].into_boxed_slice())
+        let charged = self.budget.charge_reserved(rounded as u64) || {
+            // What is kept is of no use where it is in the way of what is needed.
+            self.forget_kept();
+            self.budget.charge_reserved(rounded as u64)
+        };
+        charged.then(|| vec![0; rounded].into_boxed_slice())
+    }
+
+    fn forget_kept(&self) {
+        let kept = std::mem::take(&mut *self.free());
+        kept.buffers.into_iter().for_each(|memory| self.release(memory));
     }
 
     fn release(&self, memory: Box<[u8]>) {
@@ -97,7 +119,7 @@ impl Lender for HeapPool {
 
     fn take_back(&self, memory: Box<[u8]>) {
         let mut free = self.free();
-        if free.buffers.len() < BUFFERS_KEPT_MAX && free.bytes + memory.len() <= BYTES_KEPT_MAX {
+        if free.buffers.len() < BUFFERS_KEPT_MAX && free.bytes + memory.len() <= self.bytes_kept_max {
             free.bytes += memory.len();
             free.buffers.push(memory);
         } else {
@@ -109,9 +131,7 @@ impl Lender for HeapPool {
 
 impl Drop for HeapPool {
     fn drop(&mut self) {
-        for memory in std::mem::take(&mut self.free().buffers) {
-            self.release(memory);
-        }
+        self.forget_kept();
     }
 }
 

@@ -3,7 +3,9 @@
 #![allow(dead_code, reason = "each test target uses a part")]
 
 pub(crate) mod checker;
+pub(crate) mod cluster;
 pub(crate) mod history;
+pub(crate) mod scripted;
 
 /// Runs a test once a seed, 0 to `count` - 1, or for the one seed in `FREIGHT_SEED`. A seed that fails is printed.
 /// `FREIGHT_TEST_SCALE` multiplies the count: scripts/nightly sets it.

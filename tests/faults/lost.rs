@@ -1,0 +1,206 @@
+//! Lost connections and silent nodes: what was sent is unknown, what was not is not sent, and nothing is guessed.
+#![forbid(unsafe_code)]
+
+use crate::support::cluster::Wire;
+use crate::support::scripted::{Peer, ScriptedNode};
+use freight::client::{Batch, Client, ClientConfig, ClientError, Reply};
+use freight::op::Outcome;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A node and a client that said hello to each other.
+async fn connected(config: ClientConfig) -> (ScriptedNode, Peer, Client) {
+    let mut node = ScriptedNode::start().await;
+    let endpoints = [node.endpoint()];
+    let (peer, client) = tokio::join!(node.accept(), Client::connect(&endpoints, config));
+    (node, peer, client.expect("the node listens"))
+}
+
+fn three_ops(client: &Client) -> Batch {
+    let mut batch = client.batch(3);
+    batch.put(b"k", b"v").expect("room");
+    batch.get(b"k").expect("room");
+    batch.delete(b"k").expect("room");
+    batch
+}
+
+fn the_failure(reply: &Reply) -> &ClientError {
+    let mut failures = reply.failures();
+    let failure = &failures.next().expect("a failure").error;
+    assert!(failures.next().is_none(), "one node, one failure");
+    failure
+}
+
+#[test]
+fn what_was_in_flight_when_the_connection_was_lost_is_unknown() {
+    Wire::Sim.runtime().block_on(async {
+        let (mut node, mut peer, client) = connected(ClientConfig::default()).await;
+        let (reply, ()) = tokio::join!(client.execute(three_ops(&client)), async {
+            peer.next().await;
+            drop(peer);
+        });
+        let reply = reply.expect("a lost connection is no error of the batch");
+        assert_eq!(reply.outcomes().collect::<Vec<_>>(), [Outcome::Unknown; 3]);
+        assert!(matches!(the_failure(&reply), ClientError::Lost { .. }), "{}", the_failure(&reply));
+        // The same for a single operation, on the connection that comes next.
+        let put = async { client.put(b"k", b"v").await.expect_err("nobody answers") };
+        let (error, ()) = tokio::join!(put, async {
+            let mut peer = node.accept().await;
+            peer.next().await;
+        });
+        assert!(matches!(error, ClientError::Lost { .. }), "{error}");
+        assert!(error.may_have_taken_effect());
+    });
+}
+
+#[test]
+fn what_never_left_is_not_sent() {
+    Wire::Sim.runtime().block_on(async {
+        let (node, peer, client) = connected(ClientConfig::default()).await;
+        let _network = node.network.clone();
+        drop((peer, node));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let reply = client.execute(three_ops(&client)).await.expect("an unreachable node is no error of the batch");
+        assert_eq!(reply.outcomes().collect::<Vec<_>>(), [Outcome::NotSent; 3]);
+        assert!(matches!(the_failure(&reply), ClientError::Connect(_)), "{}", the_failure(&reply));
+        let error = client.put(b"k", b"v").await.expect_err("there is no node");
+        assert!(matches!(error, ClientError::Connect(_)) && !error.may_have_taken_effect(), "{error}");
+    });
+}
+
+#[test]
+fn the_next_batch_connects_anew() {
+    Wire::Sim.runtime().block_on(async {
+        let (mut node, peer, client) = connected(ClientConfig::default()).await;
+        drop(peer);
+        for _ in 0..3 {
+            // The client finds out in its own time that its peer is gone.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let (reply, ()) = tokio::join!(client.execute(three_ops(&client)), async {
+                let mut peer = node.accept().await;
+                let request = peer.next().await;
+                let outcomes = [Outcome::Done { version: None }, Outcome::NotFound, Outcome::NotFound];
+                peer.answer(&request, &outcomes).await;
+            });
+            let reply = reply.expect("an answer");
+            assert_eq!((reply.outcome(0), reply.failures().count()), (Outcome::Done { version: None }, 0));
+        }
+    });
+}
+
+#[test]
+fn a_batch_that_waited_on_a_dying_connection_is_sent_on_the_next() {
+    Wire::Sim.runtime().block_on(async {
+        let config = ClientConfig { frames_in_flight_max: 1, ..ClientConfig::default() };
+        let (mut node, mut peer, client) = connected(config).await;
+        let (first, second, ()) =
+            tokio::join!(client.execute(three_ops(&client)), client.execute(three_ops(&client)), async {
+                peer.next().await;
+                drop(peer);
+                let mut peer = node.accept().await;
+                let request = peer.next().await;
+                peer.answer(&request, &[Outcome::NotFound; 3]).await;
+            });
+        assert_eq!(first.expect("an answer").outcome(0), Outcome::Unknown);
+        assert_eq!(second.expect("an answer").outcome(0), Outcome::NotFound);
+    });
+}
+
+#[test]
+fn a_silent_node_lets_the_deadline_pass() {
+    Wire::Sim.runtime().block_on(async {
+        let config = ClientConfig { deadline: DEADLINE, frames_in_flight_max: 1, ..ClientConfig::default() };
+        let (_node, _silent, client) = connected(config).await;
+        let began = Instant::now();
+        let (sent, waiting) = tokio::join!(client.execute(three_ops(&client)), client.execute(three_ops(&client)));
+        assert_eq!(began.elapsed().as_secs(), DEADLINE.as_secs(), "simulated time is exact");
+        let (sent, waiting) = (sent.expect("an answer"), waiting.expect("an answer"));
+        assert_eq!(sent.outcome(0), Outcome::Unknown);
+        assert!(matches!(the_failure(&sent), ClientError::Deadline { .. }), "{}", the_failure(&sent));
+        assert_eq!(waiting.outcome(0), Outcome::NotSent, "the window had no place for it");
+        assert!(matches!(the_failure(&waiting), ClientError::NotSent { .. }), "{}", the_failure(&waiting));
+    });
+}
+
+#[test]
+fn a_node_that_does_not_answer_the_hello_lets_the_deadline_pass() {
+    Wire::Sim.runtime().block_on(async {
+        let mut node = ScriptedNode::start().await;
+        let endpoints = [node.endpoint()];
+        let config = ClientConfig { deadline: DEADLINE, ..ClientConfig::default() };
+        let (_silent, client) = tokio::join!(node.accept_silently(), Client::connect(&endpoints, config));
+        let error = client.expect_err("no hello");
+        assert!(matches!(error, ClientError::Hello { .. }), "{error}");
+    });
+}
+
+#[test]
+fn single_operations_have_one_deadline_however_long_the_queue() {
+    Wire::Sim.runtime().block_on(async {
+        let config = ClientConfig { deadline: DEADLINE, ..ClientConfig::default() };
+        let (_node, _silent, client) = connected(config).await;
+        let began = Instant::now();
+        let mut tasks = tokio::task::JoinSet::new();
+        for key in 0..10_000_u32 {
+            let client = client.clone();
+            tasks.spawn(async move { client.put(&key.to_le_bytes(), b"v").await });
+        }
+        while let Some(put) = tasks.join_next().await {
+            let error = put.expect("no panic").expect_err("the node is silent");
+            assert!(matches!(error, ClientError::Deadline { .. } | ClientError::NotSent { .. }), "{error}");
+            assert_eq!(began.elapsed().as_secs(), DEADLINE.as_secs(), "simulated time is exact");
+        }
+    });
+}
+
+#[test]
+fn abandoned_batches_keep_their_place_in_the_window() {
+    Wire::Sim.runtime().block_on(async {
+        let config = ClientConfig { frames_in_flight_max: 3, ..ClientConfig::default() };
+        let (_node, mut peer, client) = connected(config).await;
+        for _ in 0..20 {
+            let call = client.execute(three_ops(&client));
+            assert!(timeout(Duration::from_millis(5), call).await.is_err(), "the node is silent");
+        }
+        let mut requests = Vec::new();
+        while let Ok(request) = timeout(Duration::from_secs(1), peer.next()).await {
+            requests.push(request);
+        }
+        assert_eq!(requests.len(), 3, "frames in flight");
+        // Replies that nobody waits for make room again.
+        for request in &requests {
+            peer.answer(request, &[Outcome::NotFound; 3]).await;
+        }
+        let (reply, ()) = tokio::join!(client.execute(three_ops(&client)), async {
+            let request = peer.next().await;
+            peer.answer(&request, &[Outcome::NotFound; 3]).await;
+        });
+        assert_eq!(reply.expect("an answer").outcome(2), Outcome::NotFound);
+    });
+}
+
+#[test]
+fn abandoned_singles_are_not_sent_and_not_kept() {
+    Wire::Sim.runtime().block_on(async {
+        let (_node, mut peer, client) = connected(ClientConfig::default()).await;
+        let first = tokio::spawn({
+            let client = client.clone();
+            async move { client.get(b"first").await }
+        });
+        let request = peer.next().await;
+        for _ in 0..100 {
+            let put = client.put(b"abandoned", &[1; 1000]);
+            assert!(timeout(Duration::from_millis(1), put).await.is_err(), "a frame is in flight");
+        }
+        let (last, ()) = tokio::join!(client.get(b"last"), async {
+            peer.answer(&request, &[Outcome::NotFound]).await;
+            let request = peer.next().await;
+            assert_eq!(freight::wire::RequestView::parse(&request).expect("a request").ops().count(), 1);
+            peer.answer(&request, &[Outcome::NotFound]).await;
+        });
+        assert_eq!(last.expect("an answer"), None);
+        assert_eq!(first.await.expect("no panic").expect("an answer"), None);
+    });
+}

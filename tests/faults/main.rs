@@ -1,0 +1,18 @@
+//! What may be concluded when something goes wrong, and that nothing goes wrong for others.
+#![forbid(unsafe_code)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod coalescing;
+mod draining;
+mod dropping;
+mod hostile_client;
+mod hostile_node;
+mod limits;
+mod lost;
+mod memory;
+mod raw;
+mod reply_full;
+mod restart;
+mod runtimes;

@@ -1,0 +1,67 @@
+//! A client used from several threads, each with a runtime of its own that may end before the client does.
+#![forbid(unsafe_code)]
+
+use crate::support::cluster::identity;
+use freight::client::{Client, ClientConfig, ClientError};
+use freight::server::{Node, NodeConfig};
+use std::future::pending;
+use std::sync::mpsc;
+use tokio::runtime::{Builder, Runtime};
+
+fn node() -> Node {
+    let mut config = NodeConfig::new(vec!["tcp://127.0.0.1:0".parse().expect("an endpoint")], identity(1, 1));
+    (config.threads, config.cores) = (1, Vec::new());
+    Node::start(config).expect("a node on loopback")
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+#[test]
+fn a_client_may_connect_on_a_runtime_that_another_thread_drives() {
+    let node = node();
+    let (send_handle, handle) = mpsc::channel();
+    let driver = std::thread::spawn(move || {
+        let runtime = runtime();
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        send_handle.send((runtime.handle().clone(), end)).expect("the test waits");
+        runtime.block_on(async {
+            tokio::select! {
+                _ = ended => {}
+                () = pending() => {}
+            }
+        });
+    });
+    let (handle, end) = handle.recv().expect("the driver runs");
+    // The client's tasks start on the other thread at once, while this one is still connecting.
+    for round in 0..200_u32 {
+        handle.block_on(async {
+            let client = Client::connect(node.endpoints(), ClientConfig::default()).await.expect("connected");
+            client.put(b"k", &round.to_le_bytes()).await.expect("written");
+        });
+    }
+    drop(end);
+    driver.join().expect("the driver ends");
+}
+
+#[test]
+fn a_client_outlives_the_runtime_that_connected_it() {
+    let node = node();
+    let first = runtime();
+    let client = first.block_on(Client::connect(node.endpoints(), ClientConfig::default())).expect("connected");
+    first.block_on(client.put(b"k", b"v")).expect("written");
+    drop(first);
+    runtime().block_on(async {
+        // The tasks of its connection ended with their runtime: that is a lost connection, and the next call
+        // connects anew.
+        let mut batch = client.batch(1);
+        batch.get(b"k").expect("room");
+        let reply = client.execute(batch).await.expect("an answer");
+        for failure in reply.failures() {
+            assert!(matches!(failure.error, ClientError::Lost { .. }), "{}", failure.error);
+        }
+        client.ping().await.expect("connected anew");
+        assert_eq!(client.get(b"k").await.expect("an answer").as_deref(), Some(&b"v"[..]));
+    });
+}

@@ -1,0 +1,191 @@
+//! Nodes to test against, and the client to test them with.
+//!
+//! ```text
+//!   Wire::Tcp   each node with threads of its own, on loopback; the test's client on the test's runtime
+//!   Wire::Sim   nodes, network and client on one thread, in simulated time: a seed replays it all
+//! ```
+#![forbid(unsafe_code)]
+
+use freight::client::{Client, ClientConfig};
+use freight::metrics::NodeStats;
+use freight::server::{Identity, LocalNode, Node, NodeConfig};
+use freight::transport::Endpoint;
+use freight::transport::sim::{Network, NetworkConfig};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::runtime::{Builder, Runtime};
+
+/// What carries the frames of a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wire {
+    Tcp,
+    Sim,
+}
+
+impl Wire {
+    pub(crate) const ALL: [Self; 2] = [Self::Tcp, Self::Sim];
+
+    pub(crate) fn runtime(self) -> Runtime {
+        Builder::new_current_thread().enable_all().start_paused(self == Self::Sim).build().expect("a runtime")
+    }
+}
+
+/// What a cluster is made of.
+pub(crate) struct Plan {
+    pub(crate) wire: Wire,
+    pub(crate) nodes: usize,
+    /// What hash secrets and incarnations come from.
+    pub(crate) seed: u64,
+    /// Only for [`Wire::Sim`].
+    pub(crate) network: NetworkConfig,
+    /// Changes each node's configuration.
+    pub(crate) node: Box<dyn Fn(&mut NodeConfig)>,
+}
+
+impl Plan {
+    pub(crate) fn new(wire: Wire) -> Self {
+        Self { wire, nodes: 1, seed: 1, network: NetworkConfig::calm(1), node: Box::new(|_| {}) }
+    }
+
+    pub(crate) fn node(self, change: impl Fn(&mut NodeConfig) + 'static) -> Self {
+        Self { node: Box::new(change), ..self }
+    }
+
+    /// Starts the cluster, runs the test, and drains the cluster.
+    pub(crate) fn run(self, test: impl AsyncFnOnce(&mut Cluster)) {
+        self.wire.runtime().block_on(async {
+            let mut cluster = Cluster::start(self).await;
+            test(&mut cluster).await;
+            for index in 0..cluster.nodes.len() {
+                cluster.stop(index).await;
+            }
+        });
+    }
+}
+
+/// Runs a test on a cluster of one node on each wire.
+pub(crate) fn on_each_wire(test: impl AsyncFn(&mut Cluster)) {
+    for wire in Wire::ALL {
+        println!("{wire:?}");
+        Plan::new(wire).run(&test);
+    }
+}
+
+/// Running nodes.
+pub(crate) struct Cluster {
+    plan: Plan,
+    network: Option<Arc<Network>>,
+    nodes: Vec<RunningNode>,
+    lives: u64,
+}
+
+struct RunningNode {
+    endpoint: Endpoint,
+    node: Option<Running>,
+}
+
+enum Running {
+    Threads(Node),
+    Here(LocalNode),
+}
+
+static CLUSTERS: AtomicU64 = AtomicU64::new(0);
+
+impl Cluster {
+    async fn start(plan: Plan) -> Self {
+        let number = CLUSTERS.fetch_add(1, Ordering::Relaxed);
+        let network = match plan.wire {
+            Wire::Tcp => None,
+            Wire::Sim => Some(Network::create(&format!("cluster-{number}"), plan.network.clone())),
+        };
+        let mut cluster = Self { plan, network, nodes: Vec::new(), lives: 0 };
+        for index in 0..cluster.plan.nodes {
+            let endpoint = match &cluster.network {
+                // Each process and cluster has a loopback address of its own, so that a port stays free for its
+                // node to come back to.
+                None => format!("tcp://127.{}.{}.1:0", std::process::id() % 251 + 1, number % 250 + 1),
+                Some(network) => format!("sim://{}/{index}", network.name()),
+            };
+            cluster.nodes.push(RunningNode { endpoint: endpoint.parse().expect("an endpoint"), node: None });
+            cluster.start_node(index).await;
+        }
+        cluster
+    }
+
+    /// Starts a node that is not running, with an incarnation that no other had.
+    pub(crate) async fn start_node(&mut self, index: usize) {
+        self.lives += 1;
+        let listen = vec![self.nodes[index].endpoint.clone()];
+        let mut config = NodeConfig::new(listen, identity(self.plan.seed, self.lives));
+        (config.threads, config.cores) = (2, Vec::new());
+        (self.plan.node)(&mut config);
+        let running = match self.plan.wire {
+            Wire::Tcp => Running::Threads(Node::start(config).expect("a node on loopback")),
+            Wire::Sim => Running::Here(LocalNode::start(config).await.expect("a simulated node")),
+        };
+        self.nodes[index] = RunningNode { endpoint: running.endpoints()[0].clone(), node: Some(running) };
+    }
+
+    /// Drains a node; its endpoint stays its own.
+    pub(crate) async fn stop(&mut self, index: usize) {
+        match self.nodes[index].node.take() {
+            Some(Running::Threads(node)) => {
+                let drained = tokio::task::spawn_blocking(|| node.drain());
+                drained.await.expect("a node drains");
+            }
+            Some(Running::Here(node)) => node.drain().await,
+            None => {}
+        }
+    }
+
+    /// Stops a node and starts it again, with an empty memory.
+    pub(crate) async fn restart(&mut self, index: usize) {
+        self.stop(index).await;
+        self.start_node(index).await;
+    }
+
+    pub(crate) fn endpoints(&self) -> Vec<Endpoint> {
+        self.nodes.iter().map(|node| node.endpoint.clone()).collect()
+    }
+
+    pub(crate) fn wire(&self) -> Wire {
+        self.plan.wire
+    }
+
+    /// The simulated network.
+    pub(crate) fn network(&self) -> &Network {
+        self.network.as_ref().expect("a simulated cluster")
+    }
+
+    pub(crate) fn stats(&self, index: usize) -> NodeStats {
+        match self.nodes[index].node.as_ref().expect("a running node") {
+            Running::Threads(node) => node.stats(),
+            Running::Here(node) => node.stats(),
+        }
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        self.client_with(ClientConfig::default()).await
+    }
+
+    pub(crate) async fn client_with(&self, config: ClientConfig) -> Client {
+        Client::connect(&self.endpoints(), config).await.expect("the nodes run")
+    }
+}
+
+impl Running {
+    fn endpoints(&self) -> &[Endpoint] {
+        match self {
+            Self::Threads(node) => node.endpoints(),
+            Self::Here(node) => node.endpoints(),
+        }
+    }
+}
+
+/// Random bits of a node's life, from a seed.
+pub(crate) fn identity(seed: u64, life: u64) -> Identity {
+    let bits =
+        |salt: u64| freight::hash::routing_hash(&[seed.to_le_bytes(), (life << 8 | salt).to_le_bytes()].concat());
+    let byte = |index: usize| (bits(index as u64 / 8) >> (index % 8 * 8)) as u8;
+    Identity { incarnation: std::array::from_fn(byte), hash_secret: std::array::from_fn(|index| byte(index + 16)) }
+}

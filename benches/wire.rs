@@ -4,14 +4,16 @@
 //!
 //! Batches of 10,000 operations with 24-byte keys and 128-byte values. Each line rotates through eight distinct
 //! frames (so that they come from beyond the first-level cache, as they do behind a socket) and gives the median
-//! of its rounds with the range from the 10th to the 90th percentile. A bench, never a test: machines are noisy.
+//! of its rounds with the range from the 10th to the 90th percentile. It counts this thread's processor time, so
+//! that other work on the machine disturbs it less; `scripts/instructions` counts what no other work disturbs.
 #![forbid(unsafe_code)]
 
 use freight::limits::FRAME_BYTES_DEFAULT;
 use freight::op::{Action, Batch as _, Op, Outcome, Outcomes as _};
 use freight::wire::{Origin, ReplyBuilder, ReplyView, RequestBuilder, RequestView};
+use rustix::time::{ClockId, clock_gettime};
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const OPS: u32 = 10_000;
 const KEY_BYTES: usize = 24;
@@ -19,11 +21,6 @@ const VALUE_BYTES: usize = 128;
 const FRAMES: usize = 8;
 const ROUND_TIME: Duration = Duration::from_millis(10);
 const ROUNDS: usize = 41;
-
-// Why the benchmark's own frames cannot fail.
-const GROWS: &str = "a vector always grows";
-const FITS: &str = "the batch is below the frame limit";
-const VALID: &str = "what the builder writes, the view takes";
 
 /// One in `puts_every` operations is a put; 0 for none.
 struct Workload {
@@ -41,7 +38,7 @@ fn main() {
 }
 
 fn bench_requests(workload: &Workload) {
-    let keys: Vec<Vec<u8>> = (0..OPS * FRAMES as u32).map(|i| format!("{i:0KEY_BYTES$}").into_bytes()).collect();
+    let keys: Vec<[u8; KEY_BYTES]> = (0..OPS * FRAMES as u32).map(key).collect();
     let value = [b'v'; VALUE_BYTES];
     let ops = |frame: usize| {
         let keys = keys.iter().skip(frame * OPS as usize).take(OPS as usize);
@@ -53,17 +50,18 @@ fn bench_requests(workload: &Workload) {
     };
     let mut lent: Vec<Vec<u8>> = vec![vec![0; 2 << 20]; FRAMES];
     measure(workload, "request build", |frame| {
-        let mut builder = RequestBuilder::new(std::mem::take(&mut lent[frame]), OPS, FRAME_BYTES_DEFAULT).expect(GROWS);
+        let mut builder =
+            RequestBuilder::new(std::mem::take(&mut lent[frame]), OPS, FRAME_BYTES_DEFAULT).expect("a vector grows");
         for op in ops(frame) {
-            builder.push(&op).expect(FITS);
+            builder.push(&op).expect("far below the limit");
         }
         (lent[frame], _) = builder.finish(Origin::default());
     });
     let frames: Vec<Vec<u8>> = (0..FRAMES).map(|frame| request(ops(frame))).collect();
     measure(workload, "request parse", |frame| {
-        black_box(RequestView::parse(&frames[frame]).expect(VALID));
+        black_box(RequestView::parse(&frames[frame]).expect("valid"));
     });
-    let views: Vec<RequestView<'_>> = frames.iter().map(|frame| RequestView::parse(frame).expect(VALID)).collect();
+    let views: Vec<RequestView<'_>> = frames.iter().map(|frame| RequestView::parse(frame).expect("valid")).collect();
     let mut positions = Vec::with_capacity(OPS as usize);
     measure(workload, "request keys", |frame| {
         positions.clear();
@@ -80,6 +78,11 @@ fn bench_requests(workload: &Workload) {
     });
 }
 
+/// A key of decimal digits.
+fn key(number: u32) -> [u8; KEY_BYTES] {
+    format!("{number:0KEY_BYTES$}").into_bytes().try_into().expect("as wide as a key")
+}
+
 fn bench_replies(workload: &Workload) {
     let value = [b'v'; VALUE_BYTES];
     let outcome = |i: u32| {
@@ -90,21 +93,22 @@ fn bench_replies(workload: &Workload) {
     let order: Vec<u32> = (0..16).flat_map(|shard| (shard..OPS).step_by(16)).collect();
     let mut lent: Vec<Vec<u8>> = vec![vec![0; 2 << 20]; FRAMES];
     measure(workload, "reply build", |frame| {
-        let mut builder = ReplyBuilder::new(std::mem::take(&mut lent[frame]), OPS, FRAME_BYTES_DEFAULT).expect(GROWS);
+        let mut builder =
+            ReplyBuilder::new(std::mem::take(&mut lent[frame]), OPS, FRAME_BYTES_DEFAULT).expect("a vector grows");
         for i in &order {
             builder.set(*i, outcome(*i));
         }
         (lent[frame], _) = builder.finish(Origin::default());
     });
-    let mut builder = ReplyBuilder::new(Vec::new(), OPS, FRAME_BYTES_DEFAULT).expect(GROWS);
+    let mut builder = ReplyBuilder::new(Vec::new(), OPS, FRAME_BYTES_DEFAULT).expect("a vector grows");
     order.iter().for_each(|i| builder.set(*i, outcome(*i)));
     let (mut frame, bytes) = builder.finish(Origin::default());
     frame.truncate(bytes as usize);
     let frames = vec![frame; FRAMES];
     measure(workload, "reply parse", |frame| {
-        black_box(ReplyView::parse(&frames[frame]).expect(VALID));
+        black_box(ReplyView::parse(&frames[frame]).expect("valid"));
     });
-    let views: Vec<ReplyView<'_>> = frames.iter().map(|frame| ReplyView::parse(frame).expect(VALID)).collect();
+    let views: Vec<ReplyView<'_>> = frames.iter().map(|frame| ReplyView::parse(frame).expect("valid")).collect();
     measure(workload, "reply outcomes", |frame| {
         for outcome in views[frame].outcomes() {
             black_box(outcome);
@@ -113,9 +117,9 @@ fn bench_replies(workload: &Workload) {
 }
 
 fn request<'a>(ops: impl Iterator<Item = Op<'a>>) -> Vec<u8> {
-    let mut builder = RequestBuilder::new(Vec::new(), OPS, FRAME_BYTES_DEFAULT).expect(GROWS);
+    let mut builder = RequestBuilder::new(Vec::new(), OPS, FRAME_BYTES_DEFAULT).expect("a vector grows");
     for op in ops {
-        builder.push(&op).expect(FITS);
+        builder.push(&op).expect("far below the limit");
     }
     let (mut frame, bytes) = builder.finish(Origin::default());
     frame.truncate(bytes as usize);
@@ -126,15 +130,20 @@ fn request<'a>(ops: impl Iterator<Item = Op<'a>>) -> Vec<u8> {
 fn measure(workload: &Workload, name: &str, mut work: impl FnMut(usize)) {
     let mut rounds: Vec<f64> = (0..ROUNDS)
         .map(|_| {
-            let (begin, mut frames) = (Instant::now(), 0_usize);
-            while begin.elapsed() < ROUND_TIME {
+            let (begin, mut frames) = (thread_time(), 0_usize);
+            while thread_time() - begin < ROUND_TIME {
                 (0..FRAMES).for_each(&mut work);
                 frames += FRAMES;
             }
-            begin.elapsed().as_secs_f64() * 1e9 / (frames as f64 * f64::from(OPS))
+            (thread_time() - begin).as_secs_f64() * 1e9 / (frames as f64 * f64::from(OPS))
         })
         .collect();
     rounds.sort_by(f64::total_cmp);
     let at = |percent: usize| rounds[ROUNDS * percent / 100];
     println!("{:>5}  {name:<15} {:6.2}  [{:.2} {:.2}]", workload.name, at(50), at(10), at(90));
+}
+
+fn thread_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }

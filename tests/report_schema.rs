@@ -70,7 +70,14 @@ fn phase(open_loop: bool) -> Phase {
     measure.bytes_sent = 1_000_000;
     measure.bytes_received = 6_000_000;
     let elapsed = Duration::from_secs(5);
-    Phase { measure, elapsed, frames: 50, client_cpu_ns: 4_000_000_000, server_cpu_ns: Some(5_000_000_000) }
+    Phase {
+        measure,
+        elapsed,
+        machine_busy: 0.95,
+        frames: 50,
+        client_cpu_ns: 4_000_000_000,
+        server_cpu_ns: Some(5_000_000_000),
+    }
 }
 
 fn carried() -> Carried {
@@ -83,7 +90,7 @@ fn evidence(flags: &[&str]) -> Evidence {
     Evidence {
         carried: config.wire_limit.expect("the flags are resolved").then(|| [carried(), carried()]),
         config,
-        machine: Machine { cores: 2, ..Machine::here() },
+        machine: Machine { cores: 2, cores_in_all: 2, ..Machine::here() },
         topology: Topology {
             nodes: vec!["tcp://127.0.0.1:7411".into()],
             node_in_process: true,
@@ -136,6 +143,7 @@ fn numbers_are_what_their_names_say() {
     assert_eq!(report.wire.bytes_per_op_sent, 20.0);
     assert_eq!(report.cpu_ns_per_op.client, 80_000.0);
     assert!((report.cpu_busy - 0.9).abs() < 1e-9);
+    assert!((report.cpu_busy_others - 0.05).abs() < 1e-9);
     let limit = report.wire_limit.as_ref().unwrap();
     assert_eq!(limit.ops_per_second, 30_000.0);
     assert!((limit.share - 1.0 / 3.0).abs() < 1e-9);
@@ -157,6 +165,16 @@ fn the_text_says_what_ran_how_fast_and_why_not_faster() {
     }
 }
 
+fn node(cores: Vec<usize>) -> Node {
+    let listen = vec!["tcp://127.0.0.1:0".parse().expect("an endpoint")];
+    let config = NodeConfig::new(listen, Identity::random().expect("randomness"));
+    Node::start(NodeConfig { cores, ..config }).expect("a node on loopback starts")
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
 #[test]
 fn a_real_run_makes_a_valid_report_without_errors_or_misses() {
     for flags in [
@@ -167,12 +185,9 @@ fn a_real_run_makes_a_valid_report_without_errors_or_misses() {
     ] {
         let short = ["--records", "5000", "--duration", "300ms", "--warmup", "100ms", "--verify"];
         let config = config(&[flags, &short].concat());
-        let listen = vec!["tcp://127.0.0.1:0".parse().unwrap()];
-        let node_config = NodeConfig { cores: config.seats(), ..NodeConfig::new(listen, Identity::random().unwrap()) };
-        let node = Node::start(node_config).unwrap();
+        let node = node(config.seats());
         let target = Target { endpoints: node.endpoints().to_vec(), node_cores: Some(config.seats()) };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let report = runtime.block_on(freight::bench::run(config, target)).unwrap();
+        let report = runtime().block_on(freight::bench::run(config, target)).unwrap();
         drop(node);
         println!("{report}");
         let report = serde_json::to_value(report).unwrap();
@@ -184,4 +199,57 @@ fn a_real_run_makes_a_valid_report_without_errors_or_misses() {
             assert!(report.pointer(path).unwrap().as_f64().unwrap() > 0.0, "{path} of {flags:?}: {report:#}");
         }
     }
+}
+
+#[test]
+fn two_nodes_are_driven_and_have_a_wire_limit() {
+    let nodes = [node(Vec::new()), node(Vec::new())];
+    let endpoints = nodes.iter().map(|node| node.endpoints()[0].clone()).collect();
+    let flags = ["--records", "5000", "--batch", "1000", "--duration", "300ms", "--warmup", "100ms", "--verify"];
+    let config = config(&[&flags[..], &["--wire-limit", "--threads", "1"]].concat());
+    let report = runtime().block_on(freight::bench::run(config, Target { endpoints, node_cores: None })).unwrap();
+    assert_eq!((report.errors.total, report.reads.misses), (0, 0));
+    assert_eq!(report.memory.nodes.iter().map(|node| node.records).sum::<u64>(), 5000);
+    assert!(report.memory.nodes.iter().all(|node| node.records > 2000), "keys are dealt to both");
+    assert_eq!(report.topology.connections, 4);
+    // A batch is a frame to each node.
+    let limit = report.wire_limit.unwrap();
+    assert!((450.0..550.0).contains(&limit.ops_per_frame), "{} operations a frame", limit.ops_per_frame);
+}
+
+#[test]
+fn values_that_another_writer_left_are_mismatches() {
+    let node = node(Vec::new());
+    let run = |seed| {
+        let flags = ["--records", "100", "--batch", "100", "--duration", "300ms", "--warmup", "100ms", "--verify"];
+        let config = config(&[&flags[..], &["--wire-limit=false", "--threads", "1", "--seed", seed]].concat());
+        freight::bench::run(config, Target { endpoints: node.endpoints().to_vec(), node_cores: None })
+    };
+    let (one, other) = runtime().block_on(async { tokio::join!(run("1"), run("2")) });
+    let (one, other) = (one.unwrap(), other.unwrap());
+    let wrong = [&one, &other].map(|report| report.errors.by_kind.get("WrongValue").copied().unwrap_or(0));
+    assert!(wrong.iter().sum::<u64>() > 0, "{:?} {:?}", one.errors, other.errors);
+    let mismatch = one.errors.first_mismatch.or(other.errors.first_mismatch);
+    assert!(mismatch.unwrap().contains("no writer of this run"));
+}
+
+#[test]
+fn a_batch_that_no_frame_holds_ends_the_run_in_one_line() {
+    let node = node(Vec::new());
+    let flags = ["--records", "100", "--batch", "100", "--duration", "300ms", "--warmup", "100ms"];
+    let config = config(&[&flags[..], &["--workload", "ycsb-a", "--value-size", "2000000"]].concat());
+    let target = Target { endpoints: node.endpoints().to_vec(), node_cores: None };
+    let error = runtime().block_on(freight::bench::run(config, target)).unwrap_err();
+    assert_eq!(error.to_string(), "no operation of the warm-up was answered: FrameFull");
+}
+
+#[test]
+fn a_node_that_is_full_stops_the_load() {
+    let listen = vec!["tcp://127.0.0.1:0".parse().unwrap()];
+    let config_of_node = NodeConfig::new(listen, Identity::random().unwrap());
+    let node = Node::start(NodeConfig { memory_bytes_max: Some(64 << 20), ..config_of_node }).unwrap();
+    let config = config(&["--records", "100000", "--value-size", "1000", "--batch", "100"]);
+    let target = Target { endpoints: node.endpoints().to_vec(), node_cores: None };
+    let error = runtime().block_on(freight::bench::run(config, target)).unwrap_err().to_string();
+    assert!(error.contains("loading stopped after") && error.ends_with("OutOfMemory"), "{error}");
 }

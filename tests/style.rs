@@ -16,6 +16,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/shard/prefetch.rs",
     "src/shard/system.rs",
     "src/shard/tags.rs",
+    "tests/shard_allocations.rs",
     "tests/wire_allocations.rs",
 ];
 

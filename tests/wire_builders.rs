@@ -59,6 +59,9 @@ fn a_frame_takes_65536_operations() {
         builder.push(&GET).expect("room");
     }
     assert_eq!(builder.push(&GET), Err(BuildError::TooManyOps { max: FRAME_OPS_MAX }));
+    let (frame, bytes) = builder.finish(Origin::default());
+    let view = RequestView::parse(&frame[..bytes as usize]).expect("valid");
+    assert_eq!(view.ops().count(), FRAME_OPS_MAX as usize);
 }
 
 #[test]

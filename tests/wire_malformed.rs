@@ -252,3 +252,22 @@ fn exactly_the_layouts_without_overlap_are_taken() {
     // 4! orders of the values for each of the 81 choices of lengths.
     assert_eq!(taken, 24 * 81);
 }
+
+/// Two of many values moved towards each other or apart, so that lengths and centre stay as they were.
+#[test]
+fn values_that_are_moved_by_the_same_distance_are_refused() {
+    let frame = reply(&[value(b"12345678"); 40]);
+    for (first, second) in (0..40).flat_map(|first| (0..40).map(move |second| (first, second))) {
+        for distance in 1..8 {
+            let mut moved = frame.clone();
+            let offset = |op: usize| 64 + 8 * 40 + 8 * op;
+            let shift = |op: usize, to: usize| (68 + 8 * op, (to as u32).to_le_bytes());
+            for (at, to) in [shift(first, offset(first) + distance), shift(second, offset(second) - distance)] {
+                moved[at..at + 4].copy_from_slice(&to);
+            }
+            let error = reply_error(&moved);
+            let refused = matches!(error, WireError::Overlap { .. } | WireError::OutOfFrame { .. });
+            assert!(refused, "{first} and {second} by {distance}: {error:?}");
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //!   cargo bench --bench store                  throughput beside hashbrown and DashMap, alternated rounds
 //!   cargo bench --bench store -- --memory      resident bytes a record beyond key and value, over a doubling
 //!   cargo bench --bench store -- --growth      the slowest batch while the store grows
+//!   cargo bench --bench store -- --batches 100 a fixed amount of work, to count instructions under valgrind
 //! ```
 //!
 //! Keys of 24 bytes, values of 128, Zipf 0.99 over a million records, 95 % reads, batches of 1,000. Batches are
@@ -31,7 +32,7 @@ fn main() {
     } else if has("--growth") {
         growth::run(number("--records", 10_000_000), number("--batch", 1000));
     } else {
-        throughput::run(&throughput::Settings {
+        let settings = throughput::Settings {
             records: number("--records", 1_000_000),
             batch: number("--batch", 1000),
             rounds: number("--rounds", 7),
@@ -40,6 +41,11 @@ fn main() {
             only_store: has("--only-store"),
             by_cpu_time: has("--by-cpu-time"),
             seed: number("--seed", 1) as u64,
-        });
+        };
+        if has("--batches") {
+            throughput::run_batches(&settings, number("--batches", 100));
+        } else {
+            throughput::run(&settings);
+        }
     }
 }

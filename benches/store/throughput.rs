@@ -31,10 +31,15 @@ struct Entrant {
 
 pub(crate) fn run(settings: &Settings) {
     let Settings { records, batch, rounds, round_ms, shards, seed, by_cpu_time, .. } = *settings;
+<<<<<<< HEAD
     println!(
         "{records} records, batch {batch}, {shards} shards, {rounds} rounds of {round_ms} ms, seed {seed}: \
          median (least - most)"
     );
+=======
+    println!("{records} records, batch {batch}, {shards} shards, seed {seed}");
+    println!("{rounds} rounds of {round_ms} ms: median (least - most)");
+>>>>>>> main
     // As many distinct operations in all whatever their batch.
     let batches = (400_000 / batch).max(16);
     let pools: Vec<Vec<FlatBatch>> =
@@ -57,6 +62,19 @@ pub(crate) fn run(settings: &Settings) {
         let [one, two] = entrant.rates.each_mut().map(|rates| summary(rates));
         println!("{:<34} {one:>24} {two:>24}", entrant.name);
     }
+}
+
+/// Executes a number of batches and looks at no clock: for counting instructions.
+pub(crate) fn run_batches(settings: &Settings, count: usize) {
+    let pool = draw(settings.records, count, settings.batch, settings.seed);
+    let store = freight(IndexKind::Buckets, settings.shards as u32);
+    fill(&store, settings.records);
+    let (mut reply, mut scratch) = (Reply::new(settings.batch), Scratch::new(0));
+    for batch in &pool {
+        reply.begin();
+        Contender::execute(&store, batch, &mut reply, &mut scratch);
+    }
+    println!("{} operations after {} puts", count * settings.batch, settings.records);
 }
 
 fn entrants(settings: &Settings) -> Vec<Entrant> {

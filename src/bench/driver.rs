@@ -8,7 +8,7 @@
 use super::config::{BenchConfig, Connections};
 use super::lane::{Lane, LaneConfig, Pace};
 use super::load::{LoadProgress, LoadSpec, load};
-use super::machine;
+use super::machine::{self, CoreTime};
 use super::measure::{Measure, Window};
 use super::pool::{Pool, PoolSpec};
 use super::progress::{BAR_PERIOD, LiveLine, LoadBar, say};
@@ -251,6 +251,7 @@ impl Driver {
         Ok(Phase {
             measure,
             elapsed: after.at - before.at,
+            machine_busy: after.cores.busy_since(before.cores),
             frames: since(|reading| reading.frames),
             client_cpu_ns: since(|reading| reading.client_ns),
             server_cpu_ns: Some(since(|reading| reading.server_ns)),
@@ -266,6 +267,7 @@ impl Driver {
         let sum = |pick: fn(&NodeStats) -> u64| nodes.iter().map(pick).sum();
         Ok(Reading {
             at: Instant::now(),
+            cores: CoreTime::now(),
             client_ns,
             server_ns: sum(|node| node.cpu_ns),
             frames: sum(|node| node.frames),
@@ -283,6 +285,7 @@ const TASKS_END: &str = "a task of the benchmark neither panics nor is aborted";
 #[derive(Debug, Clone, Copy)]
 struct Reading {
     at: Instant,
+    cores: CoreTime,
     client_ns: u64,
     server_ns: u64,
     frames: u64,

@@ -39,6 +39,8 @@ pub struct Phase {
     pub measure: Measure,
     /// How long it took until the last reply.
     pub elapsed: Duration,
+    /// Share of the time of all the machine's cores that was used, by whomever.
+    pub machine_busy: f64,
     /// Frames that the nodes answered.
     pub frames: u64,
     /// CPU of the client's threads, in nanoseconds.
@@ -95,6 +97,8 @@ pub struct Report {
     pub cpu_ns_per_op: CpuPerOp,
     /// Share of the time of the cores that the client's threads ran on that was used, by a node in this process too.
     pub cpu_busy: f64,
+    /// Share of the time of all the machine's cores that other processes used during the run, or that its host took.
+    pub cpu_busy_others: f64,
     /// Memory after the run.
     pub memory: Memory,
 }
@@ -296,6 +300,9 @@ impl Report {
             },
             wire_limit: carried.map(|carried| WireLimit::new(&carried, throughput.ops_per_second)),
             cpu_busy: per(cpu_ns as f64, run.elapsed.as_nanos() as f64 * f64::from(topology.client_threads)),
+            cpu_busy_others: (run.machine_busy
+                - per(cpu_ns as f64, run.elapsed.as_nanos() as f64 * f64::from(machine.cores_in_all)))
+            .max(0.0),
             throughput,
             cpu_ns_per_op,
             topology,

@@ -35,6 +35,10 @@ impl Display for Report {
         let (sent, received) = (wire.bytes_per_op_sent, wire.bytes_per_op_received);
         writeln!(f, "  Wire        {sent:.1} bytes sent and {received:.1} received an operation")?;
         writeln!(f, "  Memory      {}\n", memory(self))?;
+        if self.cpu_busy_others > 0.05 {
+            let others = 100.0 * self.cpu_busy_others;
+            writeln!(f, "BEWARE: other processes used {others:.0} % of this machine's cores while the clock ran.\n")?;
+        }
         why_not_more(f, self)
     }
 }
@@ -140,8 +144,14 @@ fn memory(report: &Report) -> String {
 
 fn why_not_more(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     writeln!(f, "Why not more?\n")?;
-    if let Some(rate) = report.config.rate.filter(|rate| report.throughput.ops_per_second > 0.95 * *rate as f64) {
-        return writeln!(f, "  Because no more was asked: --rate {rate} was reached. Look at the latencies.");
+    match report.config.rate {
+        Some(rate) if report.throughput.ops_per_second > 0.95 * rate as f64 => {
+            return writeln!(f, "  Because no more was asked: --rate {rate} was reached. Look at the latencies.");
+        }
+        Some(rate) => {
+            writeln!(f, "  --rate {rate} was not reached: operations queued, and their latencies show it.\n")?
+        }
+        None => {}
     }
     match &report.wire_limit {
         Some(limit) => wire_limit(f, report, limit)?,

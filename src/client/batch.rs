@@ -75,6 +75,12 @@ impl Batch {
     /// As [`Batch::push`].
     #[inline]
     pub fn get(&mut self, key: &[u8]) -> Result<(), BatchError> {
+        // One node and a frame begun is the rule in a loop of gets.
+        if let [Some(builder)] = &mut self.builders[..] {
+            builder.push_get(key)?;
+            self.op_count += 1;
+            return Ok(());
+        }
         self.push(&Op { key, action: Action::Get, version_wanted: false })
     }
 

@@ -55,15 +55,18 @@ impl Reply {
     }
 
     /// The outcomes in request order.
+    #[inline]
     pub fn outcomes(&self) -> impl Iterator<Item = Outcome<'_>> {
         // One node that answered everything in one frame is the fast path: the frame's own order.
         let whole = match &self.parts[..] {
-            [part] if part.places.is_empty() => part.frames.first().map(|frame| ReplyView::parsed(frame)),
+            [part] if part.places.is_empty() && part.outcome.is_none() => part.frames.first(),
             _ => None,
         };
-        let straight = whole.into_iter().flat_map(|view| view.outcomes());
-        let scattered = if whole.is_some() { 0..0 } else { 0..self.len() };
-        straight.chain(scattered.map(|index| self.outcome(index)))
+        let view = whole.map(|frame| ReplyView::parsed(frame));
+        (0..self.len()).map(move |index| match &view {
+            Some(view) => view.outcome(index as u32),
+            None => self.outcome(index),
+        })
     }
 
     /// The outcome of one operation.

@@ -55,14 +55,18 @@ impl Index for BucketIndex {
         Some(Self { directory, segments, counts, stats: IndexStats::default() })
     }
 
+    type Spot<'a> = &'a Segment;
+
     #[inline]
-    fn prefetch(&self, hash: u64) {
-        prefetch::<1>(self.segment_of(hash).home(hash).as_bytes());
+    fn spot(&self, hash: u64) -> &Segment {
+        let segment = self.segment_of(hash);
+        prefetch::<1>(segment.home(hash).as_bytes());
+        segment
     }
 
     #[inline]
-    fn candidate(&self, hash: u64) -> Option<Handle> {
-        self.find(hash, |_| true)
+    fn candidate(segment: &Segment, hash: u64) -> Option<Handle> {
+        segment.find(hash, |_| true).map(|(_, handle)| handle)
     }
 
     #[inline]

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 use super::index::Index;
+use super::prefetch::prefetch;
 use super::shard::Shard;
 use super::slab::Handle;
 use crate::hash::KeyHasher;
@@ -104,22 +105,33 @@ impl Scratch {
 
 impl<I: Index> Shard<I> {
     /// Passes 1 to 3: executes the operations of one bin, in order.
-    pub(super) fn execute_bin<B: Batch>(&mut self, bin: &[Entry], batch: &B, outcomes: &mut impl Outcomes) {
+    pub(super) fn execute_bin(&mut self, bin: &[Entry], batch: &impl Batch, outcomes: &mut impl Outcomes) {
+        let mut hints = [Handle::NONE; GROUP_OPS];
         for group in bin.chunks(GROUP_OPS) {
-            for entry in group {
-                self.prefetch_index(entry.hash);
-            }
-            let mut hints = [Handle::NONE; GROUP_OPS];
-            for (entry, hint) in group.iter().zip(&mut hints) {
-                *hint = self.prefetch_record(entry.hash);
-            }
+            self.prefetch(group, batch, &mut hints);
             let handles_freed = self.handles_freed();
             for (entry, hint) in group.iter().zip(&hints) {
                 // An earlier operation of the group may have freed the handle that the hint names.
                 let hint = if self.handles_freed() == handles_freed { *hint } else { Handle::NONE };
                 let op = batch.op(entry.position);
-                outcomes.set(entry.position.index, self.execute(&op, entry.hash, hint));
+                self.execute(&op, entry.hash, hint, |outcome| outcomes.set(entry.position.index, outcome));
             }
+        }
+    }
+
+    /// Passes 1 and 2: asks the processor for what a group will read; gives each operation's record as a hint.
+    #[inline]
+    fn prefetch(&self, group: &[Entry], batch: &impl Batch, hints: &mut [Handle; GROUP_OPS]) {
+        let Some(first) = group.first() else {
+            return;
+        };
+        let mut spots = [self.spot(first.hash); GROUP_OPS];
+        for (entry, spot) in group.iter().zip(&mut spots) {
+            *spot = self.spot(entry.hash);
+            prefetch::<1>(batch.bytes_at(entry.position));
+        }
+        for ((entry, spot), hint) in group.iter().zip(&spots).zip(hints) {
+            *hint = self.prefetch_record(*spot, entry.hash);
         }
     }
 }

@@ -75,14 +75,17 @@ impl Index for LeapIndex {
         Some(Self { directory, segments, vacant, stats: IndexStats::default(), budget: Arc::clone(budget) })
     }
 
+    type Spot<'a> = &'a Segment;
+
     #[inline]
-    fn prefetch(&self, _hash: u64) {
-        // The crate doesn't say where its cells are.
+    fn spot(&self, hash: u64) -> &Segment {
+        // No prefetch: the crate doesn't say where its cells are.
+        self.segment(self.directory.segment(hash))
     }
 
     #[inline]
-    fn candidate(&self, hash: u64) -> Option<Handle> {
-        self.find(hash, |_| true)
+    fn candidate(segment: &Segment, hash: u64) -> Option<Handle> {
+        segment.find(hash, |_| true).map(|(_, handle)| handle)
     }
 
     #[inline]
@@ -214,7 +217,7 @@ impl LeapIndex {
 }
 
 /// One map and its charge.
-struct Segment {
+pub(super) struct Segment {
     map: LeapMap<u64, u64, BuildHasherDefault<Identity>>,
     /// Cells ever used, dead ones too.
     used: usize,

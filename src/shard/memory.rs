@@ -8,16 +8,15 @@
 //!   large span: a mapping of its own, whole pages
 //! ```
 //!
-//! A [`Span`] owns its bytes and gives them back when dropped; the tightest fitting chunks are used first, and a
-//! chunk that falls empty returns to the kernel (one is kept against ping-pong). So memory freed by one size of
-//! record serves any other. The node's [`Budget`] is charged for each chunk and each large span: what is charged
-//! is what is mapped.
+//! A [`Span`] owns its bytes until it is released; the tightest fitting chunks are used first, and a chunk that
+//! falls empty returns to the kernel (one is kept against ping-pong). So memory freed by one size of record
+//! serves any other. The node's [`Budget`] is charged for each chunk and each large span: what is charged is
+//! what is mapped.
 #![expect(unsafe_code, reason = "spans are slices of mapped memory")]
 
 use super::system;
 use crate::budget::Budget;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -67,23 +66,25 @@ impl Pool {
         &self.budget
     }
 
-    /// A span of `units` of 64 KiB: 1, 4 or 16. Its bytes are initialised but arbitrary. `None` where the
-    /// budget or the kernel refuses.
-    pub(super) fn span(self: &Arc<Self>, units: u32) -> Option<Span> {
+    /// A span of `units` of 64 KiB (1, 4 or 16) in slots of `slot_bytes`. Its bytes are initialised but arbitrary.
+    /// `None` where the budget or the kernel refuses.
+    pub(super) fn span(&self, units: u32, slot_bytes: u32) -> Option<Span> {
         let run = RUNS.iter().position(|run| *run == units).expect("spans are 1, 4 or 16 units");
+        let bytes = units * UNIT_BYTES;
+        assert!(slot_bytes < bytes, "one slot alone is a large span");
         let mut chunks = self.lock();
         let base = chunks.take(run).or_else(|| {
             chunks.add(self.map(CHUNK_BYTES, CHUNK_BYTES)?);
             chunks.take(run)
         })?;
-        Some(Span { base, bytes: units * UNIT_BYTES, is_large: false, pool: Arc::clone(self) })
+        Some(Span { base, bytes, slot_bytes })
     }
 
-    /// A span of at least `bytes`, mapped by itself.
-    pub(super) fn large_span(self: &Arc<Self>, bytes: u32) -> Option<Span> {
+    /// A span of one slot of at least `bytes`, mapped by itself.
+    pub(super) fn large_span(&self, bytes: u32) -> Option<Span> {
         let bytes = large_span_bytes(bytes);
-        let base = self.map(bytes, system::page_bytes() as u32)?;
-        Some(Span { base, bytes, is_large: true, pool: Arc::clone(self) })
+        let base = self.map(bytes, system::PAGE_BYTES)?;
+        Some(Span { base, bytes, slot_bytes: bytes })
     }
 
     fn map(&self, bytes: u32, alignment: u32) -> Option<NonNull<u8>> {
@@ -99,14 +100,17 @@ impl Pool {
         mapped
     }
 
-    /// Takes back what a span held.
-    fn release(&self, base: NonNull<u8>, bytes: u32, is_large: bool) {
-        if is_large {
-            // SAFETY: a large span is a whole mapping, and the span that owned it is being dropped.
+    /// Takes a span back, which must be this pool's.
+    pub(super) fn release(&self, span: Span) {
+        assert!(!span.is_none(), "there is a span to release");
+        let Span { base, bytes, slot_bytes } = span;
+        if slot_bytes == bytes {
+            // SAFETY: a large span is a whole mapping, and its owner just gave it up.
             let unmapped = unsafe { system::unmap(base, bytes as usize) };
             return self.credit_if(unmapped, bytes);
         }
-        if let Some(chunk) = self.lock().give_back(base, bytes / UNIT_BYTES) {
+        let emptied = self.lock().give_back(base, bytes / UNIT_BYTES);
+        if let Some(chunk) = emptied {
             // SAFETY: a chunk without a used unit has no span, and the pool just forgot it.
             let unmapped = unsafe { system::unmap(chunk.base, CHUNK_BYTES as usize) };
             self.credit_if(unmapped, CHUNK_BYTES);
@@ -128,15 +132,15 @@ impl Pool {
 
 /// The bytes of a large span that holds `bytes`: whole pages.
 pub(super) fn large_span_bytes(bytes: u32) -> u32 {
-    bytes.next_multiple_of(system::page_bytes() as u32)
+    bytes.next_multiple_of(system::PAGE_BYTES)
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
         let chunks = std::mem::take(&mut self.chunks.get_mut().unwrap_or_else(PoisonError::into_inner).all);
-        for chunk in chunks.into_values() {
-            debug_assert_eq!(chunk.units_used, 0, "each span holds the pool, so none is left");
-            // SAFETY: each span holds an `Arc` of the pool, so no span is left, and the chunk is ours.
+        // A span that was never released keeps its chunk mapped: a leak, never a dangling slot.
+        for chunk in chunks.into_values().filter(|chunk| chunk.units_used == 0) {
+            // SAFETY: a chunk without a used unit has no span, and the pool is at its end.
             let unmapped = unsafe { system::unmap(chunk.base, CHUNK_BYTES as usize) };
             self.credit_if(unmapped, CHUNK_BYTES);
         }
@@ -227,42 +231,79 @@ fn mask(units: u32) -> u32 {
     (1 << units) - 1
 }
 
-/// Bytes of the pool's, owned like a `Box<[u8]>`: dropping gives them back.
+/// Bytes of a pool's, owned like a `Box<[u8]>`, as slots of one size. It has no destructor: give it back with
+/// [`Pool::release`], or its bytes stay mapped for ever. 16 bytes, because every access reads one of many.
 #[derive(Debug)]
 pub(super) struct Span {
     base: NonNull<u8>,
     bytes: u32,
-    is_large: bool,
-    pool: Arc<Pool>,
+    slot_bytes: u32,
 }
 
-// SAFETY: a span is the only owner of its plain bytes, as a `Box<[u8]>` is, and the pool is `Sync`.
+const _: () = assert!(size_of::<Span>() == 16);
+
+// SAFETY: a span is the only owner of its plain bytes, as a `Box<[u8]>` is.
 unsafe impl Send for Span {}
-// SAFETY: a shared span only gives shared slices, and the pool is `Sync`.
+// SAFETY: a shared span only gives shared slices.
 unsafe impl Sync for Span {}
 
-impl Deref for Span {
-    type Target = [u8];
+impl Span {
+    /// Stands where there is no span: its slots have no bytes.
+    pub(super) const NONE: Self = Self { base: NonNull::dangling(), bytes: 0, slot_bytes: 0 };
+
+    /// Whether this is [`Span::NONE`].
+    pub(super) fn is_none(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// One slot's bytes.
+    ///
+    /// # Panics
+    /// On a slot beyond the span: our own bug.
+    #[inline]
+    pub(super) fn slot(&self, slot: usize) -> &[u8] {
+        let begin = slot * self.slot_bytes as usize;
+        &self.as_bytes()[begin..begin + self.slot_bytes as usize]
+    }
+
+    /// One slot's bytes, to write.
+    ///
+    /// # Panics
+    /// As [`Span::slot`].
+    #[inline]
+    pub(super) fn slot_mut(&mut self, slot: usize) -> &mut [u8] {
+        let begin = slot * self.slot_bytes as usize;
+        let end = begin + self.slot_bytes as usize;
+        &mut self.as_bytes_mut()[begin..end]
+    }
+
+    /// Bytes of a slot.
+    #[inline]
+    pub(super) fn slot_bytes(&self) -> u32 {
+        self.slot_bytes
+    }
+
+    /// Number of slots.
+    pub(super) fn slots(&self) -> u32 {
+        self.bytes / self.slot_bytes
+    }
+
+    /// Bytes of all slots, and of what is too short for another.
+    pub(super) fn bytes(&self) -> u32 {
+        self.bytes
+    }
 
     #[inline]
-    fn deref(&self) -> &[u8] {
+    fn as_bytes(&self) -> &[u8] {
         // SAFETY: `base` and `bytes` name mapped, initialised memory that only this span owns; the borrow of
-        // `self` keeps it mapped and forbids writes.
+        // `self` keeps it from being released and forbids writes.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.bytes as usize) }
     }
-}
 
-impl DerefMut for Span {
     #[inline]
-    fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `deref`, and the exclusive borrow of `self` makes this slice the only one.
+    fn as_bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `as_bytes`, and the exclusive borrow of `self` makes this slice the only one.
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.bytes as usize) }
-    }
-}
-
-impl Drop for Span {
-    fn drop(&mut self) {
-        self.pool.release(self.base, self.bytes, self.is_large);
     }
 }
 
@@ -277,35 +318,36 @@ mod tests {
     #[test]
     fn spans_of_one_chunk_are_disjoint_and_charge_it_once() {
         let pool = pool(u64::MAX);
-        let mut spans: Vec<Span> = [1, 4, 16, 1, 4, 1].iter().map(|units| pool.span(*units).expect("room")).collect();
+        let units = [1, 4, 16, 1, 4, 1];
+        let mut spans: Vec<Span> = units.iter().map(|units| pool.span(*units, 32 << 10).expect("room")).collect();
         for (i, span) in spans.iter_mut().enumerate() {
-            span.fill(i as u8);
+            span.as_bytes_mut().fill(i as u8);
         }
         for (i, span) in spans.iter().enumerate() {
-            assert!(span.iter().all(|byte| *byte == i as u8), "span {i} was overwritten");
+            assert!(span.as_bytes().iter().all(|byte| *byte == i as u8), "span {i} was overwritten");
         }
         assert_eq!(pool.budget.bytes_used(), u64::from(CHUNK_BYTES));
+        spans.into_iter().for_each(|span| pool.release(span));
     }
 
     #[test]
-    fn a_budget_that_is_used_up_refuses_spans_until_one_is_dropped() {
+    fn a_budget_that_is_used_up_refuses_spans_until_one_is_released() {
         let pool = pool(u64::from(CHUNK_BYTES));
-        let first = pool.span(16).expect("room");
-        let second = pool.span(16).expect("room");
-        assert!(pool.span(1).is_none());
+        let first = pool.span(16, 8).expect("room");
+        let second = pool.span(16, 8).expect("room");
+        assert!(pool.span(1, 8).is_none());
         assert!(pool.large_span(1).is_none());
-        drop(first);
-        assert!(pool.span(1).is_some());
-        drop(second);
-        drop(pool);
+        pool.release(first);
+        pool.release(pool.span(1, 8).expect("room"));
+        pool.release(second);
     }
 
     #[test]
     fn empty_chunks_return_to_the_kernel_but_one() {
         let pool = pool(u64::MAX);
-        let spans: Vec<Span> = (0..8).map(|_| pool.span(16).expect("room")).collect();
+        let spans: Vec<Span> = (0..8).map(|_| pool.span(16, 8).expect("room")).collect();
         assert_eq!(pool.budget.bytes_used(), 4 * u64::from(CHUNK_BYTES));
-        drop(spans);
+        spans.into_iter().for_each(|span| pool.release(span));
         assert_eq!(pool.budget.bytes_used(), u64::from(CHUNK_BYTES));
         let budget = Arc::clone(pool.budget());
         drop(pool);
@@ -316,21 +358,29 @@ mod tests {
     fn large_spans_charge_whole_pages_and_credit_them() {
         let pool = pool(u64::MAX);
         let mut span = pool.large_span(1_000_001).expect("room");
-        assert_eq!(span.len(), 1_003_520);
-        span.fill(7);
+        assert_eq!((span.bytes(), span.slots()), (1_003_520, 1));
+        span.slot_mut(0).fill(7);
         assert_eq!(pool.budget.bytes_used(), 1_003_520);
-        drop(span);
+        pool.release(span);
         assert_eq!(pool.budget.bytes_used(), 0);
     }
 
     #[test]
     fn freed_units_of_any_size_serve_a_larger_run() {
         let pool = pool(u64::from(CHUNK_BYTES));
-        let mut units: Vec<Span> = (0..32).map(|_| pool.span(1).expect("room")).collect();
-        assert!(pool.span(1).is_none());
+        let mut units: Vec<Span> = (0..32).map(|_| pool.span(1, 8).expect("room")).collect();
+        assert!(pool.span(1, 8).is_none());
         units.sort_by_key(|span| span.base.addr());
-        units.drain(4..8);
-        assert!(pool.span(16).is_none());
-        assert!(pool.span(4).is_some());
+        units.drain(4..8).for_each(|span| pool.release(span));
+        assert!(pool.span(16, 8).is_none());
+        units.push(pool.span(4, 8).expect("room"));
+        units.into_iter().for_each(|span| pool.release(span));
+    }
+
+    #[test]
+    fn a_span_that_is_never_released_outlives_its_pool() {
+        let mut span = pool(u64::MAX).span(1, 8).expect("room");
+        span.as_bytes_mut().fill(1);
+        assert_eq!(span.slot(8191), [1; 8]);
     }
 }

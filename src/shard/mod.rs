@@ -21,6 +21,8 @@ mod counter;
 mod directory;
 mod execute;
 mod index;
+#[cfg(test)]
+mod index_tests;
 #[cfg(feature = "leapfrog")]
 mod leap;
 mod memory;

@@ -9,7 +9,7 @@ const LINE_BYTES: usize = 64;
 pub(super) fn prefetch<const LINES: usize>(bytes: &[u8]) {
     let misaligned = bytes.as_ptr().addr() % LINE_BYTES;
     for line in 0..LINES {
-        if line * LINE_BYTES < bytes.len() + misaligned {
+        if !bytes.is_empty() && line * LINE_BYTES < bytes.len() + misaligned {
             // It may lie before `bytes`, in their first line: only an address, never read through.
             prefetch_line(bytes.as_ptr().wrapping_sub(misaligned).wrapping_add(line * LINE_BYTES));
         }

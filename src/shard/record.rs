@@ -69,21 +69,10 @@ impl Records {
     /// The record at a handle.
     #[inline]
     pub(super) fn get(&self, handle: Handle) -> Record<'_> {
-        let (header, payload) = split(self.slab.slot(handle));
+        let slot = self.slab.slot(handle);
+        let (header, payload) = Header::ref_from_prefix(slot).expect("a slot is at least 16 bytes");
         let (key, payload) = payload.split_at(usize::from(header.key_bytes.get()));
         Record { version: header.version.get(), key, value: &payload[..header.value_bytes.get() as usize] }
-    }
-
-    /// Whether the record at a handle has this key.
-    #[inline]
-    pub(super) fn has_key(&self, handle: Handle, key: &[u8]) -> bool {
-        self.key(handle) == key
-    }
-
-    #[inline]
-    fn key(&self, handle: Handle) -> &[u8] {
-        let (header, payload) = split(self.slab.slot(handle));
-        &payload[..usize::from(header.key_bytes.get())]
     }
 
     /// Stores a new record; `None`, and nothing changed, where the budget refuses.
@@ -158,17 +147,12 @@ impl Records {
 
 impl Keys for Records {
     fn hash(&self, handle: Handle) -> u64 {
-        self.hasher.index_hash(self.key(handle))
+        self.hasher.index_hash(self.get(handle).key)
     }
 
     fn prefetch(&self, handle: Handle) {
         prefetch::<1>(self.slab.slot(handle));
     }
-}
-
-#[inline]
-fn split(slot: &[u8]) -> (&Header, &[u8]) {
-    Header::ref_from_prefix(slot).expect("a slot is at least 16 bytes")
 }
 
 #[inline]

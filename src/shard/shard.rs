@@ -45,18 +45,17 @@ impl<I: Index> Shard<I> {
         Some(Self { index: I::new(pool)?, records, version: VERSION_ABSENT, handles_freed: 0 })
     }
 
-    /// Asks the processor for the index cells of a hash.
+    /// Where a hash is in the index, asked of the processor.
     #[inline]
-    pub(super) fn prefetch_index(&self, hash: u64) {
-        self.index.prefetch(hash);
+    pub(super) fn spot(&self, hash: u64) -> I::Spot<'_> {
+        self.index.spot(hash)
     }
 
     /// Asks the processor for the record that probably has this hash, and gives its handle as a hint, valid until
     /// [`Shard::handles_freed`] changes. [`Handle::NONE`] if there is none.
     #[inline]
-    pub(super) fn prefetch_record(&self, hash: u64) -> Handle {
-        let candidate = self.index.candidate(hash);
-        candidate.inspect(|handle| self.records.prefetch(*handle)).unwrap_or(Handle::NONE)
+    pub(super) fn prefetch_record(&self, spot: I::Spot<'_>, hash: u64) -> Handle {
+        I::candidate(spot, hash).inspect(|handle| self.records.prefetch(*handle)).unwrap_or(Handle::NONE)
     }
 
     /// How many handles were freed so far: a hint from before the latest is void.
@@ -65,19 +64,18 @@ impl<I: Index> Shard<I> {
         self.handles_freed
     }
 
-    /// Executes one operation.
+    /// Executes one operation and hands its outcome over.
     #[inline]
-    pub(super) fn execute(&mut self, op: &Op<'_>, hash: u64, hint: Handle) -> Outcome<'_> {
+    pub(super) fn execute(&mut self, op: &Op<'_>, hash: u64, hint: Handle, set: impl FnOnce(Outcome<'_>)) {
         if let Action::Get = op.action {
             return match self.find(op.key, hash, hint) {
-                Some(handle) => {
-                    let Record { version, value, .. } = self.records.get(handle);
-                    Outcome::Value { value, version: op.version_wanted.then_some(version) }
+                Some((_, Record { version, value, .. })) => {
+                    set(Outcome::Value { value, version: op.version_wanted.then_some(version) });
                 }
-                None => Outcome::NotFound,
+                None => set(Outcome::NotFound),
             };
         }
-        self.execute_change(op, hash, hint)
+        set(self.execute_change(op, hash, hint));
     }
 
     #[inline]
@@ -142,7 +140,8 @@ impl<I: Index> Shard<I> {
         change: impl FnOnce(Option<Record<'_>>) -> Change<'c>,
     ) -> Changed {
         let found = self.find(key, hash, hint);
-        let change = change(found.map(|handle| self.records.get(handle)));
+        let change = change(found.map(|(_, record)| record));
+        let found = found.map(|(handle, _)| handle);
         let unfinished = Unfinished;
         let changed = match (change, found) {
             (Change::Write(value), Some(handle)) => self.overwrite(key, hash, handle, value),
@@ -189,11 +188,19 @@ impl<I: Index> Shard<I> {
 
     /// The record of a key: the hint if it is right, else what the index finds.
     #[inline]
-    fn find(&self, key: &[u8], hash: u64, hint: Handle) -> Option<Handle> {
-        if hint != Handle::NONE && self.records.has_key(hint, key) {
-            return Some(hint);
+    fn find(&self, key: &[u8], hash: u64, hint: Handle) -> Option<(Handle, Record<'_>)> {
+        if hint != Handle::NONE {
+            let record = self.records.get(hint);
+            if record.key == key {
+                return Some((hint, record));
+            }
         }
-        self.index.find(hash, |handle| self.records.has_key(handle, key))
+        self.find_in_index(key, hash)
+    }
+
+    fn find_in_index(&self, key: &[u8], hash: u64) -> Option<(Handle, Record<'_>)> {
+        let handle = self.index.find(hash, |handle| self.records.get(handle).key == key)?;
+        Some((handle, self.records.get(handle)))
     }
 
     pub(super) fn records(&self) -> &Records {

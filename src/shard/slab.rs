@@ -13,8 +13,8 @@
 //! the pool at once, whatever its class: memory never stays with a size that nobody uses any more.
 #![forbid(unsafe_code)]
 
-use super::memory::{Pool, Span, UNIT_BYTES, large_span_bytes};
-use super::size_class::{CLASS_COUNT, SLOT_BYTES_MAX, SPAN_SLOTS_MAX, SizeClass};
+use super::memory::{Pool, Span, large_span_bytes};
+use super::size_class::{CLASS_COUNT, SPAN_SLOTS_MAX, SizeClass};
 use super::table::Table;
 use std::sync::Arc;
 
@@ -62,8 +62,8 @@ impl Handle {
 /// An allocator of slots. Owned by one shard, so it needs no lock of its own.
 #[derive(Debug)]
 pub(super) struct Slab {
-    /// What every access reads: kept apart from `states`, so that it stays in cache.
-    spans: Table<SlotArray>,
+    /// What every access reads, kept apart from `states` so that it stays in cache. `Span::NONE` for vacant numbers.
+    spans: Table<Span>,
     states: Table<SpanState>,
     /// First of the span numbers that are free, linked through `SpanState::next`.
     vacant_first: u32,
@@ -71,13 +71,6 @@ pub(super) struct Slab {
     roomy_first: Box<[u32; CLASS_COUNT]>,
     span_bytes: u64,
     pool: Arc<Pool>,
-}
-
-#[derive(Debug)]
-struct SlotArray {
-    /// `None` while the span's number is vacant.
-    span: Option<Span>,
-    slot_bytes: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -106,45 +99,34 @@ impl Slab {
         }
     }
 
-    /// The slot's bytes, all of them: as many as its class has.
-    ///
-    /// # Panics
-    /// On a handle that was freed together with its whole span: our own bug.
+    /// The slot's bytes, all of them: as many as its class has. None at all, if the whole span was freed since the
+    /// handle was given.
     #[inline]
     pub(super) fn slot(&self, handle: Handle) -> &[u8] {
-        let array = &self.spans[handle.span()];
-        let span = array.span.as_ref().expect("a handle in use names a span in use");
-        let begin = handle.slot() * array.slot_bytes as usize;
-        &span[begin..begin + array.slot_bytes as usize]
+        self.spans[handle.span()].slot(handle.slot())
     }
 
     /// The slot's bytes, to write.
-    ///
-    /// # Panics
-    /// As [`Slab::slot`].
     #[inline]
     pub(super) fn slot_mut(&mut self, handle: Handle) -> &mut [u8] {
-        let array = &mut self.spans[handle.span()];
-        let span = array.span.as_mut().expect("a handle in use names a span in use");
-        let begin = handle.slot() * array.slot_bytes as usize;
-        &mut span[begin..begin + array.slot_bytes as usize]
+        self.spans[handle.span()].slot_mut(handle.slot())
     }
 
     /// Whether a slot for `bytes` would be as large as this one, so that its content may be replaced in place.
     #[inline]
     pub(super) fn fits_exactly(&self, handle: Handle, bytes: u32) -> bool {
         let slot_bytes = SizeClass::of(bytes).map_or_else(|| large_span_bytes(bytes), |class| class.slot_bytes);
-        self.spans[handle.span()].slot_bytes == slot_bytes
+        self.spans[handle.span()].slot_bytes() == slot_bytes
     }
 
     /// A slot of at least `bytes`, its content arbitrary; `None` where the budget refuses.
     pub(super) fn allocate(&mut self, bytes: u32) -> Option<Handle> {
         let Some(class) = SizeClass::of(bytes) else {
-            return self.add_span(LARGE, large_span_bytes(bytes), |pool| pool.large_span(bytes));
+            return self.add_span(LARGE, |pool| pool.large_span(bytes));
         };
         let number = self.roomy_first[usize::from(class.index)];
         if number == NO_SPAN {
-            let first = self.add_span(class.index, class.slot_bytes, |pool| pool.span(class.span_units.into()))?;
+            let first = self.add_span(class.index, |pool| pool.span(class.span_units.into(), class.slot_bytes))?;
             self.link_roomy(first.span() as u32);
             return Some(first);
         }
@@ -171,18 +153,13 @@ impl Slab {
         handle
     }
 
-    /// Takes a span under a new number and uses its first slot.
-    fn add_span(
-        &mut self,
-        class: u16,
-        slot_bytes: u32,
-        take: impl FnOnce(&Arc<Pool>) -> Option<Span>,
-    ) -> Option<Handle> {
+    /// Takes a span under a vacant number and uses its first slot.
+    fn add_span(&mut self, class: u16, take: impl FnOnce(&Pool) -> Option<Span>) -> Option<Handle> {
         let number = self.vacant_number()?;
         let span = take(&self.pool)?;
-        self.span_bytes += span.len() as u64;
+        self.span_bytes += u64::from(span.bytes());
         self.vacant_first = self.states[number as usize].next;
-        self.spans[number as usize] = SlotArray { span: Some(span), slot_bytes };
+        self.spans[number as usize] = span;
         self.states[number as usize] =
             SpanState { class, used: 1, touched: 1, free_first: NO_SLOT, next: NO_SPAN, previous: NO_SPAN };
         Some(Handle::new(number, 0))
@@ -197,7 +174,7 @@ impl Slab {
             }
             let vacant =
                 SpanState { class: LARGE, used: 0, touched: 0, free_first: NO_SLOT, next: NO_SPAN, previous: NO_SPAN };
-            let pushed = self.states.push(vacant) && self.spans.push(SlotArray { span: None, slot_bytes: 0 });
+            let pushed = self.states.push(vacant) && self.spans.push(Span::NONE);
             assert!(pushed, "room was reserved");
             self.vacant_first = number as u32;
         }
@@ -210,7 +187,7 @@ impl Slab {
     /// On a handle that is not in use: our own bug.
     pub(super) fn free(&mut self, handle: Handle) {
         let number = handle.span() as u32;
-        let slots = self.slots(handle);
+        let slots = self.spans[handle.span()].slots();
         let state = &mut self.states[number as usize];
         assert!(state.used > 0, "a slot is freed once");
         let was_full = u32::from(state.used) == slots;
@@ -230,17 +207,10 @@ impl Slab {
         }
     }
 
-    fn slots(&self, handle: Handle) -> u32 {
-        let array = &self.spans[handle.span()];
-        let span = array.span.as_ref().expect("a handle in use names a span in use");
-        span.len() as u32 / array.slot_bytes
-    }
-
     fn release_span(&mut self, number: u32) {
-        let array = &mut self.spans[number as usize];
-        let span = array.span.take().expect("a handle in use names a span in use");
-        array.slot_bytes = 0;
-        self.span_bytes -= span.len() as u64;
+        let span = std::mem::replace(&mut self.spans[number as usize], Span::NONE);
+        self.span_bytes -= u64::from(span.bytes());
+        self.pool.release(span);
         self.states[number as usize].next = self.vacant_first;
         self.vacant_first = number;
     }
@@ -278,8 +248,9 @@ impl Slab {
     }
 }
 
-const _: () = {
-    // Two spans' worth of what every access reads share a cache line.
-    assert!(size_of::<SlotArray>() == 32);
-    assert!(SLOT_BYTES_MAX >= UNIT_BYTES);
-};
+impl Drop for Slab {
+    fn drop(&mut self) {
+        let spans = self.spans.iter_mut().map(|span| std::mem::replace(span, Span::NONE));
+        spans.filter(|span| !span.is_none()).for_each(|span| self.pool.release(span));
+    }
+}

@@ -3,11 +3,14 @@
 
 use std::ptr::NonNull;
 
+/// Bytes of a page. A kernel with larger pages rounds up by itself what is mapped and returned.
+pub(super) const PAGE_BYTES: u32 = 4096;
+
 /// Zeroed, writable, private memory of `bytes`, aligned to `alignment`; `None` where the kernel refuses.
 /// Both must be multiples of the page size, the alignment a power of two. The caller owns it until [`unmap`].
 #[cfg(not(miri))]
 pub(super) fn map(bytes: usize, alignment: usize) -> Option<NonNull<u8>> {
-    let slack = if alignment > page_bytes() { alignment } else { 0 };
+    let slack = if alignment > PAGE_BYTES as usize { alignment } else { 0 };
     let base = map_anywhere(bytes + slack)?;
     let misaligned = base.addr().get() & (alignment - 1);
     let head = if slack == 0 || misaligned == 0 { 0 } else { alignment - misaligned };
@@ -53,12 +56,6 @@ pub(super) unsafe fn unmap(base: NonNull<u8>, bytes: usize) -> bool {
     unsafe { rustix::mm::munmap(base.as_ptr().cast(), bytes) }.is_ok()
 }
 
-/// The size of a page.
-#[cfg(not(miri))]
-pub(super) fn page_bytes() -> usize {
-    rustix::param::page_size()
-}
-
 /// Miri knows no such system calls: the same contract on the global allocator.
 #[cfg(miri)]
 mod twin {
@@ -67,7 +64,7 @@ mod twin {
 
     // Only chunks are aligned to more than a page, and only they are as large as that.
     fn layout(bytes: usize) -> Layout {
-        let alignment = if bytes % (2 << 20) == 0 { 2 << 20 } else { page_bytes() };
+        let alignment = if bytes.is_multiple_of(2 << 20) { 2 << 20 } else { super::PAGE_BYTES as usize };
         Layout::from_size_align(bytes, alignment).expect("sizes are far below isize::MAX")
     }
 
@@ -85,13 +82,9 @@ mod twin {
         unsafe { dealloc(base.as_ptr(), layout(bytes)) };
         true
     }
-
-    pub(in super::super) fn page_bytes() -> usize {
-        4096
-    }
 }
 #[cfg(miri)]
-pub(super) use twin::{advise_huge_pages, map, page_bytes, unmap};
+pub(super) use twin::{advise_huge_pages, map, unmap};
 
 #[cfg(test)]
 mod tests {

@@ -31,15 +31,8 @@ struct Entrant {
 
 pub(crate) fn run(settings: &Settings) {
     let Settings { records, batch, rounds, round_ms, shards, seed, by_cpu_time, .. } = *settings;
-<<<<<<< HEAD
-    println!(
-        "{records} records, batch {batch}, {shards} shards, {rounds} rounds of {round_ms} ms, seed {seed}: \
-         median (least - most)"
-    );
-=======
     println!("{records} records, batch {batch}, {shards} shards, seed {seed}");
     println!("{rounds} rounds of {round_ms} ms: median (least - most)");
->>>>>>> main
     // As many distinct operations in all whatever their batch.
     let batches = (400_000 / batch).max(16);
     let pools: Vec<Vec<FlatBatch>> =

@@ -114,3 +114,29 @@ fn tag(hash: u64) -> u16 {
 fn after(bucket: usize) -> usize {
     (bucket + 1) % BUCKETS
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_filled_to_the_last_cell_and_emptied_is_as_new() {
+        let mut segment = Segment::new_zeroed();
+        // All start at few buckets, so that most pass others by.
+        let hash = |i: u32| u64::from(i) | u64::from(i % 5) << 16;
+        for round in 0..3 {
+            for i in 0..SEGMENT_CELLS as u32 {
+                segment.insert(hash(i), Handle(i));
+            }
+            assert_eq!(segment.cells().count(), SEGMENT_CELLS);
+            for i in 0..SEGMENT_CELLS as u32 {
+                let i = if round == 1 { SEGMENT_CELLS as u32 - 1 - i } else { i };
+                let (place, _) = segment.find(hash(i), |handle| handle == Handle(i)).expect("inserted");
+                segment.remove(hash(i), place);
+                assert_eq!(segment.find(hash(i), |handle| handle == Handle(i)), None);
+            }
+            assert_eq!(segment.cells().count(), 0);
+            assert!(segment.buckets.iter().all(|bucket| bucket.passed_by == 0));
+        }
+    }
+}

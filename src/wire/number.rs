@@ -20,6 +20,13 @@ pub(crate) fn length(n: usize) -> u32 {
     u32::try_from(n).expect("lengths in a frame are below 2^32 by its limit")
 }
 
+/// An index or length in 64 bits.
+#[inline(always)]
+#[expect(clippy::as_conversions, reason = "usize has at most 64 bits")]
+pub(crate) const fn wide(n: usize) -> u64 {
+    n as u64
+}
+
 /// The low 24 bits as bytes.
 ///
 /// # Panics

@@ -13,7 +13,7 @@
 use super::buffer::FrameBuffer;
 use super::error::WireError;
 use super::header::{FrameKind, HEADER_LENGTH, Header, Origin};
-use super::number::{from_u24, index, length, to_u24};
+use super::number::{from_u24, index, length, to_u24, wide};
 use super::request::descriptors;
 use crate::limits;
 use crate::op::{Outcome, Outcomes, Version};
@@ -409,8 +409,42 @@ impl<B: FrameBuffer> ReplyBuilder<B> {
 }
 
 impl<B: FrameBuffer> Outcomes for ReplyBuilder<B> {
-    #[inline]
+    #[inline(always)]
     fn set(&mut self, op_index: u32, outcome: Outcome<'_>) {
+        if let Outcome::Value { value, version: None } = outcome
+            && self.write_plain_value(op_index, value)
+        {
+            return;
+        }
+        self.set_any(op_index, outcome);
+    }
+}
+
+impl<B: FrameBuffer> ReplyBuilder<B> {
+    /// Writes a value without a version if there is room as it is: [`ReplyBuilder::write`] with less to decide.
+    #[inline(always)]
+    #[expect(clippy::arithmetic_side_effects, reason = "room bounds both sums, and the frame limit bounds room")]
+    fn write_plain_value(&mut self, op_index: u32, value: &[u8]) -> bool {
+        let (begin, at) = (self.end, descriptor_at(op_index));
+        let promised = self.promised.saturating_add(value.len());
+        if promised > self.room {
+            return false;
+        }
+        debug_assert!(self.buffer.get(at) == Some(&0), "operation {op_index} has its outcome already");
+        let descriptor = u64::from(Status::Value.code()) | wide(value.len()) << 8 | wide(begin) << 32;
+        let Some((head, tail)) = self.buffer.split_at_mut_checked(begin) else { return false };
+        let slots = (head.get_mut(at..at + DESCRIPTOR_BYTES), tail.get_mut(..value.len()));
+        let (Some(descriptor_slot), Some(value_slot)) = slots else { return false };
+        descriptor_slot.copy_from_slice(&descriptor.to_le_bytes());
+        value_slot.copy_from_slice(value);
+        self.end = begin + value.len();
+        self.promised = promised;
+        self.ops_set = self.ops_set.wrapping_add(1);
+        true
+    }
+
+    #[inline(never)]
+    fn set_any(&mut self, op_index: u32, outcome: Outcome<'_>) {
         match outcome {
             Outcome::Value { value, version } => {
                 if self.promise(value.len().saturating_add(if version.is_some() { VERSION_BYTES } else { 0 })) {

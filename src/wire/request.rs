@@ -158,7 +158,7 @@ impl Batch for RequestView<'_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     #[expect(clippy::indexing_slicing, reason = "documented to panic on a position of another batch")]
     fn op(&self, position: Position) -> Op<'_> {
         let descriptor = self.descriptors[index(position.index)];
@@ -174,6 +174,11 @@ fn op_at(descriptor: OpDescriptor, rest: &[u8]) -> (Op<'_>, usize) {
         let key_bytes = usize::from(descriptor.key_bytes.get());
         return (Op { key: &rest[..key_bytes], action: Action::Get, version_wanted: false }, key_bytes);
     }
+    any_op_at(descriptor, rest)
+}
+
+#[inline(never)]
+fn any_op_at(descriptor: OpDescriptor, rest: &[u8]) -> (Op<'_>, usize) {
     let (op, after) = split_op(descriptor, rest).ok().expect("parse validated every operation");
     (op, rest.len().wrapping_sub(after.len()))
 }

@@ -33,16 +33,16 @@ const CELLS: usize = 1024;
 const USED_MAX: usize = CELLS / 2 - 1;
 
 /// A map with so many used cells is copied before it takes another record.
-const USED_WANTED: usize = 448;
+const USED_WANTED: usize = CELLS / 16 * 7;
 
 /// A map with more live records than this is split rather than copied.
 const SPLIT_RECORDS: usize = USED_WANTED / 2;
 
 /// A map with no more records than this looks for a neighbour to join.
-const MERGE_RECORDS: usize = 32;
+const MERGE_RECORDS: usize = CELLS / 32;
 
 /// Two maps join if they have no more records than this together.
-const MERGED_RECORDS_MAX: usize = 192;
+const MERGED_RECORDS_MAX: usize = CELLS / 16 * 3;
 
 /// What a map takes on the heap: cells, and the crate's own bookkeeping, rounded up.
 const SEGMENT_BYTES: u64 = 26 * CELLS as u64 + 512;

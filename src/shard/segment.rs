@@ -118,6 +118,7 @@ fn after(bucket: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zerocopy::FromZeros;
 
     #[test]
     fn a_segment_filled_to_the_last_cell_and_emptied_is_as_new() {

@@ -48,6 +48,7 @@ impl<T> Table<T> {
     }
 
     /// Takes the last item; the room stays.
+    #[cfg(feature = "leapfrog")]
     pub(super) fn pop(&mut self) -> Option<T> {
         self.items.pop()
     }

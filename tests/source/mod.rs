@@ -24,7 +24,7 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every file under `folder`, sorted, less what is built, fetched or hidden.
+/// Every file under `folder`, sorted, less what is built and what fuzzing found.
 pub(crate) fn files_under(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
@@ -32,7 +32,7 @@ pub(crate) fn files_under(folder: &Path) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(&next) else { continue };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            if ["target", ".git", "artifacts", "corpus-new"].iter().any(|skipped| name == *skipped) {
+            if ["target", ".git", "artifacts", "corpus", "corpus-new"].iter().any(|skipped| name == *skipped) {
                 continue;
             }
             let Ok(kind) = entry.file_type() else { continue };

@@ -2,17 +2,20 @@
 #![forbid(unsafe_code)]
 
 use super::serve::NodeArgs;
-use super::{ABSENT, CommandResult, runtime};
+use super::{ABSENT, CommandResult, check_cores, check_writable, print, runtime};
 use crate::bench::config::BenchConfig;
 use crate::bench::report::Report;
 use crate::bench::{Target, run as measure};
 use crate::cores::Placement;
+use crate::profile::Profile;
 use crate::server::Node;
 use crate::transport::{Endpoint, Scheme};
 use std::error::Error;
 use std::fs;
 use std::path::Path;
+use std::pin::pin;
 use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct BenchArgs {
@@ -23,11 +26,21 @@ pub(super) struct BenchArgs {
 }
 
 /// The exit code of an interrupted command: 128 + SIGINT, as a shell says it.
-const INTERRUPTED: u8 = 130;
+const INTERRUPTED: i32 = 130;
 
 pub(super) fn run(args: BenchArgs) -> CommandResult {
+    check_cores(args.bench.cores.as_ref())?;
     let mut config = args.bench.resolved();
     config.check()?;
+    config.profile.as_deref().map_or(Ok(()), Profile::check)?;
+    let json = config.json.clone();
+    for path in config.json.iter().chain(&config.profile) {
+        check_writable(path)?;
+    }
+    let runtime = runtime()?;
+    let _entered = runtime.enter();
+    // Before anything runs, so that no interrupt finds the default action.
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let node = if config.servers.is_empty() { Some(own_node(&config, &args.node)?) } else { None };
     let target = match &node {
         Some(node) => {
@@ -37,17 +50,17 @@ pub(super) fn run(args: BenchArgs) -> CommandResult {
         None => Target { endpoints: config.servers.clone(), node_cores: None },
     };
     announce(&target);
-    let json = config.json.clone();
-    let report = runtime()?.block_on(async {
+    let report = runtime.block_on(async {
+        let mut measuring = pin!(measure(config, target));
         tokio::select! {
-            report = measure(config, target) => report.map(Some),
-            _ = tokio::signal::ctrl_c() => Ok(None),
+            report = &mut measuring => report,
+            // At once: whoever interrupts does not wait until client threads have drawn their pools.
+            _ = interrupt.recv() => {
+                eprintln!("freight: interrupted, no report");
+                std::process::exit(INTERRUPTED)
+            }
         }
     })?;
-    let Some(report) = report else {
-        eprintln!("freight: interrupted, no report");
-        return Ok(ExitCode::from(INTERRUPTED));
-    };
     tell(&report, json.as_deref())?;
     if let Some(node) = node {
         node.drain();
@@ -82,15 +95,13 @@ fn announce(target: &Target) {
 /// Prints the report, and writes it as JSON where that was asked for.
 fn tell(report: &Report, json: Option<&Path>) -> Result<(), Box<dyn Error>> {
     let Some(path) = json else {
-        println!("{report}");
-        return Ok(());
+        return Ok(print(report)?);
     };
     let text = serde_json::to_string_pretty(report)?;
     if path.as_os_str() == "-" {
         eprintln!("{report}");
-        println!("{text}");
-        return Ok(());
+        return Ok(print(text)?);
     }
-    println!("{report}");
+    print(report)?;
     fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()).into())
 }

@@ -1,7 +1,7 @@
 //! `freight get | put | delete | stats | ping`: a store at a shell.
 #![forbid(unsafe_code)]
 
-use super::{ABSENT, CommandResult, runtime};
+use super::{ABSENT, CommandResult, print, runtime};
 use crate::client::{Client, ClientConfig, ClientError};
 use crate::transport::Endpoint;
 use std::ffi::OsString;
@@ -94,14 +94,14 @@ pub(super) fn delete(args: &DeleteArgs) -> CommandResult {
 
 pub(super) fn stats(args: &NodesArgs) -> CommandResult {
     let stats = args.with(async |client| client.stats().await)?;
-    println!("{}", serde_json::to_string_pretty(&stats)?);
+    print(serde_json::to_string_pretty(&stats)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn ping(args: &NodesArgs) -> CommandResult {
     args.with(async |client| client.ping().await)?;
     for endpoint in &args.servers {
-        println!("{endpoint} answers (transport {})", endpoint.scheme());
+        print(format_args!("{endpoint} answers (transport {})", endpoint.scheme()))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -8,8 +8,14 @@ mod key_value;
 mod serve;
 mod sizes;
 
+use crate::cores::{self, CoreList};
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use std::error::Error;
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -51,8 +57,12 @@ const FAILED: u8 = 2;
 /// Runs the command line of this process.
 #[must_use]
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
-    log_to_stderr();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misread(&error),
+    };
+    // A benchmark says itself what it does; its node has only trouble to add.
+    log_to_stderr(if matches!(cli.command, Command::Bench(_)) { "warn" } else { "warn,freight=info" });
     let result = match cli.command {
         Command::Serve(args) => serve::run(args),
         Command::Bench(args) => bench::run(*args),
@@ -68,13 +78,52 @@ pub fn run() -> ExitCode {
     })
 }
 
+/// Prints help where that was asked for, or in one line what is wrong with the command line.
+fn misread(error: &clap::Error) -> ExitCode {
+    // What cannot be printed has no better place to be told.
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+    } else {
+        let text = error.to_string();
+        let first = text.split("\n\n").next().unwrap_or(&text).trim_start_matches("error: ");
+        let words: Vec<_> = first.split_whitespace().collect();
+        eprintln!("freight: {}; --help shows what is understood", words.join(" "));
+    }
+    ExitCode::from(error.exit_code() as u8)
+}
+
 /// Logs go to standard error; `RUST_LOG` filters them.
-fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,freight=info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+fn log_to_stderr(otherwise: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(otherwise));
+    let colours = io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    log.with_ansi(colours).with_target(false).init();
+}
+
+/// Prints a line on standard output; a reader that has gone is an error, not a panic.
+fn print(line: impl Display) -> io::Result<()> {
+    writeln!(io::stdout(), "{line}")
+}
+
+/// Refuses processors outside the process's affinity mask.
+fn check_cores(cores: Option<&CoreList>) -> Result<(), String> {
+    let available = cores::available();
+    match cores.and_then(|list| list.0.iter().find(|core| !available.contains(core))) {
+        Some(core) => Err(format!("--cores names {core}, which this process may not run on, only {available:?}")),
+        None => Ok(()),
+    }
+}
+
+/// What cannot be written should not be found out after the run. `-` is standard output.
+fn check_writable(path: &Path) -> Result<(), String> {
+    if path.as_os_str() == "-" {
+        return Ok(());
+    }
+    let opened = File::options().create(true).append(true).open(path);
+    opened.map(drop).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// A runtime for commands that talk to nodes.
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }

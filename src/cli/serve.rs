@@ -1,7 +1,7 @@
 //! `freight serve`: a node until it is told to stop.
 #![forbid(unsafe_code)]
 
-use super::{CommandResult, runtime, sizes};
+use super::{CommandResult, check_cores, check_writable, print, runtime, sizes};
 use crate::cores::{self, CoreList, Placement};
 use crate::limits;
 use crate::profile::Profile;
@@ -118,12 +118,17 @@ impl NodeArgs {
 
 pub(super) fn run(args: ServeArgs) -> CommandResult {
     let CoreArgs { threads, cores, placement } = args.cores;
+    check_cores(cores.as_ref())?;
     let cores = cores.map_or_else(cores::available, |list| list.0);
     let threads = threads.map_or(cores.len(), |threads| threads as usize);
     let cores: Vec<_> = match placement {
         Placement::Free => Vec::new(),
         Placement::Paired | Placement::Split => cores.into_iter().cycle().take(threads).collect(),
     };
+    if let Some(path) = &args.profile {
+        Profile::check(path)?;
+        check_writable(path)?;
+    }
     let profile = args.profile.map(|path| Profile::start(&path)).transpose()?;
     let runtime = runtime()?;
     let _entered = runtime.enter();
@@ -131,7 +136,7 @@ pub(super) fn run(args: ServeArgs) -> CommandResult {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let node = Node::start(args.node.config(args.listen, threads, cores, placement)?)?;
     for endpoint in node.endpoints() {
-        println!("listening {endpoint} (transport {})", endpoint.scheme());
+        print(format_args!("listening {endpoint} (transport {})", endpoint.scheme()))?;
     }
     runtime.block_on(async {
         tokio::select! {

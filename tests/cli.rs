@@ -1,0 +1,458 @@
+//! The binary as a user meets it: flags, lines, exit codes, signals.
+//!
+//! Nothing here sleeps: a test waits for a line of output, or for the end of a process.
+#![forbid(unsafe_code)]
+
+use freight::wire::{
+    Capabilities, FrameKind, Header, Hello, Origin, Refusal, RefusalCode, ReplyView, RequestBuilder, hello, refusal,
+};
+use freight::{limits, op};
+use rustix::process::{Pid, Signal, kill_process};
+use std::ffi::{OsStr, OsString};
+use std::io::{BufRead, BufReader, Lines, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::ffi::OsStrExt;
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::thread::JoinHandle;
+
+/// Flags of a benchmark that is over soon.
+const SHORT: [&str; 12] = [
+    "bench",
+    "--records",
+    "1000",
+    "--workers",
+    "1",
+    "--batch",
+    "100",
+    "--duration",
+    "200ms",
+    "--warmup",
+    "100ms",
+    "--verify",
+];
+
+fn freight<S: AsRef<OsStr>>(args: &[S]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_freight"));
+    command.args(args).env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// What a command left behind.
+struct Done {
+    code: Option<i32>,
+    stdout: Vec<u8>,
+    stderr: String,
+}
+
+impl Done {
+    /// Where a command went wrong: one line, nothing on standard output, code 2.
+    fn assert_one_line(&self, words: &str) {
+        assert_eq!((self.code, self.stdout.len()), (Some(2), 0), "{}", self.stderr);
+        assert!(self.stderr.starts_with("freight: ") && self.stderr.contains(words), "{words:?}: {}", self.stderr);
+        assert_eq!(self.stderr.lines().count(), 1, "{}", self.stderr);
+    }
+}
+
+fn run<S: AsRef<OsStr>>(args: &[S]) -> Done {
+    run_with_input(args, b"")
+}
+
+fn run_with_input<S: AsRef<OsStr>>(args: &[S], input: &[u8]) -> Done {
+    let mut child = freight(args).stdin(Stdio::piped()).spawn().expect("the binary starts");
+    // Whoever does not read it, like a command line that was refused, breaks the pipe.
+    let _ = child.stdin.take().expect("piped").write_all(input);
+    let output = child.wait_with_output().expect("it ends");
+    let stderr = String::from_utf8(output.stderr).expect("errors are text");
+    Done { code: output.status.code(), stdout: output.stdout, stderr }
+}
+
+/// A process that runs until it is told to stop; killed where a test fails.
+struct Running {
+    child: Child,
+    stdout: Lines<BufReader<ChildStdout>>,
+    stderr: Lines<BufReader<ChildStderr>>,
+}
+
+impl Running {
+    fn start(args: &[&str]) -> Self {
+        let mut child = freight(args).spawn().expect("the binary starts");
+        let stdout = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let stderr = BufReader::new(child.stderr.take().expect("piped")).lines();
+        Self { child, stdout, stderr }
+    }
+
+    /// Waits until it says `words` on standard error.
+    fn wait_for(&mut self, words: &str) {
+        let mut said = Vec::new();
+        for line in self.stderr.by_ref().map_while(Result::ok) {
+            if line.contains(words) {
+                return;
+            }
+            said.push(line);
+        }
+        panic!("it never said {words:?}, but\n{}", said.join("\n"));
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().cast_signed()).expect("a process has a number");
+        kill_process(pid, signal).expect("it runs");
+    }
+
+    /// Waits for its end: the exit code and the lines it still said on standard error.
+    fn end(&mut self) -> (Option<i32>, Vec<String>) {
+        let said = self.stderr.by_ref().map_while(Result::ok).collect();
+        (self.child.wait().expect("it ends").code(), said)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already where its test went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A node, and where it listens.
+struct Served {
+    process: Running,
+    endpoints: Vec<String>,
+}
+
+fn serve(listen: &[&str], flags: &[&str]) -> Served {
+    let mut args = vec!["serve", "--threads", "1"];
+    args.extend(listen.iter().flat_map(|endpoint| ["--listen", endpoint]));
+    args.extend(flags);
+    let mut process = Running::start(&args);
+    let endpoint = |line: String| {
+        let endpoint = line.strip_prefix("listening ").and_then(|line| line.strip_suffix(" (transport tcp)"));
+        endpoint.unwrap_or_else(|| panic!("an unexpected line: {line}")).to_owned()
+    };
+    let lines = process.stdout.by_ref().take(listen.len()).map(|line| endpoint(line.expect("text")));
+    let endpoints: Vec<_> = lines.collect();
+    assert_eq!(endpoints.len(), listen.len(), "{:?}", process.end());
+    Served { process, endpoints }
+}
+
+fn serve_one(flags: &[&str]) -> Served {
+    serve(&["tcp://127.0.0.1:0"], flags)
+}
+
+impl Served {
+    fn endpoint(&self) -> &str {
+        &self.endpoints[0]
+    }
+
+    fn run(&self, args: &[&str]) -> Done {
+        run(&[args, &["--servers", self.endpoint()]].concat())
+    }
+
+    fn raw(&self) -> TcpStream {
+        TcpStream::connect(self.endpoint().trim_start_matches("tcp://")).expect("it listens")
+    }
+}
+
+#[test]
+fn a_key_is_put_found_and_deleted_at_a_shell() {
+    let node = serve_one(&[]);
+    assert_eq!(node.run(&["get", "k"]).code, Some(1), "absent");
+    assert_eq!(node.run(&["put", "k", "one"]).code, Some(0));
+    let found = node.run(&["get", "k"]);
+    assert_eq!((found.code, &found.stdout[..], found.stderr.as_str()), (Some(0), &b"one"[..], ""));
+    assert_eq!(node.run(&["delete", "k"]).code, Some(0));
+    let absent = node.run(&["delete", "k"]);
+    assert_eq!((absent.code, absent.stdout.len(), absent.stderr.as_str()), (Some(1), 0, ""));
+}
+
+#[test]
+fn a_value_is_any_bytes_and_a_dash_reads_them_from_standard_input() {
+    let node = serve_one(&[]);
+    let every_byte: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    let key = OsStr::from_bytes(b"\xff\x80 \n-");
+    let args = |command: &str, rest: &[&str]| -> Vec<OsString> {
+        let flags = ["--servers", node.endpoint()];
+        let words = [key].into_iter().chain(rest.iter().chain(&flags).map(OsStr::new));
+        [OsStr::new(command)].into_iter().chain(words).map(OsStr::to_owned).collect()
+    };
+    assert_eq!(run_with_input(&args("put", &["-"]), &every_byte).code, Some(0));
+    assert_eq!(run(&args("get", &[])).stdout, every_byte);
+    assert_eq!(run_with_input(&args("put", &["-"]), b"").code, Some(0));
+    let empty = run(&args("get", &[]));
+    assert_eq!((empty.code, empty.stdout.len()), (Some(0), 0), "an empty value is a value");
+    let long = vec![0; limits::VALUE_BYTES_MAX as usize + 1];
+    run_with_input(&args("put", &["-"]), &long).assert_one_line("8388608");
+}
+
+#[test]
+fn stats_are_json_and_ping_names_the_transport() {
+    for index in ["buckets", "leapfrog"] {
+        let node = serve_one(&["--index", index, "--memory", "1GiB"]);
+        assert_eq!(node.run(&["put", "k", "v"]).code, Some(0));
+        assert_eq!(node.run(&["get", "k"]).stdout, b"v");
+        let stats: serde_json::Value = serde_json::from_slice(&node.run(&["stats"]).stdout).expect("JSON");
+        assert_eq!((&stats[0]["store"]["records"], &stats[0]["memory_bytes_max"]), (&1.into(), &(1_u64 << 30).into()));
+        let pong = String::from_utf8(node.run(&["ping"]).stdout).expect("text");
+        assert_eq!(pong, format!("{} answers (transport tcp)\n", node.endpoint()));
+    }
+}
+
+#[test]
+fn a_node_listens_at_several_endpoints_by_name_and_in_both_address_families() {
+    let mut listen = vec!["tcp://127.0.0.1:0", "tcp://localhost:0"];
+    match TcpListener::bind("[::1]:0") {
+        Ok(_) => listen.push("tcp://[::1]:0"),
+        Err(error) => println!("[::1] not run: {error}"),
+    }
+    let node = serve(&listen, &[]);
+    assert_eq!(node.run(&["put", "k", "v"]).code, Some(0));
+    for endpoint in &node.endpoints {
+        assert_eq!(run(&["get", "k", "--servers", endpoint]).stdout, b"v", "{endpoint}");
+    }
+    let port = node.endpoint().rsplit(':').next().expect("a port");
+    assert_eq!(run(&["get", "k", "--servers", &format!("tcp://localhost:{port}")]).stdout, b"v");
+}
+
+#[test]
+fn keys_are_dealt_to_several_nodes() {
+    let nodes = [serve_one(&[]), serve_one(&[])];
+    let servers = format!("{},{}", nodes[0].endpoint(), nodes[1].endpoint());
+    for key in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"] {
+        assert_eq!(run(&["put", key, key, "--servers", &servers]).code, Some(0));
+        assert_eq!(run(&["get", key, "--servers", &servers]).stdout, key.as_bytes());
+    }
+    let stats: serde_json::Value =
+        serde_json::from_slice(&run(&["stats", "--servers", &servers]).stdout).expect("JSON");
+    let records = [0, 1].map(|node| stats[node]["store"]["records"].as_u64().expect("a number"));
+    assert!(records[0] + records[1] == 12 && records.iter().all(|records| *records > 0), "{records:?}");
+}
+
+#[test]
+fn what_is_wrong_with_a_command_line_is_said_in_one_line() {
+    for (line, words) in [
+        ("get k --servers rdma://a:1", "unknown transport 'rdma'"),
+        ("get k --servers localhost:1", "'localhost:1' is no endpoint"),
+        ("get k --servers tcp://a:99999", "is no address of transport tcp"),
+        ("get k --deadline soon", "--deadline"),
+        ("get", "<KEY>"),
+        ("put k", "<VALUE>"),
+        ("fetch k", "fetch"),
+        ("get k --frob", "--frob"),
+        ("serve --listen quic://127.0.0.1:0", "unknown transport 'quic'"),
+        ("serve --listen sim://a/b", "no simulated network"),
+        ("serve --listen tcp://0.0.0.0:0", "--insecure allows it"),
+        ("serve --index btree", "there is no index 'btree'"),
+        ("serve --memory 1MiB", "at least"),
+        ("serve --memory much", "'much' is no size"),
+        ("serve --shards 3", "3 is no power of two"),
+        ("serve --threads 0", "--threads"),
+        ("serve --cores 1000", "--cores names 1000"),
+        ("serve --cores 3-1", "'3-1' is no processor"),
+        ("serve --placement near", "paired, split, free"),
+        ("serve --frame-limit 1", "not within 10 to 1024 MiB"),
+        ("serve --profile flames.png", ".svg"),
+        ("serve --profile /nowhere/flames.svg", "/nowhere/flames.svg"),
+        ("bench --transport quic", "unknown transport 'quic'"),
+        ("bench --transport sim", "try tcp"),
+        ("bench --transport tcp --servers tcp://a:1", "--servers"),
+        ("bench --workload ycsb-z", "ycsb-a"),
+        ("bench --batch 0", "--batch"),
+        ("bench --batch 65537", "65536"),
+        ("bench --theta 1", "less than 1"),
+        ("bench --duration 1ms", "100ms"),
+        ("bench --cores 1000", "--cores names 1000"),
+        ("bench --workers 600 --depth 200", "65535"),
+        ("bench --json /nowhere/report.json", "/nowhere/report.json"),
+        ("bench --profile flames.png", ".svg"),
+        ("bench --memory 1MiB", "at least"),
+    ] {
+        println!("freight {line}");
+        run(&line.split(' ').collect::<Vec<_>>()).assert_one_line(words);
+    }
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    let version = run(&["--version"]);
+    let expected = format!("freight {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!((version.code, version.stdout), (Some(0), expected.into_bytes()));
+    assert_eq!(run(&["bench", "--help"]).code, Some(0));
+    let nothing = run::<&str>(&[]);
+    assert!(nothing.code == Some(2) && nothing.stderr.contains("Usage"), "{}", nothing.stderr);
+}
+
+#[test]
+fn a_node_that_is_not_there_is_said_in_one_line() {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    for command in [&["get", "k"][..], &["put", "k", "v"], &["delete", "k"], &["stats"], &["ping"]] {
+        let servers = format!("tcp://{free}");
+        run(&[command, &["--servers", &servers]].concat()).assert_one_line("refused");
+    }
+    run(&["ping", "--servers", "tcp://nobody.invalid:1"]).assert_one_line("cannot connect to tcp://nobody.invalid:1");
+    let node = serve_one(&[]);
+    run(&["serve", "--listen", node.endpoint()]).assert_one_line("in use");
+}
+
+/// A peer that reads a hello, answers with `bytes`, and waits for the other side to close.
+fn peer(bytes: Vec<u8>) -> (String, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = format!("tcp://{}", listener.local_addr().expect("an address"));
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        assert_eq!(kind(&frame(&mut stream).expect("a hello")), FrameKind::Hello);
+        stream.write_all(&bytes).expect("it reads");
+        // A reset ends it as well as a close.
+        let _ = stream.read(&mut [0; 16]);
+    });
+    (endpoint, answering)
+}
+
+/// The next frame; none where the other side has closed.
+fn frame(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut frame = vec![0; freight::wire::HEADER_BYTES as usize];
+    stream.read_exact(&mut frame).ok()?;
+    let bytes = u32::from_le_bytes(frame[8..12].try_into().expect("four bytes"));
+    frame.resize(bytes as usize, 0);
+    stream.read_exact(&mut frame[freight::wire::HEADER_BYTES as usize..]).expect("the rest of a frame");
+    Some(frame)
+}
+
+fn kind(frame: &[u8]) -> FrameKind {
+    Header::split(frame).expect("a frame").1
+}
+
+#[test]
+fn a_peer_of_another_kind_is_said_in_one_line() {
+    let mut newer = refusal(RefusalCode::Version, "this node speaks version 2");
+    newer[4] = 2;
+    for (answer, words) in [
+        (newer, "protocol version 2, this side speaks 1"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), "does not speak this protocol"),
+        (refusal(RefusalCode::Connections, "too many\nconnections"), "refuses: too many connections"),
+        (Vec::new(), "ping"),
+    ] {
+        let silent = answer.is_empty();
+        let (endpoint, answering) = peer(answer);
+        let done = run(&["ping", "--servers", &endpoint, "--deadline", if silent { "100ms" } else { "60s" }]);
+        done.assert_one_line(if silent { &endpoint } else { words });
+        answering.join().expect("a hello came");
+    }
+}
+
+#[test]
+fn a_node_refuses_a_client_of_another_version_and_serves_on() {
+    let node = serve_one(&[]);
+    let mut stream = node.raw();
+    let mut newer = hello(&Hello::new(limits::FRAME_BYTES_DEFAULT, Capabilities(0)));
+    newer[4] = 2;
+    stream.write_all(&newer).expect("it reads");
+    let answer = frame(&mut stream).expect("a refusal");
+    let refused = Refusal::parse(&answer).expect("a refusal");
+    assert_eq!(refused.code, RefusalCode::Version);
+    assert!(refused.text.contains("protocol version 2, this side speaks 1"), "{}", refused.text);
+    assert_eq!(node.run(&["ping"]).code, Some(0));
+}
+
+#[test]
+fn insecure_lets_a_node_listen_beyond_this_machine() {
+    let node = serve(&["tcp://0.0.0.0:0"], &["--insecure"]);
+    let port = node.endpoint().rsplit(':').next().expect("a port");
+    assert_eq!(run(&["ping", "--servers", &format!("tcp://127.0.0.1:{port}")]).code, Some(0));
+}
+
+#[test]
+fn a_reader_that_has_gone_is_an_error_and_no_panic() {
+    let node = serve_one(&[]);
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let child = freight(&["stats", "--servers", node.endpoint()]).stdout(writer).spawn().expect("the binary starts");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "freight: Broken pipe (os error 32)\n");
+}
+
+/// Three frames are in flight, the reply of the first too large for the kernel's buffers, so that the node is told
+/// to stop in the middle of sending it.
+fn drains_on(signal: Signal, says: &str) {
+    let mut node = serve_one(&[]);
+    let value = vec![7; limits::VALUE_BYTES_MAX as usize];
+    let put = run_with_input(&["put", "k", "-", "--servers", node.endpoint()], &value);
+    assert_eq!(put.code, Some(0), "{}", put.stderr);
+    let mut stream = node.raw();
+    stream.write_all(&hello(&Hello::new(limits::FRAME_BYTES_DEFAULT, Capabilities(0)))).expect("it reads");
+    assert_eq!(kind(&frame(&mut stream).expect("an answer")), FrameKind::HelloReply);
+    for request in 1..=3 {
+        let mut builder = RequestBuilder::new(Vec::new(), 1, limits::FRAME_BYTES_DEFAULT).expect("room");
+        builder.push_get(b"k").expect("room");
+        let (bytes, length) = builder.finish(Origin { request, ..Origin::default() });
+        stream.write_all(&bytes[..length as usize]).expect("it reads");
+    }
+    node.process.signal(signal);
+    node.process.wait_for(says);
+    for request in 1..=3 {
+        let answer = frame(&mut stream).expect("a reply");
+        let reply = ReplyView::parse(&answer).expect("a reply");
+        assert_eq!(reply.header().request.get(), request);
+        assert_eq!(reply.outcome(0), op::Outcome::Value { value: &value, version: None });
+    }
+    let last = frame(&mut stream).expect("a farewell");
+    assert_eq!(Refusal::parse(&last).expect("a refusal").code, RefusalCode::Draining);
+    assert!(frame(&mut stream).is_none());
+    drop(stream);
+    let (code, said) = node.process.end();
+    assert_eq!(code, Some(0));
+    assert!(said.last().is_some_and(|line| line.ends_with("drained")), "{said:?}");
+}
+
+#[test]
+fn sigterm_lets_a_node_answer_what_has_arrived() {
+    drains_on(Signal::TERM, "SIGTERM: draining");
+}
+
+#[test]
+fn an_interrupt_lets_a_node_answer_what_has_arrived() {
+    drains_on(Signal::INT, "interrupted: draining");
+}
+
+#[test]
+fn a_benchmark_prints_its_report_as_json() {
+    let node = serve_one(&[]);
+    for target in [&["--wire-limit=false"][..], &["--servers", node.endpoint()], &["--index", "leapfrog"]] {
+        let done = run(&[&SHORT, target, &["--json", "-"]].concat());
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        let report: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON and nothing else");
+        assert_eq!((&report["transport"], &report["errors"]["total"]), (&"tcp".into(), &0.into()), "{report:#}");
+        assert!(report["reads"]["hits"].as_u64() > Some(0), "{report:#}");
+        assert!(done.stderr.contains("(transport tcp)") && done.stderr.contains("Why not more?"), "{}", done.stderr);
+    }
+}
+
+#[test]
+fn a_benchmark_writes_its_report_to_a_file_and_tells_people() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("report.json");
+    let done = run(&[&SHORT, &["--wire-limit=false", "--json", path.to_str().expect("text")][..]].concat());
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(String::from_utf8_lossy(&done.stdout).contains("Why not more?"));
+    serde_json::from_slice::<serde_json::Value>(&std::fs::read(path).expect("a file")).expect("JSON");
+}
+
+#[test]
+fn an_interrupted_benchmark_ends_in_every_phase_with_one_line_and_130() {
+    let long = ["bench", "--workers", "1", "--duration", "1h", "--warmup", "1h"];
+    let soon = ["--records", "1000", "--batch", "100"];
+    for (phase, flags) in [
+        ("drawing ", &["--batch", "65536"][..]),
+        ("loading ", &["--records", "20000000", "--batch", "100", "--threads", "1"]),
+        ("warming up", &soon),
+        ("carrying frames", &[&soon[..], &["--warmup", "100ms"]].concat()),
+        ("measuring for", &[&soon[..], &["--warmup", "100ms", "--wire-limit=false"]].concat()),
+    ] {
+        let kept = long.iter().take(if flags.contains(&"--warmup") { 5 } else { 7 });
+        let mut bench = Running::start(&kept.chain(flags).copied().collect::<Vec<_>>());
+        bench.wait_for(phase);
+        bench.signal(Signal::INT);
+        let (code, said) = bench.end();
+        assert_eq!((code, said), (Some(130), vec!["freight: interrupted, no report".to_owned()]), "{phase}");
+        assert!(bench.stdout.next().is_none(), "{phase}: no report");
+    }
+}

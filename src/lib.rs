@@ -17,5 +17,6 @@ pub mod profile;
 pub mod server;
 pub mod session;
 pub mod shard;
+pub mod short;
 pub mod transport;
 pub mod wire;

@@ -22,7 +22,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("budget", &["limits"]),
     ("hash", &["limits"]),
-    ("op", &["budget", "hash"]),
+    ("short", &[]),
+    ("op", &["budget", "hash", "short"]),
     ("op_list", &["op"]),
     ("wire", &["op"]),
     ("shard", &["op"]),
@@ -41,7 +42,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that replay from a seed: no runtime, socket, clock or randomness of their own.
-const PURE: &[&str] = &["limits", "budget", "hash", "op", "op_list", "wire", "shard", "session"];
+const PURE: &[&str] = &["limits", "budget", "hash", "short", "op", "op_list", "wire", "shard", "session"];
 
 /// What a pure module may not name: a crate, or a path.
 const WORLD: &[&str] = &[

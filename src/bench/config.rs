@@ -59,7 +59,7 @@ pub struct BenchConfig {
     /// Operations a batch
     #[arg(long, default_value_t = 10_000, value_name = "OPS", value_parser = value_parser!(u32).range(1..=BATCH_MAX))]
     pub batch: u32,
-    /// Workers that issue batches [default: two a client thread]
+    /// Workers that issue batches [default: one a client thread]
     #[arg(long, value_name = "COUNT", value_parser = value_parser!(u32).range(1..=65_535))]
     pub workers: Option<u32>,
     /// Batches in flight a worker
@@ -120,7 +120,7 @@ impl BenchConfig {
     pub fn resolved(mut self) -> Self {
         let client_threads = self.seats().len() as u32;
         self.value_size.get_or_insert_with(|| Workload::of(self.workload).value_size_default);
-        self.workers.get_or_insert(2 * client_threads);
+        self.workers.get_or_insert(client_threads);
         self.threads.get_or_insert(client_threads);
         self.cores.get_or_insert_with(|| CoreList(cores::available()));
         self.wire_limit.get_or_insert(self.servers.is_empty());

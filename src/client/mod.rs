@@ -22,7 +22,7 @@ mod single;
 
 pub use batch::Batch;
 pub use error::ClientError;
-pub use reply::{Failure, Reply};
+pub use reply::{Failure, Outcomes, Reply};
 
 pub use crate::wire::BuildError as BatchError;
 

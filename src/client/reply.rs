@@ -5,7 +5,7 @@ use super::ClientError;
 use super::batch::Route;
 use crate::op::Outcome;
 use crate::transport::{Endpoint, Frame};
-use crate::wire::ReplyView;
+use crate::wire::{ReplyOutcomes, ReplyView};
 
 /// Why a node's operations have no outcome.
 #[derive(Debug, Clone)]
@@ -22,6 +22,32 @@ pub struct Reply {
     parts: Vec<Part>,
     routes: Vec<Route>,
     op_count: u32,
+}
+
+/// The outcomes of a batch, in request order.
+#[derive(Debug, Clone)]
+pub enum Outcomes<'a> {
+    /// All in one frame, in its order.
+    Whole(ReplyOutcomes<'a>),
+    /// In several frames.
+    Scattered {
+        /// The reply.
+        reply: &'a Reply,
+        /// Index of the next outcome.
+        next: usize,
+    },
+}
+
+impl<'a> Iterator for Outcomes<'a> {
+    type Item = Outcome<'a>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Outcome<'a>> {
+        match self {
+            Self::Whole(outcomes) => outcomes.next(),
+            Self::Scattered { reply, next } => reply.take_outcome(next),
+        }
+    }
 }
 
 /// One node's share.
@@ -56,17 +82,15 @@ impl Reply {
 
     /// The outcomes in request order.
     #[inline]
-    pub fn outcomes(&self) -> impl Iterator<Item = Outcome<'_>> {
+    #[must_use]
+    pub fn outcomes(&self) -> Outcomes<'_> {
         // One node that answered everything in one frame is the fast path: the frame's own order.
-        let whole = match &self.parts[..] {
-            [part] if part.places.is_empty() && part.outcome.is_none() => part.frames.first(),
-            _ => None,
-        };
-        let view = whole.map(|frame| ReplyView::parsed(frame));
-        (0..self.len()).map(move |index| match &view {
-            Some(view) => view.outcome(index as u32),
-            None => self.outcome(index),
-        })
+        match &self.parts[..] {
+            [Part { frames, places, outcome: None, .. }] if places.is_empty() && !frames.is_empty() => {
+                Outcomes::Whole(ReplyView::parsed(&frames[0]).outcomes())
+            }
+            _ => Outcomes::Scattered { reply: self, next: 0 },
+        }
     }
 
     /// The outcome of one operation.
@@ -80,6 +104,12 @@ impl Reply {
             Some(route) => self.parts[route.part as usize].outcome(route.index),
             None => self.parts[0].outcome(index as u32),
         }
+    }
+
+    fn take_outcome(&self, next: &mut usize) -> Option<Outcome<'_>> {
+        let index = *next;
+        *next += 1;
+        (index < self.len()).then(|| self.outcome(index))
     }
 
     /// Nodes whose operations are `NotSent`, `Unknown` or still `ReplyFull`, and why.

@@ -13,6 +13,11 @@ use tokio::net::{TcpListener, TcpStream};
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// Send buffer where both ends share a machine, in bytes (the kernel doubles it). Left to itself it grows to
+/// megabytes, and a large frame has left the core's cache before its reader comes: 47 M op/s of wire limit instead
+/// of 72 M. Across a network it is left to the kernel.
+const LOOPBACK_SEND_BYTES: usize = 400_000;
+
 /// How long a new connection may stay silent before it is served without knowing its processor.
 const FIRST_BYTES_WAIT: Duration = Duration::from_millis(20);
 
@@ -125,6 +130,9 @@ impl TcpConnection {
     fn new(stream: TcpStream, peer: String, config: &ConnectionConfig) -> io::Result<Self> {
         // A frame is one write: nothing is gained by holding it back.
         stream.set_nodelay(true)?;
+        if stream.peer_addr()?.ip().to_canonical().is_loopback() {
+            SockRef::from(&stream).set_send_buffer_size(LOOPBACK_SEND_BYTES)?;
+        }
         Ok(Self { stream, peer, staging: stream::staging(config)?, config: config.clone() })
     }
 }

@@ -28,6 +28,6 @@ pub use buffer::FrameBuffer;
 pub use error::{BuildError, WireError};
 pub use header::{FrameKind, HEADER_BYTES, Header, MAGIC, Origin, PROTOCOL_VERSION, frame_bytes};
 pub use hello::{Capabilities, Hello, HelloReply, Refusal, RefusalCode, hello, hello_reply, refusal};
-pub use reply::{ReplyBuilder, ReplyDescriptor, ReplyView, Status};
+pub use reply::{ReplyBuilder, ReplyDescriptor, ReplyOutcomes, ReplyView, Status};
 pub use request::{OpCode, OpDescriptor, RequestBuilder, RequestView};
 pub use service::{WireLimitView, stats_reply, stats_request, stats_text, wire_limit_reply, wire_limit_request};

@@ -184,9 +184,8 @@ impl<'a> ReplyView<'a> {
 
     /// The outcomes in request order.
     #[inline]
-    pub fn outcomes(&self) -> impl Iterator<Item = Outcome<'a>> + use<'a> {
-        let view = *self;
-        self.descriptors.iter().map(move |descriptor| view.outcome_of(descriptor))
+    pub fn outcomes(&self) -> ReplyOutcomes<'a> {
+        ReplyOutcomes { descriptors: self.descriptors.iter(), view: *self }
     }
 
     /// Whether any get was left out because the reply was full.
@@ -198,34 +197,61 @@ impl<'a> ReplyView<'a> {
     #[inline(always)]
     #[expect(clippy::indexing_slicing, reason = "parse validated offset and length")]
     fn outcome_of(&self, descriptor: &ReplyDescriptor) -> Outcome<'a> {
-        let mut bytes = &self.frame[index(descriptor.offset.get())..];
+        let bytes = &self.frame[index(descriptor.offset.get())..];
         if let Some(value_bytes) = descriptor.plain_value_bytes() {
             return Outcome::Value { value: &bytes[..index(value_bytes)], version: None };
         }
-        let mut version = None;
-        if descriptor.status & ReplyDescriptor::VERSION != 0 {
-            let (number, rest) = U64::ref_from_prefix(bytes).expect("parse validated the version");
-            version = Some(number.get());
-            bytes = rest;
+        any_outcome(descriptor, bytes)
+    }
+}
+
+/// The outcome of a validated descriptor whose bytes begin at the front of `bytes`.
+#[inline(never)]
+#[expect(clippy::indexing_slicing, reason = "parse validated offset and length")]
+fn any_outcome<'a>(descriptor: &ReplyDescriptor, mut bytes: &'a [u8]) -> Outcome<'a> {
+    let mut version = None;
+    if descriptor.status & ReplyDescriptor::VERSION != 0 {
+        let (number, rest) = U64::ref_from_prefix(bytes).expect("parse validated the version");
+        version = Some(number.get());
+        bytes = rest;
+    }
+    let value = &bytes[..index(from_u24(descriptor.value_bytes))];
+    let status = Status::from_code(descriptor.status & !ReplyDescriptor::VERSION);
+    match status.expect("parse validated the status") {
+        Status::Value => Outcome::Value { value, version },
+        Status::Done => Outcome::Done { version },
+        Status::Counter => {
+            let counter = value.first_chunk().expect("parse validated the counter's length");
+            Outcome::Counter { value: i64::from_le_bytes(*counter), version }
         }
-        let value = &bytes[..index(from_u24(descriptor.value_bytes))];
-        let status = Status::from_code(descriptor.status & !ReplyDescriptor::VERSION);
-        match status.expect("parse validated the status") {
-            Status::Value => Outcome::Value { value, version },
-            Status::Done => Outcome::Done { version },
-            Status::Counter => {
-                let counter = value.first_chunk().expect("parse validated the counter's length");
-                Outcome::Counter { value: i64::from_le_bytes(*counter), version }
-            }
-            Status::NotFound => Outcome::NotFound,
-            Status::VersionMismatch => {
-                Outcome::VersionMismatch { current: version.expect("parse validated that the version is there") }
-            }
-            Status::NotANumber => Outcome::NotANumber,
-            Status::CounterOverflow => Outcome::CounterOverflow,
-            Status::OutOfMemory => Outcome::OutOfMemory,
-            Status::ReplyFull => Outcome::ReplyFull,
+        Status::NotFound => Outcome::NotFound,
+        Status::VersionMismatch => {
+            Outcome::VersionMismatch { current: version.expect("parse validated that the version is there") }
         }
+        Status::NotANumber => Outcome::NotANumber,
+        Status::CounterOverflow => Outcome::CounterOverflow,
+        Status::OutOfMemory => Outcome::OutOfMemory,
+        Status::ReplyFull => Outcome::ReplyFull,
+    }
+}
+
+/// The outcomes of a reply, in request order.
+#[derive(Debug, Clone)]
+pub struct ReplyOutcomes<'a> {
+    descriptors: std::slice::Iter<'a, ReplyDescriptor>,
+    view: ReplyView<'a>,
+}
+
+impl<'a> Iterator for ReplyOutcomes<'a> {
+    type Item = Outcome<'a>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Outcome<'a>> {
+        self.descriptors.next().map(|descriptor| self.view.outcome_of(descriptor))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.descriptors.size_hint()
     }
 }
 

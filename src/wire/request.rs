@@ -18,6 +18,7 @@ use super::header::{FrameKind, HEADER_LENGTH, Header, Origin};
 use super::number::{index, length};
 use crate::limits;
 use crate::op::{Action, Batch, Op, Position};
+use crate::short;
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -388,7 +389,7 @@ impl<B: FrameBuffer> RequestBuilder<B> {
             let descriptor = OpDescriptor { code: OpCode::Get.code(), flags: 0, key_bytes: key_bytes.into() };
             let written = descriptor.write_to_prefix(slot);
             debug_assert!(written.is_ok(), "descriptors are reserved");
-            copy_key(key_slot, key);
+            short::copy(key_slot, key);
             self.op_count = self.op_count.wrapping_add(1);
             self.end = end;
             return Ok(());
@@ -434,7 +435,7 @@ impl<B: FrameBuffer> RequestBuilder<B> {
         let (operand_bytes, bytes) = bytes.split_at_mut(operand.len());
         let (key, value_bytes) = bytes.split_at_mut(op.key.len());
         operand_bytes.copy_from_slice(operand);
-        copy_key(key, op.key);
+        short::copy(key, op.key);
         value_bytes.copy_from_slice(value);
         self.op_count = self.op_count.wrapping_add(1);
         self.end = end;
@@ -492,29 +493,6 @@ fn value_bytes(value: &[u8]) -> Result<U32, BuildError> {
 #[expect(clippy::arithmetic_side_effects, reason = "at most 64 + 4 x 65,536")]
 fn payload_begin(ops: u32) -> usize {
     HEADER_LENGTH + index(ops) * DESCRIPTOR_BYTES
-}
-
-/// Copies a key. Most are short, and then a call of `memcpy` costs more than their bytes: first and last chunk,
-/// which may overlap, are all of them.
-#[inline(always)]
-fn copy_key(to: &mut [u8], from: &[u8]) {
-    #[inline(always)]
-    fn both_ends<const N: usize>(to: &mut [u8], from: &[u8]) {
-        if let (Some(first), Some(last)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) {
-            to.first_chunk_mut().into_iter().for_each(|to: &mut [u8; N]| *to = *first);
-            to.last_chunk_mut().into_iter().for_each(|to: &mut [u8; N]| *to = *last);
-        }
-    }
-    debug_assert_eq!(to.len(), from.len());
-    match from.len() {
-        0 => {}
-        1 => both_ends::<1>(to, from),
-        2..4 => both_ends::<2>(to, from),
-        4..8 => both_ends::<4>(to, from),
-        8..16 => both_ends::<8>(to, from),
-        16..=32 => both_ends::<16>(to, from),
-        _ => to.copy_from_slice(from),
-    }
 }
 
 #[cfg(test)]

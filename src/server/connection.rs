@@ -205,6 +205,7 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
         let (send_wait, drain_wait) = (self.shared.config.send_wait, self.shared.config.drain_wait);
         let stalled = async {
             tokio::select! {
+                biased;
                 () = sleep(send_wait) => send_wait,
                 () = async { drained(&mut self.draining).await; sleep(drain_wait).await } => drain_wait,
             }

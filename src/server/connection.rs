@@ -145,8 +145,8 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
 
     /// Answers what has arrived, and frames that are on their way, for a bounded time.
     async fn drain(&mut self) -> Result<(), Ended> {
-        let until = Instant::now() + self.shared.config.drain_wait;
-        while Instant::now() < until {
+        let began = Instant::now();
+        while began.elapsed() < self.shared.config.drain_wait {
             let Ok(received) = timeout(LAST_FRAME_WAIT, self.receiver.receive()).await else { break };
             let Some(frame) = received? else { return Ok(()) };
             self.answer(frame).await?;

@@ -10,8 +10,9 @@ use freight::client::{Client, ClientConfig};
 use freight::server::{Node, NodeConfig};
 use freight::shard::IndexKind;
 use freight::transport::Endpoint;
-use tokio::runtime::Builder;
-use tokio::task::LocalSet;
+use std::ops::Range;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::{JoinSet, LocalSet};
 
 const BATCHES: Workload =
     Workload { keys: 10, calls: 1_000, batch_ops_max: 24, singles_percent: 10, dropped_percent: 1 };
@@ -23,31 +24,42 @@ fn node(index: IndexKind, life: u64) -> Node {
     Node::start(config).expect("a node on loopback")
 }
 
-/// A thread with a client of its own, used by `tasks` tasks at once.
-fn thread(endpoints: &[Endpoint], recorder: &Recorder, workload: Workload, first_id: u32, tasks: u32) {
-    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+/// Plays a part on one thread, as so many tasks with one client.
+fn thread(client: Option<Client>, endpoints: &[Endpoint], recorder: &Recorder, part: Part) {
+    let runtime = runtime();
     let connecting = Client::connect(endpoints, ClientConfig::default());
-    let client = runtime.block_on(connecting).expect("the nodes run");
+    let client = client.unwrap_or_else(|| runtime.block_on(connecting).expect("the nodes run"));
     let local = LocalSet::new();
-    for id in first_id..first_id + tasks {
+    for id in part.ids {
         let recorded = Recorded::new(id, client.clone(), recorder);
-        local.spawn_local(async move { workload.run(&recorded, u64::from(id)).await });
+        local.spawn_local(async move { part.workload.run(&recorded, u64::from(id)).await });
     }
     runtime.block_on(local);
 }
 
+struct Part {
+    ids: Range<u32>,
+    workload: Workload,
+}
+
+/// Three threads with a connection each, and two whose tasks all go through one coalescing client.
 fn play(nodes: &[Node]) -> History {
     let endpoints: Vec<Endpoint> = nodes.iter().map(|node| node.endpoints()[0].clone()).collect();
     let recorder = Recorder::new();
-    std::thread::scope(|scope| {
-        for id in 0..3 {
-            let (endpoints, recorder) = (&endpoints, &recorder);
-            scope.spawn(move || thread(endpoints, recorder, BATCHES, id, 1));
+    runtime().block_on(async {
+        let shared = Client::connect(&endpoints, ClientConfig::default()).await.expect("the nodes run");
+        let own = (0..3).map(|id| (None, Part { ids: id..id + 1, workload: BATCHES }));
+        let sharing = [10, 20].map(|id| (Some(shared.clone()), Part { ids: id..id + 8, workload: SINGLES }));
+        let mut threads = JoinSet::new();
+        for (client, part) in own.chain(sharing) {
+            let (endpoints, recorder) = (endpoints.clone(), recorder.clone());
+            threads.spawn_blocking(move || thread(client, &endpoints, &recorder, part));
         }
-        for id in [10, 20] {
-            let (endpoints, recorder) = (&endpoints, &recorder);
-            scope.spawn(move || thread(endpoints, recorder, SINGLES, id, 8));
-        }
+        threads.join_all().await;
     });
     recorder.history()
 }

@@ -211,7 +211,7 @@ fn two_nodes_are_driven_and_have_a_wire_limit() {
     assert_eq!((report.errors.total, report.reads.misses), (0, 0));
     assert_eq!(report.memory.nodes.iter().map(|node| node.records).sum::<u64>(), 5000);
     assert!(report.memory.nodes.iter().all(|node| node.records > 2000), "keys are dealt to both");
-    assert_eq!(report.topology.connections, 4);
+    assert_eq!(report.topology.connections, 2);
     // A batch is a frame to each node.
     let limit = report.wire_limit.unwrap();
     assert!((450.0..550.0).contains(&limit.ops_per_frame), "{} operations a frame", limit.ops_per_frame);

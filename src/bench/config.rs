@@ -285,7 +285,7 @@ mod tests {
         let seats = |flags: &[&str]| parse(flags).unwrap().seats();
         assert_eq!(seats(&["--cores", "4,6-7"]), [4, 6, 7]);
         assert_eq!(seats(&["--cores", "4,6-7", "--threads", "2"]), [4, 6]);
-        assert_eq!(parse(&["--cores", "4,6-7"]).unwrap().resolved().workers, Some(6));
+        assert_eq!(parse(&["--cores", "4,6-7"]).unwrap().resolved().workers, Some(3));
         let crowded = parse(&["--cores", "1", "--threads", "2"]).unwrap();
         assert_eq!(crowded.check(), Err(ConfigError::TooManyThreads { threads: 2, cores: 1 }));
         let split = parse(&["--cores", "1", "--placement", "split"]).unwrap();

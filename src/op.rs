@@ -91,7 +91,7 @@ pub enum Outcome<'a> {
     /// The connection was lost before an answer: the operation may or may not have taken effect.
     /// Made by clients, never sent by a node.
     Unknown,
-    /// The operation was never sent and had no effect: its node could not be reached. Made by clients.
+    /// The operation had no effect: its node could not be reached in time, or refused it. Made by clients.
     NotSent,
 }
 

@@ -4,7 +4,6 @@
 //! so that a seed replays a whole cluster.
 #![forbid(unsafe_code)]
 
-use crate::limits::{FRAME_BYTES_MAX, FRAME_BYTES_MIN};
 use crate::op::Batch;
 use crate::shard::{Scratch, Store};
 use crate::wire::{
@@ -45,12 +44,6 @@ pub enum SessionError {
         /// The method.
         method: u16,
     },
-    /// The client takes only frames too short for every reply.
-    #[error("the client takes frames of {got} bytes, at least {FRAME_BYTES_MIN} are needed")]
-    FrameLimit {
-        /// The client's frame limit.
-        got: u32,
-    },
     /// No memory for a reply, not even without values.
     #[error("no memory for a reply to {ops} operations")]
     OutOfMemory {
@@ -65,7 +58,7 @@ impl SessionError {
     pub fn refusal_code(&self) -> RefusalCode {
         match self {
             Self::Malformed(WireError::BadVersion { .. }) | Self::Version { .. } => RefusalCode::Version,
-            Self::Malformed(_) | Self::FrameLimit { .. } => RefusalCode::Malformed,
+            Self::Malformed(_) => RefusalCode::Malformed,
             Self::Authentication { .. } => RefusalCode::Unauthorized,
             Self::OutOfMemory { .. } => RefusalCode::Memory,
         }
@@ -121,10 +114,6 @@ impl Session {
         if hello.authentication_method.get() != 0 {
             return Err(SessionError::Authentication { method: hello.authentication_method.get() });
         }
-        let client_limit = hello.frame_bytes_max.get();
-        if !(FRAME_BYTES_MIN..=FRAME_BYTES_MAX).contains(&client_limit) {
-            return Err(SessionError::FrameLimit { got: client_limit });
-        }
         let reply = HelloReply {
             version: PROTOCOL_VERSION,
             reserved: 0,
@@ -135,7 +124,7 @@ impl Session {
             frames_in_flight_max: self.facts.frames_in_flight_max.into(),
             permissions: if wire_limit { HelloReply::WIRE_LIMIT } else { 0 }.into(),
         };
-        let reply_bytes_max = client_limit.min(self.facts.frame_bytes_max);
+        let reply_bytes_max = hello.frame_bytes_max.get().min(self.facts.frame_bytes_max);
         Ok(Accepted { reply: hello_reply(&reply), reply_bytes_max })
     }
 

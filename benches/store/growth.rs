@@ -2,11 +2,12 @@
 #![forbid(unsafe_code)]
 
 use crate::contenders::{Contender, INDEXES, freight};
+use crate::throughput::seconds;
 use crate::workload::{FlatBatch, Reply, load};
 use freight::shard::Scratch;
-use std::time::Instant;
+use rustix::time::ClockId;
 
-pub(crate) fn run(records: usize, batch_ops: usize) {
+pub(crate) fn run(records: usize, batch_ops: usize, clock: ClockId) {
     println!("puts of {records} new records in batches of {batch_ops}; microseconds a batch");
     println!("{:<12} {:>8} {:>8} {:>8} {:>8}   five slowest, at records", "index", "p50", "p99", "p99.9", "max");
     for index in INDEXES.iter().copied() {
@@ -16,9 +17,9 @@ pub(crate) fn run(records: usize, batch_ops: usize) {
         for first in (0..records).step_by(batch_ops) {
             load(&mut batch, first, batch_ops);
             reply.begin();
-            let begin = Instant::now();
+            let begin = seconds(clock);
             Contender::execute(&store, &batch, &mut reply, &mut scratch);
-            latencies_us.push((begin.elapsed().as_secs_f64() * 1e6, first));
+            latencies_us.push(((seconds(clock) - begin) * 1e6, first));
         }
         let mut sorted = latencies_us.clone();
         sorted.sort_by(|a, b| a.0.total_cmp(&b.0));

@@ -16,8 +16,8 @@ pub(crate) struct Settings {
     pub(crate) round_ms: usize,
     pub(crate) shards: usize,
     pub(crate) only_store: bool,
-    /// Rates by the threads' processor time: for machines that are not idle.
-    pub(crate) by_cpu_time: bool,
+    /// The threads' processor time, for machines that are not idle; else the wall's.
+    pub(crate) clock: ClockId,
     pub(crate) seed: u64,
 }
 
@@ -30,7 +30,7 @@ struct Entrant {
 }
 
 pub(crate) fn run(settings: &Settings) {
-    let Settings { records, batch, rounds, round_ms, shards, seed, by_cpu_time, .. } = *settings;
+    let Settings { records, batch, rounds, round_ms, shards, seed, clock, .. } = *settings;
     println!("{records} records, batch {batch}, {shards} shards, seed {seed}");
     println!("{rounds} rounds of {round_ms} ms: median (least - most)");
     // As many distinct operations in all whatever their batch.
@@ -44,12 +44,12 @@ pub(crate) fn run(settings: &Settings) {
     for _ in 0..rounds {
         for entrant in &mut entrants {
             for threads in 1..=entrant.threads_max {
-                let rate = round(entrant.store.as_ref(), &pools[..threads], round_ms as u64, by_cpu_time);
+                let rate = round(entrant.store.as_ref(), &pools[..threads], round_ms as u64, clock);
                 entrant.rates[threads - 1].push(rate);
             }
         }
     }
-    let by = if by_cpu_time { ", by processor time" } else { "" };
+    let by = if clock == ClockId::ThreadCPUTime { ", by processor time" } else { "" };
     println!("{:<34} {:>24} {:>24}", format!("M op/s{by}"), "one thread", "two threads");
     for entrant in &mut entrants {
         let [one, two] = entrant.rates.each_mut().map(|rates| summary(rates));
@@ -95,8 +95,7 @@ fn fill(store: &dyn Contender, records: usize) {
 }
 
 /// Runs one thread for each pool; gives M op/s of all of them.
-fn round(store: &dyn Contender, pools: &[Vec<FlatBatch>], milliseconds: u64, by_cpu_time: bool) -> f64 {
-    let clock = if by_cpu_time { ClockId::ThreadCPUTime } else { ClockId::Monotonic };
+fn round(store: &dyn Contender, pools: &[Vec<FlatBatch>], milliseconds: u64, clock: ClockId) -> f64 {
     let (stop, barrier) = (AtomicBool::new(false), Barrier::new(pools.len() + 1));
     std::thread::scope(|scope| {
         let handles: Vec<_> = pools
@@ -130,7 +129,8 @@ fn round(store: &dyn Contender, pools: &[Vec<FlatBatch>], milliseconds: u64, by_
     })
 }
 
-fn seconds(clock: ClockId) -> f64 {
+/// What a clock shows.
+pub(crate) fn seconds(clock: ClockId) -> f64 {
     let time = clock_gettime(clock);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }

@@ -21,6 +21,9 @@ use crate::profile::{Profile, ProfileError};
 use crate::transport::Endpoint;
 use std::io;
 
+/// On a crowded machine a short warm-up can pass before the first answer: so often it is repeated.
+const WARM_UPS_MORE: u32 = 20;
+
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
@@ -91,12 +94,14 @@ pub async fn run(config: BenchConfig, target: Target) -> Result<Report, BenchErr
     let load = driver.load().await?;
     say(&format!("warming up for {}", humantime::format_duration(warmup)));
     let mut warm = driver.run(warmup, false).await?;
-    // On a crowded machine a short warm-up can pass before the first answer.
-    while warm.measure.ops == 0 && warm.measure.errors.is_empty() {
+    for _ in 0..WARM_UPS_MORE {
+        if warm.measure.ops > 0 || !warm.measure.errors.is_empty() {
+            break;
+        }
         warm = driver.run(warmup, false).await?;
     }
     if warm.measure.ops == 0 {
-        return Err(BenchError::NothingAnswered { kind: warm.measure.errors.keys().next().unwrap_or(&"none") });
+        return Err(BenchError::NothingAnswered { kind: warm.measure.errors.keys().next().unwrap_or(&"no time") });
     }
     let sizes = driver.frame_sizes(&warm);
     let before = driver.carry(sizes).await?;

@@ -52,14 +52,18 @@ impl NodesArgs {
         &self,
         run: impl AsyncFnOnce(Client) -> Result<T, ClientError>,
     ) -> Result<T, Box<dyn std::error::Error>> {
-        Ok(runtime()?.block_on(async {
+        let runtime = runtime()?;
+        let result = runtime.block_on(async {
             let config = ClientConfig { deadline: self.deadline, ..ClientConfig::default() };
             let client = Client::connect(&self.servers, config).await?;
             for endpoint in &self.servers {
                 tracing::debug!("connected to {endpoint} (transport {})", endpoint.scheme());
             }
             run(client).await
-        })?)
+        });
+        // A name being looked up past the deadline cannot be cancelled; nobody waits for it.
+        runtime.shutdown_background();
+        Ok(result?)
     }
 }
 

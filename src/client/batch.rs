@@ -4,6 +4,7 @@
 use super::node::{Exchange, NodeClient};
 use super::reply::{Failure, Part, Reply};
 use super::{BatchError, ClientConfig, ClientError, node_of};
+use crate::limits::FRAME_OPS_MAX;
 use crate::op::{Action, Op, Outcome, Version};
 use crate::transport::{Buffer, Frame};
 use crate::wire::{Origin, ReplyView, RequestBuilder, RequestView, WireError};
@@ -30,6 +31,7 @@ pub(super) struct Route {
 
 impl Batch {
     pub(super) fn new(nodes: &[Arc<NodeClient>], ops_expected: u32) -> Self {
+        let ops_expected = ops_expected.min(FRAME_OPS_MAX.saturating_mul(nodes.len() as u32));
         let share = ops_expected / nodes.len() as u32;
         // Hashing deals operations unevenly: a little more than the even share saves most moves.
         let ops_expected = if nodes.len() == 1 { ops_expected } else { share + share / 8 + 1 };
@@ -130,7 +132,7 @@ impl Batch {
     }
 
     pub(super) async fn execute(self, config: &ClientConfig) -> Result<Reply, ClientError> {
-        let deadline = Instant::now() + config.deadline;
+        let deadline = config.deadline_from_now();
         let (nodes, routes, op_count) = (self.nodes, self.routes, self.op_count);
         let builders = nodes.iter().zip(self.builders);
         let parts = builders.map(|(node, builder)| part(node, builder, deadline, config.reply_bytes_max));

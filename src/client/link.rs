@@ -15,7 +15,7 @@ use crate::transport::{
     TransportError, Visitor,
 };
 use crate::wire::{Capabilities, FrameKind, Header, Hello, HelloReply, Refusal, WireError, hello};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
@@ -64,7 +64,8 @@ struct Pending {
 
 #[derive(Debug, Default)]
 struct PendingState {
-    slots: HashMap<u64, Slot>,
+    /// Ordered, so that a seed replays the order in which they fail.
+    slots: BTreeMap<u64, Slot>,
     /// Why the link is dead.
     dead: Option<ClientError>,
 }
@@ -87,7 +88,7 @@ impl Pending {
         if state.dead.is_none() {
             state.dead = Some(error.clone());
         }
-        for (_, slot) in state.slots.drain() {
+        for slot in std::mem::take(&mut state.slots).into_values() {
             // The caller may have gone away.
             let _gone = slot.answer.send(Err(error.clone()));
         }

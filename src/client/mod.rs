@@ -34,6 +34,7 @@ use crate::transport::{Endpoint, HeapPool};
 use node::NodeClient;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How a client behaves.
 #[derive(Debug, Clone)]
@@ -56,6 +57,15 @@ impl Default for ClientConfig {
             frame_bytes_max: limits::FRAME_BYTES_DEFAULT,
             reply_bytes_max: 1 << 30,
         }
+    }
+}
+
+impl ClientConfig {
+    /// When a call that begins now has to be answered.
+    fn deadline_from_now(&self) -> Instant {
+        let now = Instant::now();
+        // Endless patience: further than any clock counts.
+        now.checked_add(self.deadline).unwrap_or(now + Duration::from_secs(30 * 365 * 24 * 3_600))
     }
 }
 
@@ -95,7 +105,8 @@ impl Client {
     }
 
     /// Executes a batch: each operation is linearizable on its key, those on one key take effect in order, and
-    /// nothing more is promised of the batch as a whole.
+    /// nothing more is promised of the batch as a whole. A get that a full reply left out is asked again by itself
+    /// when the rest of its batch has taken effect: it may see what came behind it.
     ///
     /// Where a node cannot be reached or the deadline passes, its operations' outcomes are
     /// [`NotSent`](crate::op::Outcome::NotSent) or [`Unknown`](crate::op::Outcome::Unknown) and

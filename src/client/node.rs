@@ -6,7 +6,7 @@ use super::link::{self, Link};
 use super::{ClientConfig, ClientError};
 use crate::metrics::NodeStats;
 use crate::transport::{Buffer, ConnectionConfig, Endpoint, Frame, HeapPool};
-use crate::wire::{FrameKind, Header, Origin, RequestBuilder, WireError, stats_request, stats_text};
+use crate::wire::{FrameKind, HEADER_BYTES, Header, Origin, RequestBuilder, WireError, stats_request, stats_text};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::{Instant, timeout_at};
 
@@ -34,7 +34,7 @@ struct State {
 pub(super) enum Exchange {
     /// An answer.
     Answered(Frame),
-    /// Nothing was sent: no effect.
+    /// Nothing was sent, or it was refused: no effect.
     Unsent(ClientError),
     /// It was sent, and what became of it is unknown.
     Unknown(ClientError),
@@ -143,6 +143,8 @@ impl NodeClient {
         link.send(finish(request));
         match timeout_at(deadline, answer).await {
             Ok(Ok(Ok(frame))) => Exchange::Answered(frame),
+            // A node answers all that it executed before it refuses to go on.
+            Ok(Ok(Err(error @ ClientError::Refused { .. }))) => Exchange::Unsent(error),
             Ok(Ok(Err(error))) => Exchange::Unknown(error),
             Ok(Err(_)) => Exchange::Unknown(self.lost("the runtime of its tasks ended")),
             Err(_) => Exchange::Unknown(self.late()),
@@ -165,7 +167,7 @@ impl NodeClient {
     }
 
     pub(super) fn deadline(&self) -> Instant {
-        Instant::now() + self.config.deadline
+        self.config.deadline_from_now()
     }
 
     fn lend(&self, bytes: usize) -> Result<Buffer, ClientError> {
@@ -197,10 +199,12 @@ impl NodeClient {
     }
 
     pub(super) async fn wire_limit(&self, request_bytes: u32, reply_bytes: u32) -> Result<(), ClientError> {
-        let request_bytes = request_bytes.clamp(WIRE_LIMIT_BYTES_MIN, self.link().node().frame_bytes_max);
+        let frame_bytes_max = self.link().node().frame_bytes_max;
+        let request_bytes = request_bytes.clamp(WIRE_LIMIT_BYTES_MIN, frame_bytes_max);
+        let reply_bytes = reply_bytes.clamp(HEADER_BYTES, frame_bytes_max);
         let mut buffer = self.lend(request_bytes as usize)?;
         let finish = |request| {
-            crate::wire::wire_limit_request(&mut buffer, request, request_bytes, reply_bytes.max(64));
+            crate::wire::wire_limit_request(&mut buffer, request, request_bytes, reply_bytes);
             Frame::new(buffer, request_bytes)
         };
         let frame = self.exchange(self.deadline(), finish).await.into_result()?;

@@ -95,7 +95,7 @@ impl Client {
     }
 
     fn deadline(&self) -> Instant {
-        Instant::now() + self.inner.config.deadline
+        self.inner.config.deadline_from_now()
     }
 
     async fn issue(

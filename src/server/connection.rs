@@ -145,8 +145,8 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
 
     /// Answers what has arrived, and frames that are on their way, for a bounded time.
     async fn drain(&mut self) -> Result<(), Ended> {
-        let until = Instant::now() + self.shared.config.drain_wait;
-        while Instant::now() < until {
+        let began = Instant::now();
+        while began.elapsed() < self.shared.config.drain_wait {
             let Ok(received) = timeout(LAST_FRAME_WAIT, self.receiver.receive()).await else { break };
             let Some(frame) = received? else { return Ok(()) };
             self.answer(frame).await?;
@@ -205,6 +205,7 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
         let (send_wait, drain_wait) = (self.shared.config.send_wait, self.shared.config.drain_wait);
         let stalled = async {
             tokio::select! {
+                biased;
                 () = sleep(send_wait) => send_wait,
                 () = async { drained(&mut self.draining).await; sleep(drain_wait).await } => drain_wait,
             }

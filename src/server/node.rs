@@ -38,7 +38,7 @@ pub struct NodeConfig {
     pub frame_bytes_max: u32,
     /// Connections served at a time.
     pub connections_max: usize,
-    /// Requests a client may have in flight on one connection.
+    /// Requests a client may have in flight on one connection, at least one.
     pub frames_in_flight_max: u32,
     /// How long a client may take to say hello.
     pub hello_wait: Duration,
@@ -207,7 +207,7 @@ impl Shared {
         let facts = NodeFacts {
             incarnation: config.identity.incarnation,
             frame_bytes_max: config.frame_bytes_max,
-            frames_in_flight_max: config.frames_in_flight_max,
+            frames_in_flight_max: config.frames_in_flight_max.max(1),
         };
         let worker = |i: usize| Arc::new(Worker::new(config.cores.get(i).copied(), shards, i, threads, &budget));
         Ok(Arc::new(Self {

@@ -142,7 +142,9 @@ impl BucketIndex {
         self.stats.grew(moved, Self::CELLS_MOVED_MAX);
     }
 
-    /// Moves the records whose hashes are `chosen`; gives their number.
+    /// Moves the records whose hashes are `chosen`; gives their number. Never inlined: its array would stand on the
+    /// stack of every batch.
+    #[inline(never)]
     fn move_records(
         &mut self,
         from: Handle,

@@ -4,15 +4,22 @@
 /// Bytes of a cache line on the processors we know.
 const LINE_BYTES: usize = 64;
 
-/// Prefetches the first `LINES` cache lines that `bytes` touches, as far as they reach.
+/// Prefetches `bytes`, of long ones the first `LINES` cache lines or so.
+///
+/// Branches only on the length, which is mostly the same from one call to the next; where the bytes lie in their
+/// cache lines differs each time.
 #[inline(always)]
 pub(super) fn prefetch<const LINES: usize>(bytes: &[u8]) {
-    let misaligned = bytes.as_ptr().addr() % LINE_BYTES;
+    let Some(last) = bytes.len().min(LINES * LINE_BYTES).checked_sub(1) else {
+        return;
+    };
     for line in 0..LINES {
-        if !bytes.is_empty() && line * LINE_BYTES < bytes.len() + misaligned {
-            // It may lie before `bytes`, in their first line: only an address, never read through.
-            prefetch_line(bytes.as_ptr().wrapping_sub(misaligned).wrapping_add(line * LINE_BYTES));
+        if line * LINE_BYTES <= last {
+            prefetch_line(&raw const bytes[line * LINE_BYTES]);
         }
+    }
+    if LINES > 1 {
+        prefetch_line(&raw const bytes[last]);
     }
 }
 

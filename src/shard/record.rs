@@ -157,7 +157,6 @@ impl Keys for Records {
 
 #[inline]
 fn record_bytes(key: &[u8], value: &[u8]) -> u32 {
-    // Protocols check lengths before they make an operation.
-    assert!(key.len() <= KEY_BYTES_MAX as usize && value.len() <= VALUE_BYTES_MAX as usize);
+    debug_assert!(key.len() <= KEY_BYTES_MAX as usize && value.len() <= VALUE_BYTES_MAX as usize);
     (HEADER_BYTES + key.len() + value.len()) as u32
 }

@@ -10,6 +10,7 @@ use super::memory::Pool;
 use super::record::{Record, Records};
 use super::slab::Handle;
 use crate::hash::KeyHasher;
+use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::op::{Action, Op, Outcome, VERSION_ABSENT, Version};
 use std::sync::Arc;
 
@@ -142,6 +143,11 @@ impl<I: Index> Shard<I> {
         let found = self.find(key, hash, hint);
         let change = change(found.map(|(_, record)| record));
         let found = found.map(|(handle, _)| handle);
+        if let Change::Write(value) = change {
+            // Before the change begins: a protocol's mistake must not stop the node.
+            let is_valid = key.len() <= KEY_BYTES_MAX as usize && value.len() <= VALUE_BYTES_MAX as usize;
+            assert!(is_valid, "protocols check lengths: {} and {} bytes", key.len(), value.len());
+        }
         let unfinished = Unfinished;
         let changed = match (change, found) {
             (Change::Write(value), Some(handle)) => self.overwrite(key, hash, handle, value),

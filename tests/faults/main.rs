@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod client_limits;
 mod coalescing;
 mod draining;
 mod dropping;
@@ -12,6 +13,7 @@ mod hostile_node;
 mod limits;
 mod lost;
 mod memory;
+mod node_limits;
 mod raw;
 mod reply_full;
 mod restart;

@@ -134,3 +134,11 @@ fn a_panic_in_a_batch_or_its_outcomes_leaves_the_store_whole() {
         assert_eq!(store.stats().records, 2);
     }
 }
+
+#[test]
+fn a_value_that_no_protocol_lets_through_panics_and_leaves_the_store_whole() {
+    let (store, value) = (store(INDEXES[0], 1, u64::MAX), vec![0; freight::limits::VALUE_BYTES_MAX as usize + 1]);
+    let put = || execute(&store, [op(b"k", Action::Put { value: &value })]);
+    assert!(catch_unwind(AssertUnwindSafe(put)).is_err());
+    assert_eq!(execute(&store, [op(b"k", Action::Get)]).outcome(0), Outcome::NotFound);
+}

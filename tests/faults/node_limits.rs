@@ -1,0 +1,166 @@
+//! What a node refuses to be, and how long it waits for its clients.
+#![forbid(unsafe_code)]
+
+use crate::raw::{Raw, node, op, request};
+use crate::support::cluster::{Cluster, Plan, Wire, identity};
+use crate::support::scripted::Peer;
+use freight::budget::Budget;
+use freight::client::{Client, ClientConfig, ClientError};
+use freight::limits::FRAME_BYTES_MIN;
+use freight::op::Action;
+use freight::server::{Node, NodeConfig, ServerError};
+use freight::session::{NodeFacts, Session, SessionError};
+use freight::shard::{Scratch, Store, StoreConfig};
+use freight::transport::{Endpoint, FrameReceiver, TransportError};
+use freight::wire::{Refusal, RefusalCode};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why a node with such a configuration does not start.
+fn does_not_start(change: impl FnOnce(&mut NodeConfig)) -> ServerError {
+    let mut config = NodeConfig::new(vec!["tcp://127.0.0.1:0".parse().expect("an endpoint")], identity(1, 1));
+    change(&mut config);
+    Node::start(config).expect_err("a node that cannot be")
+}
+
+#[test]
+fn configurations_that_cannot_be_served_are_refused() {
+    let error = does_not_start(|config| config.listen.clear());
+    assert!(matches!(error, ServerError::NoEndpoint), "{error}");
+    for got in [FRAME_BYTES_MIN - 1, u32::MAX] {
+        let error = does_not_start(|config| config.frame_bytes_max = got);
+        assert!(matches!(error, ServerError::FrameLimit { min: FRAME_BYTES_MIN, .. }), "{error}");
+    }
+    let error = does_not_start(|config| config.memory_bytes_max = Some(1 << 20));
+    assert!(matches!(error, ServerError::MemoryCap { got: 0x10_0000, .. }), "{error}");
+    let error = does_not_start(|config| config.shards = Some(3));
+    assert!(matches!(error, ServerError::Store(_)), "{error}");
+    let everywhere: Endpoint = "tcp://0.0.0.0:0".parse().expect("an endpoint");
+    let error = does_not_start(|config| config.listen.push(everywhere));
+    assert!(matches!(&error, ServerError::Insecure { endpoint } if endpoint.address().starts_with("0.0.0.0")));
+    let first = node(|_| {});
+    let taken = first.endpoints()[0].clone();
+    let error = does_not_start(|config| config.listen = vec![taken]);
+    assert!(matches!(error, ServerError::Transport(TransportError::Listen { .. })), "{error}");
+    first.drain();
+}
+
+#[test]
+fn a_node_listens_at_several_endpoints_and_on_both_address_families() {
+    let both = ["tcp://127.0.0.1:0", "tcp://[::1]:0", "tcp://localhost:0"];
+    let node = node(|config| config.listen = both.map(|text| text.parse().expect("an endpoint")).to_vec());
+    Wire::Tcp.runtime().block_on(async {
+        for (number, endpoint) in (0_i64..).zip(node.endpoints()) {
+            let client = Client::connect(std::slice::from_ref(endpoint), ClientConfig::default()).await;
+            assert_eq!(client.expect("it listens").add(b"n", 1).await.expect("an answer"), number + 1);
+        }
+    });
+    node.drain();
+}
+
+#[test]
+fn a_window_of_no_frames_is_a_window_of_one() {
+    let node = node(|config| config.frames_in_flight_max = 0);
+    Raw::connect(&node).works();
+    Wire::Tcp.runtime().block_on(async {
+        let client = Client::connect(node.endpoints(), ClientConfig::default()).await.expect("connected");
+        client.ping().await.expect("an answer");
+    });
+    node.drain();
+}
+
+#[test]
+fn wire_limit_frames_from_other_machines_need_permission() {
+    for allowed in [false, true] {
+        let node = node(|config| {
+            config.listen = vec!["tcp://0.0.0.0:0".parse().expect("an endpoint")];
+            (config.insecure, config.allow_wire_limit) = (true, allowed);
+        });
+        let (_, port) = node.endpoints()[0].host_port().expect("host and port");
+        let endpoint: Endpoint = format!("tcp://127.0.0.1:{port}").parse().expect("an endpoint");
+        Wire::Tcp.runtime().block_on(async {
+            let client = Client::connect(&[endpoint], ClientConfig::default()).await.expect("connected");
+            match client.wire_limit(0, 1_000, 1_000).await {
+                Ok(()) => assert!(allowed),
+                Err(ClientError::Refused { code, .. }) => assert_eq!((allowed, code), (false, RefusalCode::Forbidden)),
+                Err(error) => panic!("{error}"),
+            }
+        });
+        node.drain();
+    }
+}
+
+#[test]
+fn a_client_that_does_not_say_hello_is_told_so() {
+    Plan::new(Wire::Sim).run(async |cluster: &mut Cluster| {
+        let mut silent = Peer::connect_silently(&cluster.endpoints()[0]).await;
+        let frame = silent.next().await;
+        let refusal = Refusal::parse(&frame).expect("a refusal");
+        assert_eq!((refusal.code, refusal.text), (RefusalCode::Malformed, "no hello within 5s"));
+        assert!(matches!(silent.receiver.receive().await, Ok(None)));
+        assert_eq!(cluster.stats(0).refusals, 1);
+    });
+}
+
+#[test]
+fn a_client_that_does_not_take_its_reply_is_let_go() {
+    Plan::new(Wire::Sim).run(async |cluster: &mut Cluster| {
+        let mut slow = Peer::connect(&cluster.endpoints()[0]).await;
+        slow.send(&request(1, &[op(b"k", Action::Put { value: &vec![1; 5 << 20] })])).await;
+        slow.next().await;
+        slow.send(&request(2, &[op(b"k", Action::Get)])).await;
+        while cluster.stats(0).connections > 0 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let error = slow.receiver.receive().await.expect_err("half a reply");
+        assert!(matches!(error, TransportError::CutShort { .. }), "{error}");
+        assert_eq!(cluster.stats(0).refusals, 1);
+    });
+}
+
+#[test]
+fn frames_past_the_memory_cap_are_refused_and_nobody_else_suffers() {
+    let node = node(|config| config.memory_bytes_max = Some(64 << 20));
+    let mut other = Raw::connect(&node);
+    let put = request(1, &[op(b"k", Action::Put { value: &vec![1; 8 << 20] })]);
+    let mut greedy = Vec::new();
+    let text = loop {
+        let mut raw = Raw::connect(&node);
+        // All but its last byte: the node holds it, and waits. One too many is refused while it is still sent.
+        let all_sent = std::io::Write::write_all(&mut raw.stream, &put[..put.len() - 1]).is_ok();
+        greedy.push(raw);
+        let used = node.stats().memory_bytes_used;
+        assert!(used <= 64 << 20, "{used} bytes");
+        if !all_sent || node.stats().refusals > 0 || greedy.len() == 20 {
+            break greedy.last_mut().and_then(Raw::frame);
+        }
+    };
+    other.works();
+    if let Some(frame) = text {
+        assert_eq!(Refusal::parse(&frame).expect("a refusal").code, RefusalCode::Memory);
+    }
+    drop(greedy);
+    other.works();
+    let mut again = Raw::connect(&node);
+    again.send(&put);
+    again.frame().expect("a reply");
+    node.drain();
+}
+
+#[test]
+fn a_request_without_memory_for_its_reply_is_not_executed() {
+    let store = Store::new(StoreConfig {
+        shards: 1,
+        index: freight::shard::IndexKind::Buckets,
+        hash_secret: [1; 32],
+        budget: Arc::new(Budget::new(u64::MAX)),
+    });
+    let facts = NodeFacts { incarnation: [1; 16], frame_bytes_max: FRAME_BYTES_MIN, frames_in_flight_max: 1 };
+    let session = Session::new(Arc::new(store.expect("a store")), facts);
+    let put = request(1, &[op(b"k", Action::Put { value: b"v" })]);
+    let nothing = |_| None::<Vec<u8>>;
+    let refused = session.execute(&put, FRAME_BYTES_MIN, nothing, &mut Scratch::new(0)).expect_err("no memory");
+    assert!(matches!(refused, SessionError::OutOfMemory { ops: 1 }), "{refused}");
+    assert_eq!(refused.refusal_code(), RefusalCode::Memory);
+    assert_eq!(session.store().stats().records, 0);
+}

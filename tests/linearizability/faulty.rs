@@ -1,0 +1,187 @@
+//! A node for tests with a bug to order: it speaks the wire format over the simulated network, from a store of its
+//! own. Without a bug it is a correct one.
+#![forbid(unsafe_code)]
+
+use crate::support::scripted::well_behaved;
+use freight::budget::Budget;
+use freight::limits::FRAME_BYTES_DEFAULT;
+use freight::op::{Action, Op, Outcome, Outcomes, VERSION_ABSENT, Version};
+use freight::transport::sim::{Sim, SimListener};
+use freight::transport::{
+    Connection, ConnectionConfig, Endpoint, Frame, FrameReceiver, FrameSender, HeapPool, Incoming, Listener, Transport,
+};
+use freight::wire::{ReplyBuilder, RequestView, hello_reply};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Ways to break the promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bug {
+    /// A change is worked out on what was read a while ago: what others wrote meanwhile is overwritten.
+    LostUpdate,
+    /// Gets read a copy that lags behind.
+    StaleRead,
+    /// The operations of a batch are carried out last first.
+    OrderBroken,
+    /// Other clients' operations come between those of a batch on one key.
+    BatchTorn,
+    /// Once in a while a put is answered and not done.
+    PutForgotten,
+    /// A delete is answered, and a later change finds the record again.
+    Undeleted,
+}
+
+impl Bug {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::LostUpdate, Self::StaleRead, Self::OrderBroken, Self::BatchTorn, Self::PutForgotten, Self::Undeleted];
+}
+
+pub(crate) struct FaultyNode {
+    bug: Option<Bug>,
+    random: RefCell<ChaCha8Rng>,
+    store: RefCell<HashMap<Vec<u8>, Record>>,
+    /// What the store was a while ago.
+    copy: RefCell<HashMap<Vec<u8>, Record>>,
+    drawn: RefCell<Version>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Record {
+    value: Vec<u8>,
+    version: Version,
+}
+
+impl FaultyNode {
+    /// Serves at an endpoint until the local task set ends.
+    pub(crate) async fn start(endpoint: &Endpoint, bug: Option<Bug>, seed: u64) {
+        let listener = Sim.listen(endpoint).await.expect("the endpoint is free");
+        let node = Rc::new(Self {
+            bug,
+            random: RefCell::new(ChaCha8Rng::seed_from_u64(seed)),
+            store: RefCell::default(),
+            copy: RefCell::default(),
+            drawn: RefCell::default(),
+        });
+        tokio::task::spawn_local(node.clone().accept(listener));
+        tokio::task::spawn_local(node.copy_now_and_then());
+    }
+
+    async fn accept(self: Rc<Self>, mut listener: SimListener) {
+        while let Ok(incoming) = listener.accept().await {
+            let pool = HeapPool::new(Arc::new(Budget::new(u64::MAX)));
+            let config = ConnectionConfig { pool, frame_bytes_max: FRAME_BYTES_DEFAULT, peer_trusted: true };
+            let connection = incoming.attach(&config).expect("no cap");
+            tokio::task::spawn_local(Rc::clone(&self).serve(connection));
+        }
+    }
+
+    async fn serve(self: Rc<Self>, connection: impl Connection) {
+        let (mut sender, mut receiver) = connection.split();
+        let mut greeted = false;
+        while let Ok(Some(frame)) = receiver.receive().await {
+            let answer = if greeted { self.execute(&frame).await } else { hello_reply(&well_behaved()) };
+            greeted = true;
+            let mut buffer = sender.lender().lend(answer.len()).expect("no cap");
+            buffer[..answer.len()].copy_from_slice(&answer);
+            if sender.send(Frame::new(buffer, answer.len() as u32)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn copy_now_and_then(self: Rc<Self>) {
+        loop {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            self.copy.replace(self.store.borrow().clone());
+        }
+    }
+
+    async fn execute(&self, frame: &[u8]) -> Vec<u8> {
+        let request = RequestView::parse(frame).expect("a client sends requests");
+        let mut ops: Vec<(u32, Op<'_>)> = (0..).zip(request.ops()).collect();
+        let mut reply = ReplyBuilder::new(Vec::new(), ops.len() as u32, FRAME_BYTES_DEFAULT).expect("room");
+        if self.bug == Some(Bug::OrderBroken) {
+            ops.reverse();
+        }
+        for (index, op) in &ops {
+            if self.bug == Some(Bug::BatchTorn) {
+                self.pause().await;
+            }
+            let before = self.record(op).await;
+            let (after, outcome) = self.carry_out(op, before.as_ref());
+            reply.set(*index, outcome);
+            if after != before && !self.forgets(op) {
+                self.store.borrow_mut().extend(after.clone().map(|record| (op.key.to_vec(), record)));
+                if after.is_none() {
+                    self.store.borrow_mut().remove(op.key);
+                }
+            }
+        }
+        let (mut bytes, length) = reply.finish(request.header().origin());
+        bytes.truncate(length as usize);
+        bytes
+    }
+
+    /// The record that an operation finds.
+    async fn record(&self, op: &Op<'_>) -> Option<Record> {
+        let stale = self.bug == Some(Bug::StaleRead) && op.action == Action::Get;
+        let store = if stale { &self.copy } else { &self.store };
+        let record = store.borrow().get(op.key).cloned();
+        if self.bug == Some(Bug::LostUpdate) && op.action != Action::Get {
+            self.pause().await;
+        }
+        record
+    }
+
+    async fn pause(&self) {
+        let pause = self.random.borrow_mut().random_range(0..3);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+    }
+
+    fn forgets(&self, op: &Op<'_>) -> bool {
+        let this_time = self.random.borrow_mut().random_range(0..5) == 0;
+        match op.action {
+            Action::Put { .. } => self.bug == Some(Bug::PutForgotten) && this_time,
+            Action::Delete => self.bug == Some(Bug::Undeleted) && this_time,
+            _ => false,
+        }
+    }
+
+    /// What an operation makes of a record, and what its client is told.
+    fn carry_out<'a>(&self, op: &Op<'_>, before: Option<&'a Record>) -> (Option<Record>, Outcome<'a>) {
+        let current = before.map_or(VERSION_ABSENT, |record| record.version);
+        let write = |value: &[u8]| {
+            *self.drawn.borrow_mut() += 1;
+            Record { value: value.to_vec(), version: *self.drawn.borrow() }
+        };
+        let shown = |version| op.version_wanted.then_some(version);
+        match (op.action, before) {
+            (Action::Get, Some(record)) => {
+                (before.cloned(), Outcome::Value { value: &record.value, version: shown(record.version) })
+            }
+            (Action::Get | Action::Delete, None) => (None, Outcome::NotFound),
+            (Action::Delete, Some(_)) => (None, Outcome::Done { version: None }),
+            (Action::CompareAndSwap { expected, .. }, _) if expected != current => {
+                (before.cloned(), Outcome::VersionMismatch { current })
+            }
+            (Action::Put { value } | Action::CompareAndSwap { value, .. }, _) => {
+                let record = write(value);
+                let version = shown(record.version);
+                (Some(record), Outcome::Done { version })
+            }
+            (Action::Add { delta }, _) => {
+                let text = before.map_or("0".into(), |record| String::from_utf8_lossy(&record.value));
+                let Ok(number) = text.parse::<i64>() else { return (before.cloned(), Outcome::NotANumber) };
+                // Small numbers and small steps: no overflow.
+                let record = write((number + delta).to_string().as_bytes());
+                let version = shown(record.version);
+                (Some(record), Outcome::Counter { value: number + delta, version })
+            }
+        }
+    }
+}

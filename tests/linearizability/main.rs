@@ -1,0 +1,12 @@
+//! Concurrent clients on real nodes: what they were told can be explained by one order of each key's operations.
+//! And nodes with a planted bug, behind the same clients, recorder and checker, are caught.
+#![forbid(unsafe_code)]
+
+mod faulty;
+mod planted;
+mod recorded;
+mod sim;
+#[path = "../support/mod.rs"]
+mod support;
+mod tcp;
+mod workload;

@@ -1,0 +1,54 @@
+//! Planted bugs: the whole chain of client, recorder and checker catches a node that breaks its promise.
+#![forbid(unsafe_code)]
+
+use crate::faulty::{Bug, FaultyNode};
+use crate::sim::{network, play};
+use crate::support::checker::{Checker, Violation};
+use crate::support::cluster::Wire;
+use crate::support::for_each_seed;
+use crate::support::history::History;
+use crate::workload::Workload;
+use freight::client::ClientConfig;
+use freight::transport::Endpoint;
+use freight::transport::sim::Network;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tokio::task::LocalSet;
+
+const WORKLOAD: Workload = Workload { keys: 4, calls: 30, batch_ops_max: 6, singles_percent: 40, dropped_percent: 2 };
+
+/// What clients of a faulty node are told.
+fn history(bug: Option<Bug>, seed: u64) -> History {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let name = format!("faulty-{bug:?}-{seed}-{}", random.random::<u32>());
+    let network = Network::create(&name, network(&mut random, seed));
+    let endpoint: Endpoint = format!("sim://{}/node", network.name()).parse().expect("an endpoint");
+    Wire::Sim.runtime().block_on(LocalSet::new().run_until(async {
+        FaultyNode::start(&endpoint, bug, seed).await;
+        play(&[endpoint], &ClientConfig::default(), WORKLOAD, seed).await
+    }))
+}
+
+#[test]
+fn the_node_without_a_bug_is_believed() {
+    for_each_seed(40, |seed| {
+        if let Err(violation) = Checker::default().check(&history(None, seed)) {
+            panic!("{violation}");
+        }
+    });
+}
+
+#[test]
+fn planted_bugs_are_caught() {
+    for bug in Bug::ALL {
+        let (mut caught, mut runs) = (0, 0);
+        for_each_seed(30, |seed| {
+            let verdict = Checker::default().check(&history(Some(bug), seed));
+            assert!(!matches!(verdict, Err(Violation::GaveUp { .. })), "{bug:?}: {verdict:?}");
+            caught += u32::from(verdict.is_err());
+            runs += 1;
+        });
+        println!("{bug:?}: caught in {caught} of {runs} histories");
+        assert!(2 * caught > runs, "{bug:?}: caught in only {caught} of {runs} histories");
+    }
+}

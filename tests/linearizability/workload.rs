@@ -1,0 +1,77 @@
+//! What the clients do: batches and single operations of all kinds on few keys, drawn from a seed.
+#![forbid(unsafe_code)]
+
+use crate::recorded::Recorded;
+use freight::op::{Action, Op};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How much of what.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Workload {
+    pub(crate) keys: u32,
+    /// Calls of each client.
+    pub(crate) calls: u32,
+    /// Most operations in a batch.
+    pub(crate) batch_ops_max: usize,
+    /// How many calls are single operations.
+    pub(crate) singles_percent: u32,
+    /// How many calls are dropped in the middle.
+    pub(crate) dropped_percent: u32,
+}
+
+impl Workload {
+    /// Plays one client's part.
+    pub(crate) async fn run(self, client: &Recorded, seed: u64) {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        for call in 0..self.calls {
+            let single = random.random_range(0..100) < self.singles_percent;
+            let count = if single { 1 } else { random.random_range(1..=self.batch_ops_max) };
+            let drawn: Vec<_> = (0..count).map(|_| Drawn::new(&mut random, self.keys, seed, call)).collect();
+            let ops: Vec<_> = drawn.iter().map(|drawn| drawn.op(client)).collect();
+            let called = async { if single { client.issue(&ops[0]).await } else { client.execute(&ops).await } };
+            if random.random_range(0..100) < self.dropped_percent {
+                let _dropped = timeout(Duration::from_micros(random.random_range(0..4_000)), called).await;
+            } else {
+                called.await;
+            }
+        }
+    }
+}
+
+/// An operation, but for the version that a compare-and-swap expects: its client knows that when it asks.
+struct Drawn {
+    key: Vec<u8>,
+    value: Vec<u8>,
+    kind: u32,
+    delta: i64,
+    version_wanted: bool,
+}
+
+impl Drawn {
+    fn new(random: &mut ChaCha8Rng, keys: u32, seed: u64, call: u32) -> Self {
+        // Numbers and texts, so that adds meet both; each written once or seldom, so that an order shows.
+        let unique = seed % 1_000 * 1_000_000 + u64::from(call) * 100 + random.random_range(0..100);
+        let value = if random.random() { unique.to_string() } else { format!("v{unique}") };
+        Self {
+            key: format!("key {}", random.random_range(0..keys)).into_bytes(),
+            value: value.into_bytes(),
+            kind: random.random_range(0..100),
+            delta: random.random_range(-2..3),
+            version_wanted: random.random(),
+        }
+    }
+
+    fn op<'a>(&'a self, client: &Recorded) -> Op<'a> {
+        let action = match self.kind {
+            0..45 => Action::Get,
+            45..70 => Action::Put { value: &self.value },
+            70..77 => Action::Delete,
+            77..88 => Action::CompareAndSwap { expected: client.version_seen(&self.key), value: &self.value },
+            _ => Action::Add { delta: self.delta },
+        };
+        Op { key: &self.key, action, version_wanted: self.version_wanted }
+    }
+}

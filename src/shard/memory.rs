@@ -32,6 +32,9 @@ const _: () = assert!(CHUNK_UNITS == u32::BITS);
 /// The units of the spans cut from chunks, smallest first.
 const RUNS: [u32; 3] = [1, 4, 16];
 
+/// The list of chunks that are all free, after those with a run of each size.
+const EMPTY: usize = RUNS.len();
+
 /// All memory of one store. Shared by its shards; locked once a span, so rarely.
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -44,7 +47,7 @@ struct Chunks {
     /// By address.
     all: BTreeMap<usize, Chunk>,
     /// Addresses of chunks by the largest run they have free: `RUNS[0]`, `RUNS[1]`, `RUNS[2]`, all of it.
-    with_room: [BTreeSet<usize>; 4],
+    with_room: [BTreeSet<usize>; EMPTY + 1],
 }
 
 #[derive(Debug)]
@@ -85,6 +88,21 @@ impl Pool {
         let bytes = large_span_bytes(bytes);
         let base = self.map(bytes, system::PAGE_BYTES)?;
         Some(Span { base, bytes, slot_bytes: bytes })
+    }
+
+    /// Makes sure that an empty chunk is at hand, its pages zeroed; true if there was none. The kernel takes long
+    /// for that (a tenth of a millisecond and more), and here it happens under no lock. Memory that can't be had
+    /// now is asked for again when it is needed.
+    pub(super) fn prepare(&self) -> bool {
+        if !self.lock().with_room[EMPTY].is_empty() {
+            return false;
+        }
+        let Some(base) = self.map(CHUNK_BYTES, CHUNK_BYTES) else {
+            return false;
+        };
+        system::populate(base, CHUNK_BYTES as usize);
+        self.lock().add(base);
+        true
     }
 
     fn map(&self, bytes: u32, alignment: u32) -> Option<NonNull<u8>> {
@@ -175,8 +193,8 @@ impl Chunks {
         chunk.units_used &= !run;
         let room_after = room(chunk.units_used);
         self.relist(address, room_before, room_after);
-        if room_after == Some(3) && self.with_room[3].len() > 1 {
-            self.with_room[3].remove(&address);
+        if room_after == Some(EMPTY) && self.with_room[EMPTY].len() > 1 {
+            self.with_room[EMPTY].remove(&address);
             return self.all.remove(&address);
         }
         None
@@ -187,7 +205,7 @@ impl Chunks {
         assert_eq!(address % CHUNK_BYTES as usize, 0, "chunks are aligned to their size");
         let before = self.all.insert(address, Chunk { base, units_used: 0 });
         assert!(before.is_none(), "the kernel maps each address once");
-        self.with_room[3].insert(address);
+        self.with_room[EMPTY].insert(address);
     }
 
     fn relist(&mut self, address: usize, before: Option<usize>, after: Option<usize>) {
@@ -206,7 +224,7 @@ impl Chunks {
 /// Which list a chunk belongs in: the largest run free in it, `None` for a full chunk.
 fn room(units_used: u32) -> Option<usize> {
     if units_used == 0 {
-        return Some(3);
+        return Some(EMPTY);
     }
     (0..RUNS.len()).rev().find(|run| free_runs(units_used, RUNS[*run]) != 0)
 }
@@ -352,6 +370,18 @@ mod tests {
         let budget = Arc::clone(pool.budget());
         drop(pool);
         assert_eq!(budget.bytes_used(), 0);
+    }
+
+    #[test]
+    fn a_prepared_chunk_is_charged_once_and_used_first() {
+        let pool = pool(u64::from(CHUNK_BYTES));
+        assert!(pool.prepare());
+        assert!(!pool.prepare(), "one is enough");
+        let span = pool.span(16, 8).expect("room");
+        assert!(span.as_bytes().iter().all(|byte| *byte == 0));
+        assert!(!pool.prepare(), "the budget allows no more");
+        assert_eq!(pool.budget.bytes_used(), u64::from(CHUNK_BYTES));
+        pool.release(span);
     }
 
     #[test]

@@ -92,6 +92,7 @@ pub enum StoreError {
 pub struct Store {
     hasher: KeyHasher,
     shards: Box<[Padded]>,
+    pool: Arc<Pool>,
 }
 
 /// A shard and its lock on cache lines of their own (two: processors fetch them in pairs).
@@ -125,7 +126,7 @@ impl Store {
                 Ok(Padded(Mutex::new(shard.ok_or(StoreError::OutOfMemory { bytes_max: budget.bytes_max(), shards })?)))
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { hasher, shards })
+        Ok(Self { hasher, shards, pool })
     }
 
     /// Executes every operation of a batch and hands each outcome over, exactly once, in any order. Operations on
@@ -156,6 +157,13 @@ impl Store {
         };
         locked.execute_bin(bin, batch, outcomes);
         true
+    }
+
+    /// Prepares memory for growth, if none is: 2 MiB at most, under no shard's lock. True if there was something to
+    /// do, and so may be again soon. Without it the operation that needs the memory waits for the kernel, and with
+    /// it all that wait for its shard. Call it now and then from a thread that has time.
+    pub fn prepare_memory(&self) -> bool {
+        self.pool.prepare()
     }
 
     /// What the store holds, shard by shard: each is locked for a moment, so the sum is of no single instant.

@@ -165,4 +165,15 @@ mod tests {
         assert!(!buffer.grow(20_000));
         assert_eq!((buffer[0], buffer.len()), (9, 8192));
     }
+
+    #[test]
+    fn what_is_kept_is_not_in_the_way_of_what_is_needed() {
+        let budget = Arc::new(Budget::with_reserve(4 << 20, 4 << 20));
+        let pool = HeapPool::new(Arc::clone(&budget));
+        drop(Arc::clone(&pool).lend(1 << 20));
+        assert_eq!(budget.bytes_used(), 1 << 20);
+        let all = Arc::clone(&pool).lend(4 << 20).expect("the cap has room for it alone");
+        drop(all);
+        assert_eq!(budget.bytes_used(), 0, "half the reserve is kept, and this is more");
+    }
 }

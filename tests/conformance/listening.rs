@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::lab::{End, Lab, Side, connect_to, pair, poll_once};
-use freight::transport::{FrameReceiver, Incoming, Listener, Transport, TransportError};
+use freight::transport::{Connection, FrameReceiver, Incoming, Listener, Transport, TransportError};
 
 pub(crate) async fn nobody_listening_is_a_typed_refusal<T: Transport>(transport: T, lab: Lab) {
     let Err(error) = transport.connect(&lab.nobody, &Side::CLIENT.config()).await else { panic!("somebody listens") };
@@ -45,6 +45,29 @@ pub(crate) async fn a_listener_outlives_bad_peers<T: Transport>(transport: T, la
     assert!(matches!(far.expect_error().await, TransportError::Framing(_)));
     let (mut near, mut far) = connect_to(&transport, &mut listener, &Side::CLIENT, &Side::NODE).await;
     tokio::join!(near.send(1, 100_000), far.expect(1, 100_000));
+}
+
+pub(crate) async fn asking_for_the_processor_loses_nothing<T: Transport>(transport: T, lab: Lab) {
+    let mut listener = transport.listen(&lab.endpoint).await.expect("the endpoint is free");
+    let endpoint = listener.endpoint().clone();
+    for silent in [true, false] {
+        let (near_side, far_side) = (Side::CLIENT.config(), Side::NODE.config());
+        let (connected, accepted) = tokio::join!(transport.connect(&endpoint, &near_side), listener.accept());
+        let (connection, incoming) = (connected.expect("a listener"), accepted.expect("a connection"));
+        assert!(!connection.peer().is_empty());
+        let mut near = End::<T>::new(connection, &near_side);
+        if !silent {
+            near.send(1, 5_000).await;
+        }
+        incoming.cpu().await;
+        let attached = incoming.attach(&far_side).expect("room for a connection");
+        assert!(!attached.peer().is_empty());
+        let mut far = End::<T>::new(attached, &far_side);
+        if silent {
+            near.send(1, 5_000).await;
+        }
+        far.expect(1, 5_000).await;
+    }
 }
 
 pub(crate) async fn a_dropped_accept_loses_no_connection<T: Transport>(transport: T, lab: Lab) {

@@ -44,6 +44,7 @@ macro_rules! conformance {
                 listening::a_dropped_accept_loses_no_connection,
                 listening::a_listener_outlives_bad_peers,
                 listening::an_abandoned_connect_harms_nobody,
+                listening::asking_for_the_processor_loses_nothing,
                 listening::nobody_listening_is_a_typed_refusal,
                 listening::one_endpoint_has_one_listener,
                 listening::the_endpoint_is_the_real_one,

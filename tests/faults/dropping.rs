@@ -7,6 +7,9 @@ use freight::op::Outcome;
 use freight::transport::sim::NetworkConfig;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -24,10 +27,27 @@ fn assert_belongs(key: u32, found: &[u8]) {
     assert!(rest[4..].iter().all(|byte| *byte == key as u8), "a value in pieces");
 }
 
-/// Drops a future after a while that may be nothing.
+/// Drops a future at some poll, or after a while that may be nothing.
 async fn drop_soon(random: &mut ChaCha8Rng, future: impl Future) {
+    if random.random() {
+        return drop_at_poll(random.random_range(0..8), future).await;
+    }
     let patience = Duration::from_micros([0, 1, 500, 3_000][random.random_range(0..4)]);
     let _answered_or_dropped = timeout(patience, future).await;
+}
+
+/// Polls a future so many times, if it is not ready before.
+async fn drop_at_poll(polls: u32, future: impl Future) {
+    let mut future = pin!(future);
+    let mut left = polls;
+    poll_fn(|cx| {
+        if left == 0 || future.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        left -= 1;
+        if left == 0 { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 async fn disturb(client: &Client, random: &mut ChaCha8Rng, round: u32) {

@@ -183,7 +183,7 @@ fn a_real_run_makes_a_valid_report_without_errors_or_misses() {
         &["--workload", "ycsb-f", "--batch", "1", "--connections", "shared", "--workers", "3", "--value-size", "0"],
         &["--workload", "ycsb-a", "--batch", "100", "--rate", "50000", "--connections", "shared"],
     ] {
-        let short = ["--records", "5000", "--duration", "300ms", "--warmup", "100ms", "--verify"];
+        let short = ["--records", "5000", "--duration", "1s", "--warmup", "100ms", "--verify"];
         let config = config(&[flags, &short].concat());
         let node = node(config.seats());
         let target = Target { endpoints: node.endpoints().to_vec(), node_cores: Some(config.seats()) };

@@ -117,12 +117,6 @@ pub trait Batch {
     /// # Panics
     /// May panic on a position of another batch.
     fn op(&self, position: Position) -> Op<'_>;
-
-    /// The operation's bytes, as a hint to prefetch; empty where a protocol has none to offer.
-    fn bytes_at(&self, position: Position) -> &[u8] {
-        let _ = position;
-        &[]
-    }
 }
 
 /// Collects the outcome of each operation, in any order, each exactly once.

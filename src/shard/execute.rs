@@ -12,7 +12,6 @@
 #![forbid(unsafe_code)]
 
 use super::index::Index;
-use super::prefetch::prefetch;
 use super::shard::Shard;
 use super::slab::Handle;
 use crate::hash::KeyHasher;
@@ -108,7 +107,7 @@ impl<I: Index> Shard<I> {
     pub(super) fn execute_bin(&mut self, bin: &[Entry], batch: &impl Batch, outcomes: &mut impl Outcomes) {
         let mut hints = [Handle::NONE; GROUP_OPS];
         for group in bin.chunks(GROUP_OPS) {
-            self.prefetch(group, batch, &mut hints);
+            self.prefetch(group, &mut hints);
             let handles_freed = self.handles_freed();
             for (entry, hint) in group.iter().zip(&hints) {
                 // An earlier operation of the group may have freed the handle that the hint names.
@@ -121,14 +120,13 @@ impl<I: Index> Shard<I> {
 
     /// Passes 1 and 2: asks the processor for what a group will read; gives each operation's record as a hint.
     #[inline]
-    fn prefetch(&self, group: &[Entry], batch: &impl Batch, hints: &mut [Handle; GROUP_OPS]) {
+    fn prefetch(&self, group: &[Entry], hints: &mut [Handle; GROUP_OPS]) {
         let Some(first) = group.first() else {
             return;
         };
         let mut spots = [self.spot(first.hash); GROUP_OPS];
         for (entry, spot) in group.iter().zip(&mut spots) {
             *spot = self.spot(entry.hash);
-            prefetch::<1>(batch.bytes_at(entry.position));
         }
         for ((entry, spot), hint) in group.iter().zip(&spots).zip(hints) {
             *hint = self.prefetch_record(*spot, entry.hash);

@@ -1,4 +1,4 @@
-//! TCP: frames over a socket, NODELAY, buffers left to the kernel's autotuning.
+//! TCP: frames over a socket, NODELAY, buffers left to the kernel's autotuning but for the send buffer on loopback.
 #![forbid(unsafe_code)]
 
 use super::stream::{self, StreamReceiver, StreamSender};

@@ -27,6 +27,7 @@ need_packages() {
 
 is_there() {
     case $1 in
+    *.h) [[ -e /usr/include/$1 ]] ;;
     *.o) [[ -e $(cc -print-file-name="$1" 2>/dev/null) ]] ;;
     *) command -v "$1" >/dev/null ;;
     esac

@@ -5,6 +5,7 @@
 
 mod bench;
 mod key_value;
+mod rdma;
 mod serve;
 mod sizes;
 
@@ -43,6 +44,8 @@ enum Command {
     Stats(key_value::NodesArgs),
     /// Asks every node whether it answers
     Ping(key_value::NodesArgs),
+    /// What this machine has for rdma:// endpoints
+    Rdma(rdma::RdmaArgs),
 }
 
 /// What a command ends with, but for errors.
@@ -71,6 +74,7 @@ pub fn run() -> ExitCode {
         Command::Delete(args) => key_value::delete(&args),
         Command::Stats(args) => key_value::stats(&args),
         Command::Ping(args) => key_value::ping(&args),
+        Command::Rdma(args) => rdma::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("freight: {error}");

@@ -1,0 +1,214 @@
+//! Contexts: opened devices, one a process and device, as long as anybody uses it.
+#![expect(unsafe_code, reason = "the device answers through pointers")]
+
+use super::VerbsError;
+use super::abi::{self, DeviceAttributes, Operations, PORT_ACTIVE, PortAttributes, RawContext, RawEvent, RawGid};
+use super::device::DeviceList;
+use super::library::Library;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, RawFd};
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// An opened device.
+#[derive(Debug)]
+pub(in super::super) struct Context {
+    pub(super) library: &'static Library,
+    raw: NonNull<RawContext>,
+    name: String,
+    attributes: DeviceAttributes,
+}
+
+// SAFETY: libibverbs locks what threads share; a context may be used by several.
+unsafe impl Send for Context {}
+
+// SAFETY: as above.
+unsafe impl Sync for Context {}
+
+/// What a device can do at most.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct DeviceLimits {
+    pub(in super::super) ports: u8,
+    pub(in super::super) requests_max: u32,
+    pub(in super::super) completions_max: u32,
+    /// READs on their way at a time: those we begin, those we serve.
+    pub(in super::super) reads_max: u8,
+    pub(in super::super) reads_served_max: u8,
+}
+
+/// How a port is.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct PortState {
+    pub(in super::super) active: bool,
+    pub(in super::super) state: &'static str,
+    pub(in super::super) mtu_bytes: u32,
+    pub(in super::super) mtu_bytes_max: u32,
+    pub(in super::super) gids: u32,
+    pub(in super::super) message_bytes_max: u32,
+    pub(in super::super) lid: u16,
+    pub(in super::super) ethernet: bool,
+}
+
+/// What the device itself reports, unasked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) struct AsyncEvent {
+    pub(in super::super) kind: i32,
+}
+
+impl AsyncEvent {
+    /// Whether nothing works after it.
+    pub(in super::super) fn is_fatal(self) -> bool {
+        [abi::EVENT_QUEUE_ERROR, abi::EVENT_DEVICE_FATAL].contains(&self.kind)
+    }
+
+    /// Its name.
+    pub(in super::super) fn name(self) -> &'static str {
+        match self.kind {
+            abi::EVENT_QUEUE_ERROR => "a completion queue overran",
+            abi::EVENT_PAIR_FATAL | abi::EVENT_PAIR_REQUEST | abi::EVENT_PAIR_ACCESS => "a queue pair failed",
+            abi::EVENT_DEVICE_FATAL => "the device failed",
+            abi::EVENT_PORT_ACTIVE => "a port came up",
+            abi::EVENT_PORT_ERROR => "a port went down",
+            abi::EVENT_GID_CHANGE => "the table of GIDs changed",
+            _ => "something changed",
+        }
+    }
+}
+
+impl Context {
+    /// The names of all devices.
+    pub(in super::super) fn names() -> Result<Vec<String>, VerbsError> {
+        Ok(DeviceList::get()?.names())
+    }
+
+    /// The device of a name: the one that is open already, where it is.
+    pub(in super::super) fn open(name: &str) -> Result<Arc<Self>, VerbsError> {
+        static OPEN: Mutex<Vec<Weak<Context>>> = Mutex::new(Vec::new());
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|context| context.strong_count() > 0);
+        if let Some(context) = open.iter().filter_map(Weak::upgrade).find(|context| context.name == name) {
+            return Ok(context);
+        }
+        let context = Arc::new(Self::open_anew(name)?);
+        open.push(Arc::downgrade(&context));
+        Ok(context)
+    }
+
+    fn open_anew(name: &str) -> Result<Self, VerbsError> {
+        let list = DeviceList::get()?;
+        let device = list.find(name)?;
+        let library = super::library::library()?;
+        // SAFETY: the device is of a list that lives.
+        let raw = unsafe { (library.ibv_open_device)(device) };
+        let raw = NonNull::new(raw).ok_or_else(|| VerbsError::last("cannot open the RDMA device"))?;
+        let mut attributes = MaybeUninit::<DeviceAttributes>::zeroed();
+        // SAFETY: the context is open, and the function fills the struct of that size.
+        let failed = unsafe { (library.ibv_query_device)(raw.as_ptr(), attributes.as_mut_ptr()) };
+        // SAFETY: numbers, which are valid as zeroes and as whatever was written.
+        let attributes = unsafe { attributes.assume_init() };
+        let context = Self { library, raw, name: name.to_owned(), attributes };
+        if failed == 0 { Ok(context) } else { Err(VerbsError::returned("cannot ask the RDMA device", failed)) }
+    }
+
+    /// Its name.
+    pub(in super::super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn raw(&self) -> *mut RawContext {
+        self.raw.as_ptr()
+    }
+
+    pub(super) fn operations(&self) -> &Operations {
+        // SAFETY: the context lives as long as `self`, and its table is written once, when it is opened.
+        let context = unsafe { self.raw.as_ref() };
+        &context.operations
+    }
+
+    /// What it can do.
+    pub(in super::super) fn limits(&self) -> DeviceLimits {
+        let number = |value| u32::try_from(value).unwrap_or(0);
+        let small = |value| u8::try_from(value).unwrap_or(u8::MAX);
+        DeviceLimits {
+            ports: self.attributes.phys_port_cnt,
+            requests_max: number(self.attributes.max_qp_wr),
+            completions_max: number(self.attributes.max_cqe),
+            reads_max: small(self.attributes.max_qp_init_rd_atom),
+            reads_served_max: small(self.attributes.max_qp_rd_atom),
+        }
+    }
+
+    /// How a port is, now.
+    pub(in super::super) fn port(&self, port: u8) -> Result<PortState, VerbsError> {
+        let ports = self.attributes.phys_port_cnt;
+        if !(1..=ports).contains(&port) {
+            return Err(VerbsError::UnknownPort { device: self.name.clone(), port, ports });
+        }
+        let mut attributes = MaybeUninit::<PortAttributes>::zeroed();
+        // SAFETY: the context is open, and the function fills no more than the struct.
+        let failed = unsafe { (self.library.ibv_query_port)(self.raw(), port, attributes.as_mut_ptr()) };
+        // SAFETY: numbers, which are valid as zeroes and as whatever was written.
+        let attributes = unsafe { attributes.assume_init() };
+        if failed != 0 {
+            return Err(VerbsError::returned("cannot ask the port", failed));
+        }
+        let states = ["unknown", "down", "initialising", "armed", "active", "deferred"];
+        Ok(PortState {
+            active: attributes.state == PORT_ACTIVE,
+            state: usize::try_from(attributes.state).ok().and_then(|state| states.get(state)).unwrap_or(&"unknown"),
+            mtu_bytes: mtu_bytes(attributes.active_mtu),
+            mtu_bytes_max: mtu_bytes(attributes.max_mtu),
+            gids: u32::try_from(attributes.gid_tbl_len).unwrap_or(0),
+            message_bytes_max: attributes.max_msg_sz,
+            lid: attributes.lid,
+            ethernet: attributes.link_layer == abi::LINK_ETHERNET,
+        })
+    }
+
+    /// A GID of a port; `None` where the table has none at that index.
+    pub(in super::super) fn gid(&self, port: u8, index: u32) -> Option<[u8; 16]> {
+        let mut gid = [0; 16];
+        let index = i32::try_from(index).ok()?;
+        // SAFETY: the context is open, and the function writes 16 bytes.
+        let failed = unsafe { (self.library.ibv_query_gid)(self.raw(), port, index, (&raw mut gid).cast::<RawGid>()) };
+        (failed == 0 && gid != [0; 16]).then_some(gid)
+    }
+
+    /// Takes the next asynchronous event and acknowledges it, so that it keeps nobody from being destroyed. `None`
+    /// where there is none now; the descriptor must not block.
+    pub(in super::super) fn next_event(&self) -> Option<AsyncEvent> {
+        let mut event = RawEvent { element: std::ptr::null_mut(), kind: 0 };
+        // SAFETY: the context is open, and the function fills one event.
+        let failed = unsafe { (self.library.ibv_get_async_event)(self.raw(), &raw mut event) };
+        if failed != 0 {
+            return None;
+        }
+        // SAFETY: the event was taken above, and is acknowledged once.
+        unsafe { (self.library.ibv_ack_async_event)(&raw mut event) };
+        Some(AsyncEvent { kind: event.kind })
+    }
+}
+
+impl AsRawFd for Context {
+    /// The descriptor of asynchronous events.
+    fn as_raw_fd(&self) -> RawFd {
+        // SAFETY: the context lives as long as `self`, and its descriptors don't change.
+        let context = unsafe { self.raw.as_ref() };
+        context.async_fd
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: whatever was made of the context holds it, so nothing of it is left.
+        let failed = unsafe { (self.library.ibv_close_device)(self.raw()) };
+        if failed != 0 {
+            tracing::warn!(device = self.name, "the device does not close: {failed}");
+        }
+    }
+}
+
+/// Bytes of `enum ibv_mtu`: 1 is 256, 5 is 4096.
+fn mtu_bytes(code: i32) -> u32 {
+    if (1..=5).contains(&code) { 128 << code } else { 0 }
+}

@@ -5,7 +5,7 @@
 #
 # The kernel's package is unpacked, never installed. Cutting the ELF image out of it lets QEMU enter it directly.
 
-readonly programs=(bash ip tc rdma rping ibv_devices ibv_devinfo
+readonly programs=(bash ip tc rdma rping ibv_devices ibv_devinfo ibv_rc_pingpong
     ib_{send,write,read}_{bw,lat})
 # crc32_generic is what rdma_rxe asks the kernel for by name: no module depends on it.
 readonly modules=(crc32_generic rdma_rxe rdma_ucm dummy virtio_pci virtio_net sch_netem 9p 9pnet_virtio)
@@ -29,7 +29,7 @@ make_image() {
 
 make_kernel() {
     local key package
-    key=$(sha256sum "$project/scripts/lab/image.sh")
+    key=$({ declare -f make_kernel unpack_xz_payload take_modules && echo "${modules[@]}"; } | sha256sum)
     [[ $(cat "$cache/kernel/key" 2>/dev/null) != "$key" ]] || return 0
     package=$(kernel_package) || not_run "the package index has no linux-image-amd64 (apt-get update)"
     say "unpacking $package"
@@ -89,7 +89,7 @@ take_modules() {
 make_base() {
     local key
     key=$(
-        cat "$cache/kernel/key" "$project"/scripts/lab/{image.sh,init,lab-exit}
+        cat "$cache/kernel/key" "$project"/scripts/lab/{image.sh,init,lab-exit,lab-peer}
         dpkg-query -W perftest ibverbs-providers libibverbs1 iproute2 bash busybox-static libc6 2>/dev/null || true
     )
     key=$(sha256sum <<<"$key")
@@ -126,7 +126,7 @@ fill_base() {
     printf '%s\n' 'root:x:0:' 'tester:x:1000:' >"$root/etc/group"
     echo '127.0.0.1 localhost' >"$root/etc/hosts"
     install "$project/scripts/lab/init" "$root/init"
-    install "$project/scripts/lab/lab-exit" "$root/usr/bin/lab-exit"
+    install "$project"/scripts/lab/lab-{exit,peer} "$root/usr/bin/"
     cp -r "$cache/kernel/modules" "$root/usr/lib/modules"
 }
 
@@ -148,7 +148,9 @@ make_initrd() {
         [[ ! -e $root/lab/$(basename "$path") ]] || refuse "two files are called $(basename "$path")"
         cp -rL "$path" "$root/lab/"
         chmod +x "$root/lab/$(basename "$path")"
-        [[ ! -f $path ]] || take_libraries "$root" "$path"
+    done
+    find "$root/lab" -type f -executable -print0 | while IFS= read -r -d '' path; do
+        take_libraries "$root" "$path"
     done
     printf '%q ' "${command[@]}" >"$root/lab/.command"
     { cat "$cache/base.cpio" && pack "$root"; } >"$run/initrd"

@@ -16,6 +16,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/shard/prefetch.rs",
     "src/shard/system.rs",
     "src/shard/tags.rs",
+    "src/transport/rdma/slab.rs",
     "src/transport/rdma/verbs/completion_channel.rs",
     "src/transport/rdma/verbs/completion_queue.rs",
     "src/transport/rdma/verbs/context.rs",
@@ -24,6 +25,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/transport/rdma/verbs/memory_region.rs",
     "src/transport/rdma/verbs/protection_domain.rs",
     "src/transport/rdma/verbs/queue_pair.rs",
+    "src/transport/rdma/work.rs",
     "tests/shard_allocations.rs",
     "tests/wire_allocations.rs",
 ];

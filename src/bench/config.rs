@@ -4,6 +4,7 @@
 use super::workload::{Workload, WorkloadName};
 use crate::cores::{self, CoreList, Placement};
 use crate::limits::{FRAME_OPS_MAX, VALUE_BYTES_MAX};
+use crate::transport::rdma::RdmaOptions;
 use crate::transport::{Endpoint, Scheme};
 use clap::value_parser;
 use serde::{Serialize, Serializer};
@@ -96,6 +97,11 @@ pub struct BenchConfig {
     /// Write a flamegraph (.svg) or a pprof profile (.pb.gz) of the measured run
     #[arg(long, value_name = "FILE")]
     pub profile: Option<PathBuf>,
+
+    /// For RDMA, both ends.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub rdma: RdmaOptions,
 
     /// Flags of the node in this process, as the command line has them
     #[arg(skip)]

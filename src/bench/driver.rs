@@ -21,7 +21,7 @@ use super::workload::Workload;
 use crate::client::{Client, ClientConfig, ClientError};
 use crate::cores::Placement;
 use crate::metrics::NodeStats;
-use crate::transport::Endpoint;
+use crate::transport::{Endpoint, TransportOptions};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -29,6 +29,11 @@ use tokio::task::JoinSet;
 
 /// From the order to begin until the clock starts: every lane must have heard.
 const LEAD_IN: Duration = Duration::from_millis(5);
+
+/// What every client of the run is told.
+fn client_config(config: &BenchConfig) -> ClientConfig {
+    ClientConfig { transport: TransportOptions { rdma: config.rdma.clone() }, ..ClientConfig::default() }
+}
 
 /// Everything that lives from the first phase to the last.
 #[derive(Debug)]
@@ -53,7 +58,7 @@ impl Driver {
         let threads = threads.collect::<Result<Vec<_>, _>>().map_err(BenchError::Thread)?;
         let pools = draw(&config, &threads).await?;
         let pool_bytes = pools.iter().map(Pool::bytes).sum();
-        let control = Client::connect(endpoints, ClientConfig::default()).await?;
+        let control = Client::connect(endpoints, client_config(&config)).await?;
         let clients = connect(&config, &threads, endpoints).await?;
         let lane_config = LaneConfig {
             batch: config.batch,
@@ -353,7 +358,8 @@ async fn connect(
     let mut clients = Vec::with_capacity(count as usize);
     for i in 0..count as usize {
         let endpoints = endpoints.to_vec();
-        let connecting = async move { Client::connect(&endpoints, ClientConfig::default()).await };
+        let client_config = client_config(config);
+        let connecting = async move { Client::connect(&endpoints, client_config).await };
         clients.push(threads[i % threads.len()].run(connecting).await?);
     }
     Ok(clients)

@@ -9,9 +9,11 @@ use crate::bench::{Target, run as measure};
 use crate::cores::Placement;
 use crate::profile::Profile;
 use crate::server::Node;
+use crate::transport::rdma::local_address;
 use crate::transport::{Endpoint, Scheme};
 use std::error::Error;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
@@ -79,10 +81,11 @@ fn node_cores(config: &BenchConfig) -> Vec<usize> {
 fn own_node(config: &BenchConfig, args: &NodeArgs) -> Result<Node, Box<dyn Error>> {
     let listen = match config.transport {
         Scheme::Tcp => Endpoint::new(Scheme::Tcp, "127.0.0.1:0")?,
+        Scheme::Rdma => Endpoint::new(Scheme::Rdma, &SocketAddr::new(local_address(&config.rdma)?, 0).to_string())?,
         Scheme::Sim => return Err("the simulated network is for tests and has no speed to measure: try tcp".into()),
     };
     let threads = config.seats().len();
-    Ok(Node::start(args.config(vec![listen], threads, node_cores(config), config.placement)?)?)
+    Ok(Node::start(args.config(vec![listen], threads, node_cores(config), config.placement, &config.rdma)?)?)
 }
 
 fn announce(target: &Target) {

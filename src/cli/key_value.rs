@@ -3,7 +3,8 @@
 
 use super::{ABSENT, CommandResult, print, runtime};
 use crate::client::{Client, ClientConfig, ClientError};
-use crate::transport::Endpoint;
+use crate::transport::rdma::RdmaOptions;
+use crate::transport::{Endpoint, TransportOptions};
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -18,6 +19,8 @@ pub(super) struct NodesArgs {
     /// How long to wait for an answer, like 500ms
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
     deadline: Duration,
+    #[command(flatten)]
+    rdma: RdmaOptions,
 }
 
 #[derive(Debug, clap::Args)]
@@ -54,7 +57,8 @@ impl NodesArgs {
     ) -> Result<T, Box<dyn std::error::Error>> {
         let runtime = runtime()?;
         let result = runtime.block_on(async {
-            let config = ClientConfig { deadline: self.deadline, ..ClientConfig::default() };
+            let transport = TransportOptions { rdma: self.rdma.clone() };
+            let config = ClientConfig { deadline: self.deadline, transport, ..ClientConfig::default() };
             let client = Client::connect(&self.servers, config).await?;
             for endpoint in &self.servers {
                 tracing::debug!("connected to {endpoint} (transport {})", endpoint.scheme());

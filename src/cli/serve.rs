@@ -7,7 +7,8 @@ use crate::limits;
 use crate::profile::Profile;
 use crate::server::{Identity, Node, NodeConfig};
 use crate::shard::IndexKind;
-use crate::transport::Endpoint;
+use crate::transport::rdma::RdmaOptions;
+use crate::transport::{Endpoint, TransportOptions};
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,6 +23,8 @@ pub(super) struct ServeArgs {
     cores: CoreArgs,
     #[command(flatten)]
     node: NodeArgs,
+    #[command(flatten)]
+    rdma: RdmaOptions,
     /// Write a flamegraph (.svg) or a pprof profile (.pb.gz) of the node's whole life
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
@@ -97,6 +100,7 @@ impl NodeArgs {
         threads: usize,
         cores: Vec<usize>,
         placement: Placement,
+        rdma: &RdmaOptions,
     ) -> io::Result<NodeConfig> {
         let defaults = NodeConfig::new(listen, Identity::random()?);
         Ok(NodeConfig {
@@ -111,6 +115,7 @@ impl NodeArgs {
             frames_in_flight_max: self.frames_in_flight_max,
             insecure: self.insecure,
             allow_wire_limit: self.allow_wire_limit,
+            transport: TransportOptions { rdma: rdma.clone() },
             ..defaults
         })
     }
@@ -134,7 +139,7 @@ pub(super) fn run(args: ServeArgs) -> CommandResult {
     let _entered = runtime.enter();
     // Before the node listens, so that no signal finds the default action.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let node = Node::start(args.node.config(args.listen, threads, cores, placement)?)?;
+    let node = Node::start(args.node.config(args.listen, threads, cores, placement, &args.rdma)?)?;
     for endpoint in node.endpoints() {
         print(format_args!("listening {endpoint} (transport {})", endpoint.scheme()))?;
     }

@@ -12,7 +12,7 @@
 use super::ClientError;
 use crate::transport::{
     self, Buffer, Connection, ConnectionConfig, Endpoint, Frame, FrameReceiver, FrameSender, Lender, Transport,
-    TransportError, Visitor,
+    TransportError, TransportOptions, Visitor,
 };
 use crate::wire::{Capabilities, FrameKind, Header, Hello, HelloReply, Refusal, WireError, hello};
 use std::collections::BTreeMap;
@@ -111,8 +111,17 @@ impl Drop for Unfinished<'_> {
 type Connecting = Pin<Box<dyn Future<Output = Result<Link, ClientError>> + Send>>;
 
 /// Connects to a node and says hello.
-pub(super) fn connect(endpoint: &Endpoint, config: ConnectionConfig, frames_in_flight_max: u32) -> Connecting {
-    transport::dispatch(endpoint.scheme(), Connect { endpoint: endpoint.clone(), config, frames_in_flight_max })
+pub(super) fn connect(
+    endpoint: &Endpoint,
+    options: &TransportOptions,
+    config: ConnectionConfig,
+    frames_in_flight_max: u32,
+) -> Connecting {
+    transport::dispatch(
+        endpoint.scheme(),
+        options,
+        Connect { endpoint: endpoint.clone(), config, frames_in_flight_max },
+    )
 }
 
 struct Connect {

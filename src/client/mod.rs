@@ -30,7 +30,7 @@ use crate::budget::Budget;
 use crate::hash;
 use crate::limits::{self, SLOTS};
 use crate::metrics::NodeStats;
-use crate::transport::{Endpoint, HeapPool};
+use crate::transport::{Endpoint, HeapPool, TransportOptions};
 use node::NodeClient;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +47,8 @@ pub struct ClientConfig {
     pub frame_bytes_max: u32,
     /// Bytes of values one batch may bring back; gets past that stay `ReplyFull`.
     pub reply_bytes_max: u64,
+    /// What transports are told.
+    pub transport: TransportOptions,
 }
 
 impl Default for ClientConfig {
@@ -56,6 +58,7 @@ impl Default for ClientConfig {
             frames_in_flight_max: 64,
             frame_bytes_max: limits::FRAME_BYTES_DEFAULT,
             reply_bytes_max: 1 << 30,
+            transport: TransportOptions::default(),
         }
     }
 }

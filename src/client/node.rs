@@ -229,7 +229,7 @@ const WIRE_LIMIT_BYTES_MIN: u32 = 68;
 async fn open(endpoint: &Endpoint, config: &ClientConfig, pool: &Arc<HeapPool>) -> Result<Link, ClientError> {
     let connection =
         ConnectionConfig { pool: Arc::clone(pool), frame_bytes_max: config.frame_bytes_max, peer_trusted: true };
-    let connecting = link::connect(endpoint, connection, config.frames_in_flight_max);
+    let connecting = link::connect(endpoint, &config.transport, connection, config.frames_in_flight_max);
     let late =
         |_| ClientError::Hello { endpoint: endpoint.clone(), reason: format!("nothing within {:?}", config.deadline) };
     tokio::time::timeout(config.deadline, connecting).await.map_err(late)?

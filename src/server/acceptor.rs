@@ -22,7 +22,7 @@ pub(super) async fn listen(shared: Arc<Shared>) -> Result<Vec<Endpoint>, ServerE
     let mut endpoints = Vec::new();
     for endpoint in &shared.config.listen {
         let visitor = Listen { shared: Arc::clone(&shared), endpoint: endpoint.clone() };
-        endpoints.push(transport::dispatch(endpoint.scheme(), visitor).await?);
+        endpoints.push(transport::dispatch(endpoint.scheme(), &shared.config.transport, visitor).await?);
     }
     Ok(endpoints)
 }

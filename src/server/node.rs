@@ -9,7 +9,7 @@ use crate::limits;
 use crate::metrics::{Counters, NodeStats, ThreadStats};
 use crate::session::{NodeFacts, Session};
 use crate::shard::{IndexKind, Store, StoreConfig, StoreError};
-use crate::transport::{Endpoint, TransportError};
+use crate::transport::{Endpoint, TransportError, TransportOptions};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,6 +50,8 @@ pub struct NodeConfig {
     pub insecure: bool,
     /// Whether wire-limit frames are answered beyond this machine.
     pub allow_wire_limit: bool,
+    /// What transports are told.
+    pub transport: TransportOptions,
     /// Incarnation and hash secret: drawn from the system, or from a seed in tests.
     pub identity: Identity,
 }
@@ -103,6 +105,7 @@ impl NodeConfig {
             drain_wait: Duration::from_secs(5),
             insecure: false,
             allow_wire_limit: false,
+            transport: TransportOptions::default(),
             identity,
         }
     }

@@ -1,6 +1,7 @@
 //! Buffers: lent by a transport, built in by one owner, then shared as a frame, then lent again.
 #![forbid(unsafe_code)]
 
+use super::rdma::Span;
 use crate::wire::FrameBuffer;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -14,23 +15,65 @@ pub trait Lender: Send + Sync {
 
     /// Grows lent memory to at least `bytes` bytes and keeps its content; false, and nothing changed, where the
     /// budget forbids it.
-    fn grow(&self, memory: &mut Box<[u8]>, bytes: usize) -> bool;
+    fn grow(&self, memory: &mut Memory, bytes: usize) -> bool;
 
     /// Takes memory back.
-    fn take_back(&self, memory: Box<[u8]>);
+    fn take_back(&self, memory: Memory);
+}
+
+/// Where lent bytes are.
+#[derive(Debug)]
+pub enum Memory {
+    /// On the heap.
+    Heap(Box<[u8]>),
+    /// In memory that is registered with a network card.
+    Registered(Span),
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::Heap(Box::default())
+    }
+}
+
+impl Deref for Memory {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Heap(memory) => memory,
+            Self::Registered(span) => span,
+        }
+    }
+}
+
+impl DerefMut for Memory {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Heap(memory) => memory,
+            Self::Registered(span) => span,
+        }
+    }
 }
 
 /// Lent memory with one owner, to build a frame in. Goes back to its lender when dropped.
 pub struct Buffer {
-    memory: Box<[u8]>,
+    memory: Memory,
     lender: Arc<dyn Lender>,
 }
 
 impl Buffer {
     /// Memory and whom it belongs to: for lenders.
     #[must_use]
-    pub fn new(memory: Box<[u8]>, lender: Arc<dyn Lender>) -> Self {
+    pub fn new(memory: Memory, lender: Arc<dyn Lender>) -> Self {
         Self { memory, lender }
+    }
+
+    /// Where its bytes are.
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
     }
 }
 
@@ -90,6 +133,16 @@ impl Frame {
     #[must_use]
     pub fn frame_bytes(&self) -> u32 {
         self.frame_bytes
+    }
+
+    /// Where its bytes are.
+    pub(super) fn memory(&self) -> &Memory {
+        self.buffer.memory()
+    }
+
+    /// Whether it is in memory of this lender's.
+    pub(super) fn is_lent_by(&self, lender: &Arc<dyn Lender>) -> bool {
+        Arc::ptr_eq(&self.buffer.lender, lender)
     }
 }
 

@@ -10,19 +10,22 @@ use thiserror::Error;
 pub enum Scheme {
     /// `tcp://host:port`
     Tcp,
+    /// `rdma://host:port`: InfiniBand and RoCE; the address is that of the control connection.
+    Rdma,
     /// `sim://network/node`: the in-process seeded twin, for tests.
     Sim,
 }
 
 impl Scheme {
     /// Every scheme.
-    pub const ALL: [Self; 2] = [Self::Tcp, Self::Sim];
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Rdma, Self::Sim];
 
     /// Its name in endpoints and flags.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
+            Self::Rdma => "rdma",
             Self::Sim => "sim",
         }
     }
@@ -86,7 +89,9 @@ impl Endpoint {
         let bad = |wanted| EndpointError::BadAddress { scheme, got: address.to_owned(), wanted };
         let endpoint = Self { scheme, address: address.to_owned() };
         match scheme {
-            Scheme::Tcp => endpoint.host_port().map(|_| ()).ok_or_else(|| bad("host:port, [IPv6]:port"))?,
+            Scheme::Tcp | Scheme::Rdma => {
+                endpoint.host_port().map(|_| ()).ok_or_else(|| bad("host:port, [IPv6]:port"))?
+            }
             Scheme::Sim => endpoint.network_node().map(|_| ()).ok_or_else(|| bad("network/node"))?,
         }
         Ok(endpoint)

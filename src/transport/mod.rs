@@ -24,7 +24,7 @@ pub mod sim;
 mod stream;
 pub mod tcp;
 
-pub use buffer::{Buffer, Frame, Lender};
+pub use buffer::{Buffer, Frame, Lender, Memory};
 pub use endpoint::{Endpoint, EndpointError, Scheme};
 pub use error::TransportError;
 pub use pool::HeapPool;
@@ -155,10 +155,18 @@ pub trait Visitor {
     fn visit<T: Transport>(self, transport: T) -> Self::Output;
 }
 
+/// What transports can be told, each its own.
+#[derive(Debug, Clone, Default)]
+pub struct TransportOptions {
+    /// For `rdma://` endpoints.
+    pub rdma: rdma::RdmaOptions,
+}
+
 /// Calls the visitor with the transport of a scheme.
-pub fn dispatch<V: Visitor>(scheme: Scheme, visitor: V) -> V::Output {
+pub fn dispatch<V: Visitor>(scheme: Scheme, options: &TransportOptions, visitor: V) -> V::Output {
     match scheme {
         Scheme::Tcp => visitor.visit(tcp::Tcp),
+        Scheme::Rdma => visitor.visit(rdma::Rdma::new(options.rdma.clone())),
         Scheme::Sim => visitor.visit(sim::Sim),
     }
 }

@@ -48,7 +48,7 @@ impl Transport for Tcp {
 }
 
 /// The addresses of an endpoint, at least one.
-async fn resolve(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
+pub(super) async fn resolve(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
     let (host, port) = endpoint.host_port().ok_or_else(|| io::Error::other("no host and port"))?;
     let addresses: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
     if addresses.is_empty() {
@@ -57,7 +57,7 @@ async fn resolve(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
     Ok(addresses)
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;

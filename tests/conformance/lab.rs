@@ -34,6 +34,10 @@ pub(crate) struct Lab {
     pub(crate) endpoint: Endpoint,
     /// Where nobody listens.
     pub(crate) nobody: Endpoint,
+    /// Whether only this machine can connect there.
+    pub(crate) local_only: bool,
+    /// Bytes that a connection holds as long as it is open: receive buffers, frames the peer may still be reading.
+    pub(crate) own_bytes: u64,
     time_is_simulated: bool,
     /// What the endpoints need to exist.
     _alive: Box<dyn Any>,
@@ -47,6 +51,27 @@ pub(crate) fn tcp() -> Lab {
     Lab {
         endpoint: "tcp://127.0.0.1:0".parse().expect("an endpoint"),
         nobody: format!("tcp://{nobody}").parse().expect("an endpoint"),
+        local_only: true,
+        own_bytes: 0,
+        time_is_simulated: false,
+        _alive: Box::new(socket),
+    }
+}
+
+/// At an address that an RDMA device owns: `FREIGHT_RDMA_ADDRESS`, or the loopback one, which `scripts/rdma-lab` makes
+/// one.
+pub(crate) fn rdma() -> Lab {
+    let host = std::env::var("FREIGHT_RDMA_ADDRESS").unwrap_or_else(|_| "127.0.0.1".to_owned());
+    // A port that is bound and never listened at stays nobody's.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    let host_address = host.parse::<Ipv4Addr>().expect("FREIGHT_RDMA_ADDRESS is an IPv4 address");
+    socket.bind(&SocketAddrV4::new(host_address, 0).into()).expect("a free port");
+    let nobody = socket.local_addr().expect("bound").as_socket().expect("an address");
+    Lab {
+        endpoint: format!("rdma://{host}:0").parse().expect("an endpoint"),
+        nobody: format!("rdma://{nobody}").parse().expect("an endpoint"),
+        local_only: host_address.is_loopback(),
+        own_bytes: 1536 << 10,
         time_is_simulated: false,
         _alive: Box::new(socket),
     }
@@ -66,7 +91,14 @@ fn sim(config: NetworkConfig) -> Lab {
     static NETWORKS: AtomicU64 = AtomicU64::new(0);
     let network = Network::create(&format!("lab-{}", NETWORKS.fetch_add(1, Ordering::Relaxed)), config);
     let endpoint = |node: &str| format!("sim://{}/{node}", network.name()).parse().expect("an endpoint");
-    Lab { endpoint: endpoint("a"), nobody: endpoint("b"), time_is_simulated: true, _alive: Box::new(network) }
+    Lab {
+        endpoint: endpoint("a"),
+        nobody: endpoint("b"),
+        local_only: true,
+        own_bytes: 0,
+        time_is_simulated: true,
+        _alive: Box::new(network),
+    }
 }
 
 pub(crate) type Sender<T> = <<T as Transport>::Connection as Connection>::Sender;

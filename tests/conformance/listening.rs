@@ -21,7 +21,7 @@ pub(crate) async fn one_endpoint_has_one_listener<T: Transport>(transport: T, la
 
 pub(crate) async fn the_endpoint_is_the_real_one<T: Transport>(transport: T, lab: Lab) {
     let mut listener = transport.listen(&lab.endpoint).await.expect("the endpoint is free");
-    assert!(listener.local_only());
+    assert_eq!(listener.local_only(), lab.local_only);
     assert_eq!(listener.endpoint().scheme(), lab.endpoint.scheme());
     for number in 0..3 {
         let (mut near, mut far) = connect_to(&transport, &mut listener, &Side::CLIENT, &Side::NODE).await;

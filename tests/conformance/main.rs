@@ -10,15 +10,21 @@ mod lending;
 mod listening;
 
 conformance!(tcp, freight::transport::tcp::Tcp, crate::lab::tcp);
+conformance!(
+    #[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
+    rdma,
+    freight::transport::rdma::Rdma::default(),
+    crate::lab::rdma
+);
 conformance!(sim, freight::transport::sim::Sim, crate::lab::calm_sim);
 conformance!(sim_in_pieces, freight::transport::sim::Sim, crate::lab::sim_in_pieces);
 
 /// One test a fact: a transport, and a function that makes a lab for it.
 #[macro_export]
 macro_rules! conformance {
-    ($name:ident, $transport:expr, $lab:expr) => {
+    ($(#[$attribute:meta])* $name:ident, $transport:expr, $lab:expr) => {
         mod $name {
-            $crate::conformance! { @each $transport, $lab;
+            $crate::conformance! { @each [$(#[$attribute])*] $transport, $lab;
                 closing::a_close_between_frames_is_the_end,
                 closing::a_close_inside_a_frame_is_cut_short,
                 closing::a_close_inside_a_header_is_cut_short,
@@ -51,12 +57,14 @@ macro_rules! conformance {
             }
         }
     };
-    (@each $transport:expr, $lab:expr; $($file:ident::$fact:ident,)*) => {
-        $(
+    (@each $attributes:tt $transport:expr, $lab:expr; $($file:ident::$fact:ident,)*) => {
+        $($crate::conformance! { @one $attributes $transport, $lab; $file::$fact })*
+    };
+    (@one [$(#[$attribute:meta])*] $transport:expr, $lab:expr; $file:ident::$fact:ident) => {
             #[test]
+            $(#[$attribute])*
             fn $fact() {
                 $crate::lab::run($transport, $lab, $crate::$file::$fact);
             }
-        )*
     };
 }

@@ -7,6 +7,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// A completion channel that does not block.
 #[derive(Debug)]
@@ -35,6 +37,13 @@ impl CompletionChannel {
             source: Arc::new(io::Error::from(error)),
         })?;
         Ok(Arc::new(channel))
+    }
+
+    /// Has the calling thread's runtime watch it.
+    pub(in super::super) fn watch(self: Arc<Self>) -> io::Result<AsyncFd<Arc<Self>>> {
+        // SAFETY: the descriptor is open and the same as long as the channel, which the watcher holds.
+        let watched = unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) };
+        Ok(watched?)
     }
 
     pub(super) fn context(&self) -> &Arc<Context> {

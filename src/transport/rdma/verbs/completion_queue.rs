@@ -60,6 +60,9 @@ pub enum Failure {
     /// The queue pair failed before; the first failure says why.
     #[error("given up after an earlier failure")]
     Flushed,
+    /// The device failed.
+    #[error("the device failed")]
+    Device,
     /// Whatever else.
     #[error("status {0} of the device")]
     Other(i32),
@@ -86,6 +89,7 @@ fn failure(status: i32) -> Failure {
         abi::STATUS_BAD_RESPONSE | abi::STATUS_REMOTE_REQUEST | abi::STATUS_REMOTE_OPERATION => Failure::Remote,
         abi::STATUS_RETRIES => Failure::Unreachable,
         abi::STATUS_NOT_READY => Failure::NotReady,
+        abi::STATUS_FATAL => Failure::Device,
         other => Failure::Other(other),
     }
 }

@@ -5,10 +5,14 @@ use super::VerbsError;
 use super::abi::{self, DeviceAttributes, Operations, PORT_ACTIVE, PortAttributes, RawContext, RawEvent, RawGid};
 use super::device::DeviceList;
 use super::library::Library;
+use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// An opened device.
 #[derive(Debug)]
@@ -17,6 +21,7 @@ pub(in super::super) struct Context {
     raw: NonNull<RawContext>,
     name: String,
     attributes: DeviceAttributes,
+    failed: AtomicBool,
 }
 
 // SAFETY: libibverbs locks what threads share; a context may be used by several.
@@ -106,7 +111,7 @@ impl Context {
         let failed = unsafe { (library.ibv_query_device)(raw.as_ptr(), attributes.as_mut_ptr()) };
         // SAFETY: numbers, which are valid as zeroes and as whatever was written.
         let attributes = unsafe { attributes.assume_init() };
-        let context = Self { library, raw, name: name.to_owned(), attributes };
+        let context = Self { library, raw, name: name.to_owned(), attributes, failed: AtomicBool::new(false) };
         if failed == 0 { Ok(context) } else { Err(VerbsError::returned("cannot ask the RDMA device", failed)) }
     }
 
@@ -185,16 +190,28 @@ impl Context {
         }
         // SAFETY: the event was taken above, and is acknowledged once.
         unsafe { (self.library.ibv_ack_async_event)(&raw mut event) };
-        Some(AsyncEvent { kind: event.kind })
+        let event = AsyncEvent { kind: event.kind };
+        // Relaxed: whoever is woken by the event looks again; nothing else hangs on it.
+        self.failed.fetch_or(event.is_fatal(), Ordering::Relaxed);
+        Some(event)
     }
-}
 
-impl AsRawFd for Context {
-    /// The descriptor of asynchronous events.
-    fn as_raw_fd(&self) -> RawFd {
+    /// Whether the device has reported that it failed.
+    pub(in super::super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Has the calling thread's runtime watch for asynchronous events, by a descriptor of its own.
+    pub(in super::super) fn watch_events(&self) -> io::Result<AsyncFd<OwnedFd>> {
         // SAFETY: the context lives as long as `self`, and its descriptors don't change.
         let context = unsafe { self.raw.as_ref() };
-        context.async_fd
+        // SAFETY: the descriptor is open as long as the context.
+        let fd = unsafe { BorrowedFd::borrow_raw(context.async_fd) };
+        rustix::io::ioctl_fionbio(fd, true)?;
+        let fd = fd.try_clone_to_owned()?;
+        // SAFETY: an owned descriptor is open and the same as long as the watcher owns it.
+        let watched = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+        Ok(watched?)
     }
 }
 

@@ -8,7 +8,6 @@
 //! ```
 //!
 //! Only plain verbs: extended completion queues complete wrongly on Soft-RoCE with the rdma-core of Debian 12.
-#![expect(dead_code, unused_imports, reason = "devices are listed before anything is sent")]
 
 mod abi;
 mod completion_channel;
@@ -29,7 +28,7 @@ pub use error::VerbsError;
 pub(super) use abi::Completion;
 pub(super) use completion_channel::CompletionChannel;
 pub(super) use completion_queue::{CompletionQueue, Ended};
-pub(super) use context::{AsyncEvent, Context, PortState};
+pub(super) use context::{Context, PortState};
 pub(super) use memory_region::{MemoryRegion, PAGE_BYTES, PeerMay};
 pub(super) use protection_domain::ProtectionDomain;
 pub(super) use queue_pair::{PairAddress, PairDepth, PairPath, Piece, QueuePair, RECEIVES_AT_ONCE, SendHow};

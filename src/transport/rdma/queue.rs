@@ -1,0 +1,335 @@
+//! The queue of one connection: messages in, messages out, and the counts that keep both sides apart.
+//!
+//! Each frame and announcement uses one credit of its receiver; its receive is posted anew when the message has been
+//! taken, and the credit travels back in the next message, whatever it is. Messages that are no frames use none: for
+//! them each side keeps [`CONTROL_RECEIVES`] more, which is the most that can be on their way.
+//!
+//! Architecture invariant: no waiting in here. Halves lock the queue, let it make progress, and look.
+#![forbid(unsafe_code)]
+
+use super::RdmaError;
+use super::message::{Announcement, FRAMES_READ_MAX, Kind, Word};
+use super::pool::RegisteredPool;
+use super::slab::Span;
+use super::work::{Counts, Done, Work};
+use crate::transport::{Buffer, Frame, TransportError};
+use crate::wire::{self, WireError};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use zerocopy::FromBytes;
+
+/// Announced frames that the peer has not read yet, at most.
+pub(super) const ANNOUNCED_MAX: usize = 8;
+
+/// Frames read or being read that nobody has taken yet, at most: while one is used, the next comes.
+const READ_AHEAD_MAX: usize = 2;
+
+/// Receives for messages that use no credit: one each time an announced frame was read, two with credits (the peer
+/// must have seen one before it can cause a third), a close.
+pub(super) const CONTROL_RECEIVES: u32 = ANNOUNCED_MAX as u32 + 4;
+
+/// The two halves of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Half {
+    Sender,
+    Receiver,
+}
+
+impl Half {
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Sender => Self::Receiver,
+            Self::Receiver => Self::Sender,
+        }
+    }
+}
+
+/// A message that arrived, in order.
+#[derive(Debug)]
+pub(super) enum Arrived {
+    /// In a receive buffer.
+    Here { span: Span, bytes: u32 },
+    /// At the peer, to be read.
+    There(Box<Announcement>),
+    /// On its way.
+    Reading,
+    /// In memory of ours.
+    Read { buffer: Buffer, frame_bytes: u32 },
+    /// Announced, and not to be read.
+    Refused(Refused),
+    /// No more follow.
+    Close,
+}
+
+/// Why an announced frame was not read.
+#[derive(Debug, Clone)]
+pub(super) enum Refused {
+    Framing(WireError),
+    OutOfMemory { frame_bytes: u32 },
+}
+
+impl Refused {
+    pub(super) fn error(&self) -> TransportError {
+        match self.clone() {
+            Self::Framing(error) => TransportError::Framing(error),
+            Self::OutOfMemory { frame_bytes } => TransportError::OutOfMemory { frame_bytes },
+        }
+    }
+}
+
+/// What both halves share.
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub(super) work: Work,
+    pub(super) pool: Arc<RegisteredPool>,
+    pub(super) arrived: VecDeque<Arrived>,
+    /// Receives to be posted anew, and how many of them are worth a credit.
+    to_post: Vec<Span>,
+    to_post_credits: u16,
+    post_list: usize,
+    /// Frames and announcements the peer may send before it has heard of credits.
+    rx_depth: u16,
+    /// Credits and frames read that the peer has not been told of.
+    owed_credits: u16,
+    owed_frames_read: u16,
+    frame_bytes_max: u32,
+    /// Frames that are read in place.
+    pub(super) in_place: u16,
+    /// The peer's receive buffers, once it is known.
+    pub(super) peer_receive_bytes: Option<u32>,
+    /// Frames and announcements that may be sent.
+    pub(super) credits: u32,
+    pub(super) closed: bool,
+    /// A frame taken before the connection was open: that which a peer begins with.
+    pub(super) early: Option<Frame>,
+    end: Option<RdmaError>,
+    /// Which half sleeps: the sender, the receiver.
+    waiting: [bool; 2],
+    done: Vec<Done>,
+}
+
+impl Queue {
+    /// A queue whose receives are in `spans`, and posted.
+    pub(super) fn new(
+        work: Work,
+        pool: Arc<RegisteredPool>,
+        spans: Vec<Span>,
+        (rx_depth, post_list, frame_bytes_max): (u16, u32, u32),
+    ) -> Result<Self, RdmaError> {
+        let mut queue = Self {
+            work,
+            pool,
+            arrived: VecDeque::new(),
+            to_post: spans,
+            to_post_credits: 0,
+            post_list: post_list as usize,
+            rx_depth,
+            owed_credits: 0,
+            owed_frames_read: 0,
+            frame_bytes_max,
+            in_place: 0,
+            peer_receive_bytes: None,
+            credits: 0,
+            closed: false,
+            early: None,
+            end: None,
+            waiting: [false; 2],
+            done: Vec::new(),
+        };
+        queue.work.post_receives(&mut queue.to_post)?;
+        Ok(queue)
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        self.work.counts
+    }
+
+    /// Why the connection has ended, if it has.
+    pub(super) fn end(&self) -> Option<&RdmaError> {
+        self.end.as_ref()
+    }
+
+    /// Ends the connection; the first reason counts.
+    pub(super) fn fail(&mut self, error: RdmaError) {
+        self.end.get_or_insert(error);
+    }
+
+    pub(super) fn is_waiting(&self, half: Half) -> bool {
+        self.waiting[half as usize]
+    }
+
+    pub(super) fn set_waiting(&mut self, half: Half, waiting: bool) {
+        self.waiting[half as usize] = waiting;
+    }
+
+    /// Takes completions, and does what follows from them; how many there were.
+    pub(super) fn progress(&mut self) -> usize {
+        if self.end.is_some() {
+            return 0;
+        }
+        let mut done = std::mem::take(&mut self.done);
+        let polled = self.work.poll(&mut done);
+        // What arrived before a failure still counts.
+        let handled = done.drain(..).try_for_each(|done| self.handle(done)).and(polled);
+        self.done = done;
+        let followed = handled.and_then(|handled| self.follow_up(handled).map(|()| handled));
+        followed.unwrap_or_else(|error| {
+            self.fail(error);
+            1
+        })
+    }
+
+    fn follow_up(&mut self, handled: usize) -> Result<(), RdmaError> {
+        if handled == 0 {
+            return Ok(());
+        }
+        self.read_ahead()?;
+        if self.to_post.len() >= self.post_list {
+            self.post_receives()?;
+        }
+        // A peer that closes waits until its frames are read.
+        let closing = matches!(self.arrived.back(), Some(Arrived::Close));
+        let told_at = if closing { 1 } else { ANNOUNCED_MAX / 2 };
+        if usize::from(self.owed_frames_read) >= told_at {
+            return self.update();
+        }
+        self.update_where_owed(self.rx_depth / 2)
+    }
+
+    fn handle(&mut self, done: Done) -> Result<(), RdmaError> {
+        match done {
+            Done::Received { span, bytes, word } => self.received(span, bytes, word),
+            Done::Read { buffer, frame_bytes } => {
+                let reading = self.arrived.iter_mut().find(|arrived| matches!(arrived, Arrived::Reading));
+                *reading.expect("what is read was announced") = Arrived::Read { buffer, frame_bytes };
+                self.owed_frames_read += 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn received(&mut self, span: Span, bytes: u32, word: Word) -> Result<(), RdmaError> {
+        self.credits += u32::from(word.credits);
+        self.work.forget_announced(word.frames_read.into())?;
+        match word.kind {
+            Kind::Frame => self.arrived.push_back(Arrived::Here { span, bytes }),
+            Kind::Announcement => {
+                let announced = Announcement::read_from_prefix(&span[..bytes as usize]);
+                let (announcement, _) =
+                    announced.map_err(|_| RdmaError::Protocol { what: "an announcement is too short" })?;
+                let unread = |arrived: &&Arrived| matches!(arrived, Arrived::There(_) | Arrived::Reading);
+                if self.arrived.iter().filter(unread).count() >= ANNOUNCED_MAX {
+                    return Err(RdmaError::Protocol { what: "it announces more frames than agreed" });
+                }
+                self.arrived.push_back(Arrived::There(Box::new(announcement)));
+                self.to_post.push(span);
+                self.to_post_credits += 1;
+            }
+            Kind::Update => self.to_post.push(span),
+            Kind::Close => {
+                self.arrived.push_back(Arrived::Close);
+                self.to_post.push(span);
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to read announced frames, in order, as far ahead as agreed.
+    pub(super) fn read_ahead(&mut self) -> Result<(), RdmaError> {
+        let of_frames = |arrived: &&Arrived| matches!(arrived, Arrived::Reading | Arrived::Read { .. });
+        let mut ahead = self.arrived.iter().filter(of_frames).count();
+        while ahead < READ_AHEAD_MAX {
+            let Some(next) = self.arrived.iter_mut().find(|arrived| matches!(arrived, Arrived::There(_))) else {
+                break;
+            };
+            let Arrived::There(announcement) = &*next else { break };
+            let announcement = **announcement;
+            match begin(&announcement, self.frame_bytes_max, &self.pool) {
+                Ok(buffer) => {
+                    *next = Arrived::Reading;
+                    let Announcement { address, key, frame_bytes, .. } = announcement;
+                    self.work.begin_read(buffer, frame_bytes.get(), address.get(), key.get());
+                    ahead += 1;
+                }
+                Err(refused) => {
+                    *next = Arrived::Refused(refused);
+                    // Its memory is the sender's again, unread.
+                    self.owed_frames_read += 1;
+                }
+            }
+        }
+        self.work.post_reads()
+    }
+
+    /// Takes a receive buffer back that was read in place.
+    pub(super) fn give_back(&mut self, span: Span) {
+        self.in_place -= 1;
+        self.post_again(span);
+        if self.waiting != [false; 2] && self.end.is_none() {
+            // Nobody else may come by for long.
+            let posted = self.before_sleep();
+            posted.unwrap_or_else(|error| self.fail(error));
+        }
+    }
+
+    /// Has a receive buffer posted anew, with the next list of them.
+    pub(super) fn post_again(&mut self, span: Span) {
+        self.to_post.push(span);
+        self.to_post_credits += 1;
+    }
+
+    fn post_receives(&mut self) -> Result<(), RdmaError> {
+        self.work.post_receives(&mut self.to_post)?;
+        self.owed_credits += std::mem::take(&mut self.to_post_credits);
+        Ok(())
+    }
+
+    /// Posts what should not wait, and tells the peer what it may wait for.
+    pub(super) fn before_sleep(&mut self) -> Result<(), RdmaError> {
+        self.post_receives()?;
+        self.update_where_owed(self.rx_depth / 4)
+    }
+
+    /// Tells the peer that frames were read, so that their memory is its own again.
+    pub(super) fn tell_read(&mut self) -> Result<(), RdmaError> {
+        if self.owed_frames_read > 0 { self.update() } else { Ok(()) }
+    }
+
+    fn update_where_owed(&mut self, credits: u16) -> Result<(), RdmaError> {
+        if self.owed_credits >= credits.max(1) { self.update() } else { Ok(()) }
+    }
+
+    fn update(&mut self) -> Result<(), RdmaError> {
+        if self.peer_receive_bytes.is_none() || !self.work.has_room_for_control() {
+            return Ok(());
+        }
+        self.work.counts.updates += 1;
+        let word = self.word(Kind::Update);
+        self.work.post_send(word, None, false)
+    }
+
+    /// The word of the next message: it takes along what is owed.
+    pub(super) fn word(&mut self, kind: Kind) -> Word {
+        debug_assert!(self.owed_frames_read <= FRAMES_READ_MAX, "announcements are fewer");
+        Word {
+            kind,
+            frames_read: std::mem::take(&mut self.owed_frames_read),
+            credits: std::mem::take(&mut self.owed_credits),
+        }
+    }
+}
+
+/// Memory to read an announced frame into, if it is one that may come.
+fn begin(announcement: &Announcement, frame_bytes_max: u32, pool: &Arc<RegisteredPool>) -> Result<Buffer, Refused> {
+    use crate::transport::Lender;
+    let bytes = announcement.frame_bytes.get();
+    let prefix = &announcement.prefix[..announcement.prefix.len().min(bytes as usize)];
+    let whole = wire::frame_bytes(prefix, frame_bytes_max).map_err(Refused::Framing)?;
+    let frame_bytes = whole.unwrap_or(bytes);
+    // More than one frame's bytes are for nobody but a test to send; what is lent stays within the limit.
+    let refused = Refused::OutOfMemory { frame_bytes };
+    if bytes == 0 || bytes > frame_bytes_max.saturating_mul(2) {
+        return Err(refused);
+    }
+    Arc::clone(pool).lend(bytes as usize).ok_or(refused)
+}

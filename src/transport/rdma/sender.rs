@@ -1,0 +1,82 @@
+//! The sending half.
+#![forbid(unsafe_code)]
+
+use super::queue::Half;
+use super::shared::{Shared, ToSend, Waiter};
+use crate::transport::{Frame, FrameSender, Lender, TransportError};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long closing waits for a peer that does not read.
+const CLOSE_WAIT: Duration = Duration::from_millis(200);
+
+/// Sends frames by SEND, and announces those that the peer must READ.
+#[derive(Debug)]
+pub struct RdmaSender {
+    shared: Arc<Shared>,
+}
+
+impl RdmaSender {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// The frame in memory of this connection's, copied where it is in somebody else's: a request that is sent again on
+    /// a new connection.
+    fn own(&self, frame: Frame) -> Result<Frame, TransportError> {
+        let pool: Arc<dyn Lender> = Arc::clone(&self.shared.pool) as _;
+        if frame.is_lent_by(&pool) {
+            return Ok(frame);
+        }
+        let frame_bytes = frame.frame_bytes();
+        let lent = pool.lend(frame_bytes as usize);
+        let mut buffer = lent.ok_or(TransportError::OutOfMemory { frame_bytes })?;
+        buffer[..frame.len()].copy_from_slice(&frame);
+        Ok(Frame::new(buffer, frame_bytes))
+    }
+}
+
+impl FrameSender for RdmaSender {
+    fn lender(&self) -> Arc<dyn Lender> {
+        Arc::new(ToSend { pool: Arc::clone(&self.shared.pool), shared: Arc::downgrade(&self.shared) })
+    }
+
+    async fn send(&mut self, frame: Frame) -> Result<(), TransportError> {
+        let frame = self.own(frame)?;
+        let mut waiter = Waiter::new(&self.shared, Half::Sender);
+        loop {
+            let sent = self.shared.look(Half::Sender, |queue| queue.send(&frame));
+            if sent.map_err(|error| error.lost())? {
+                return Ok(());
+            }
+            waiter.wait().await;
+        }
+    }
+
+    /// Returns when the peer has all that was sent. It reads announced frames as it comes to them: what it has not
+    /// read after [`CLOSE_WAIT`] it can read as long as one of the halves lives.
+    async fn close(&mut self) -> Result<(), TransportError> {
+        timeout(CLOSE_WAIT, self.closed()).await.unwrap_or(Ok(()))
+    }
+}
+
+impl RdmaSender {
+    async fn closed(&self) -> Result<(), TransportError> {
+        let mut waiter = Waiter::new(&self.shared, Half::Sender);
+        loop {
+            let closed = self.shared.look(Half::Sender, |queue| queue.close());
+            if closed.map_err(|error| error.lost())? {
+                return Ok(());
+            }
+            waiter.wait().await;
+        }
+    }
+}
+
+impl Drop for RdmaSender {
+    fn drop(&mut self) {
+        // The other direction may go on: the peer should not wait for more in this one.
+        let _lost = self.shared.look(Half::Sender, |queue| queue.close());
+    }
+}

@@ -16,6 +16,8 @@ const UNSAFE_FILES: &[&str] = &[
     "src/shard/prefetch.rs",
     "src/shard/system.rs",
     "src/shard/tags.rs",
+    "src/transport/shm/segment.rs",
+    "src/transport/shm/watch.rs",
     "tests/shard_allocations.rs",
     "tests/wire_allocations.rs",
 ];

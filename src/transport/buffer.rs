@@ -1,6 +1,7 @@
 //! Buffers: lent by a transport, built in by one owner, then shared as a frame, then lent again.
 #![forbid(unsafe_code)]
 
+use super::shm::{InPlace, Span};
 use crate::wire::FrameBuffer;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -14,29 +15,78 @@ pub trait Lender: Send + Sync {
 
     /// Grows lent memory to at least `bytes` bytes and keeps its content; false, and nothing changed, where the
     /// budget forbids it.
-    fn grow(&self, memory: &mut Box<[u8]>, bytes: usize) -> bool;
+    fn grow(&self, memory: &mut Memory, bytes: usize) -> bool;
 
     /// Takes memory back.
-    fn take_back(&self, memory: Box<[u8]>);
+    fn take_back(&self, memory: Memory);
+}
+
+/// Where lent bytes are.
+#[derive(Debug)]
+pub enum Memory {
+    /// On the heap.
+    Heap(Box<[u8]>),
+    /// In a segment of shared memory, to build in.
+    Span(Span),
+    /// In a segment of shared memory, where a peer built it; to read only.
+    InPlace(InPlace),
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::Heap(Box::default())
+    }
+}
+
+impl Deref for Memory {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Heap(memory) => memory,
+            Self::Span(span) => span,
+            Self::InPlace(arrived) => arrived,
+        }
+    }
+}
+
+impl DerefMut for Memory {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Heap(memory) => memory,
+            Self::Span(span) => span,
+            Self::InPlace(_) => unreachable!("what arrived is a frame already, and frames are never changed"),
+        }
+    }
 }
 
 /// Lent memory with one owner, to build a frame in. Goes back to its lender when dropped.
 pub struct Buffer {
-    memory: Box<[u8]>,
+    memory: Memory,
     lender: Arc<dyn Lender>,
 }
 
 impl Buffer {
     /// Memory and whom it belongs to: for lenders.
     #[must_use]
-    pub fn new(memory: Box<[u8]>, lender: Arc<dyn Lender>) -> Self {
+    pub fn new(memory: Memory, lender: Arc<dyn Lender>) -> Self {
         Self { memory, lender }
+    }
+
+    /// Its memory alone: for lenders that take over from others.
+    pub(super) fn into_memory(mut self) -> Memory {
+        std::mem::take(&mut self.memory)
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.lender.take_back(std::mem::take(&mut self.memory));
+        let memory = std::mem::take(&mut self.memory);
+        if !memory.is_empty() {
+            self.lender.take_back(memory);
+        }
     }
 }
 
@@ -90,6 +140,14 @@ impl Frame {
     #[must_use]
     pub fn frame_bytes(&self) -> u32 {
         self.frame_bytes
+    }
+
+    /// The span it was built in, where that is in shared memory.
+    pub(super) fn span(&self) -> Option<&Span> {
+        match &self.buffer.memory {
+            Memory::Span(span) => Some(span),
+            Memory::Heap(_) | Memory::InPlace(_) => None,
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! little, so that what came and went as frames is there for records.
 #![forbid(unsafe_code)]
 
-use super::buffer::{Buffer, Lender};
+use super::buffer::{Buffer, Lender, Memory};
 use crate::budget::Budget;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -106,18 +106,20 @@ impl Lender for HeapPool {
             Some(memory) => memory,
             None => self.allocate(bytes)?,
         };
-        Some(Buffer::new(memory, self))
+        Some(Buffer::new(Memory::Heap(memory), self))
     }
 
-    fn grow(&self, memory: &mut Box<[u8]>, bytes: usize) -> bool {
+    fn grow(&self, memory: &mut Memory, bytes: usize) -> bool {
         let kept = self.free().take(bytes);
         let Some(mut larger) = kept.or_else(|| self.allocate(bytes)) else { return false };
         larger[..memory.len()].copy_from_slice(memory);
-        self.take_back(std::mem::replace(memory, larger));
+        self.take_back(std::mem::replace(memory, Memory::Heap(larger)));
         true
     }
 
-    fn take_back(&self, memory: Box<[u8]>) {
+    fn take_back(&self, memory: Memory) {
+        // Memory from elsewhere goes back by being dropped.
+        let Memory::Heap(memory) = memory else { return };
         let mut free = self.free();
         if free.buffers.len() < BUFFERS_KEPT_MAX && free.bytes + memory.len() <= self.bytes_kept_max {
             free.bytes += memory.len();

@@ -151,6 +151,8 @@ pub(super) fn take_offer(socket: BorrowedFd<'_>) -> Result<Option<Segments>, Shm
     let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
     let got = match recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut rights, flags) {
         Err(Errno::AGAIN) => return Ok(None),
+        // Closed without having read our hello.
+        Err(Errno::CONNRESET) => 0,
         Err(errno) => return Err(ShmError::system("cannot read the node's offer")(errno)),
         Ok(message) => message.bytes,
     };
@@ -221,6 +223,7 @@ fn read_hello(socket: BorrowedFd<'_>, flags: RecvFlags) -> Result<Option<Hello>,
     let mut bytes = [0; HELLO_BYTES];
     let got = match recv(socket, &mut bytes, flags) {
         Err(Errno::AGAIN) => return Ok(None),
+        Err(Errno::CONNRESET) => 0,
         Err(errno) => return Err(ShmError::system("cannot read the client's hello")(errno)),
         Ok((got, _)) => got,
     };

@@ -9,9 +9,10 @@
 //! is the shortest way there and back: no system call but one `sched_yield` each way.
 //!
 //! Where somebody else wants it too it is the longest: the kernel takes a yield for willingness to wait a whole time
-//! slice, milliseconds, and a sleeper comes sooner. So looking is given up after [`LOOKING_MAX`], and time spent in
-//! vain, or so long that a sleep would not have been noticed in it, is paid back: as many waits sleep at once as make
-//! it half a microsecond a wait. Long batches and idle connections end there too, where sleeping costs nothing.
+//! slice, milliseconds, and a sleeper comes sooner. So looking lives on credit: what is found in time earns what a
+//! sleep would have cost, a look of more than [`LOOKING_MAX`] costs all the time it took. Who is in debt sleeps at
+//! once, and each such wait pays back a little. A guest that takes the core now and then is forgiven; a neighbour that
+//! wants it all the time, long batches and idle connections end in sleep, where sleeping costs little or nothing.
 #![forbid(unsafe_code)]
 
 use std::task::Poll;
@@ -20,28 +21,33 @@ use std::time::{Duration, Instant};
 /// Longest time worth looking for: some times what sleeping and waking cost both ends together.
 const LOOKING_MAX: Duration = Duration::from_micros(50);
 
-/// What looking in vain may cost a wait, on average.
-const LOST_NS_A_WAIT: u128 = 500;
+/// What a wait without a sleep saves both ends.
+const EARNED_NS: i64 = 5_000;
 
-/// Most waits in a row that sleep at once.
-const SLEEPS_MAX: u128 = 1 << 14;
+/// What a wait that sleeps at once pays back: what looking in vain may cost a wait, on average.
+const PAID_BACK_NS: i64 = 500;
+
+/// Most credit: a few time slices of somebody else.
+const CREDIT_NS_MAX: i64 = 20_000_000;
+
+/// Most debt: what some ten thousand waits pay back.
+const DEBT_NS_MAX: i64 = 8_000_000;
 
 /// The patience of one half.
 #[derive(Debug)]
 pub(super) struct Patience {
-    /// Waits to come that sleep at once.
-    sleeps_left: u128,
+    credit_ns: i64,
 }
 
 impl Patience {
     pub(super) fn new() -> Self {
-        Self { sleeps_left: 0 }
+        Self { credit_ns: 0 }
     }
 
     /// Looks again for a bounded time; true as soon as `ready` says so, false where it is better to sleep.
     pub(super) async fn look(&mut self, mut ready: impl FnMut() -> bool) -> bool {
-        if self.sleeps_left > 0 {
-            self.sleeps_left -= 1;
+        if self.credit_ns < 0 {
+            self.credit_ns += PAID_BACK_NS;
             return false;
         }
         let began = Instant::now();
@@ -54,10 +60,12 @@ impl Patience {
             }
             let elapsed = began.elapsed();
             if elapsed > LOOKING_MAX {
-                self.sleeps_left = (elapsed.as_nanos() / LOST_NS_A_WAIT).min(SLEEPS_MAX);
+                let cost_ns = i64::try_from(elapsed.as_nanos()).unwrap_or(i64::MAX);
+                self.credit_ns = self.credit_ns.saturating_sub(cost_ns).max(-DEBT_NS_MAX);
                 return found;
             }
             if found {
+                self.credit_ns = (self.credit_ns + EARNED_NS).min(CREDIT_NS_MAX);
                 return true;
             }
         }

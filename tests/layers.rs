@@ -23,7 +23,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("budget", &["limits"]),
     ("hash", &["limits"]),
     ("short", &[]),
-    ("op", &["budget", "hash", "short"]),
+    ("pages", &[]),
+    ("op", &["budget", "hash", "short", "pages"]),
     ("op_list", &["op"]),
     ("wire", &["op"]),
     ("shard", &["op"]),
@@ -42,7 +43,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that replay from a seed: no runtime, socket, clock or randomness of their own.
-const PURE: &[&str] = &["limits", "budget", "hash", "short", "op", "op_list", "wire", "shard", "session"];
+const PURE: &[&str] = &["limits", "budget", "hash", "short", "pages", "op", "op_list", "wire", "shard", "session"];
 
 /// What a pure module may not name: a crate, or a path.
 const WORLD: &[&str] = &[

@@ -24,7 +24,7 @@ pub mod sim;
 mod stream;
 pub mod tcp;
 
-pub use buffer::{Buffer, Frame, Lender};
+pub use buffer::{Buffer, Frame, Lender, Memory};
 pub use endpoint::{Endpoint, EndpointError, Scheme};
 pub use error::TransportError;
 pub use pool::HeapPool;

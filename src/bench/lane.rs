@@ -149,6 +149,7 @@ impl Lane {
             Err(error) => return self.failed(measure, client_error_kind(&error)).await,
         };
         let answered = Instant::now();
+        measure.frames += reply.frames();
         measure.bytes_sent += reply.bytes_sent();
         measure.bytes_received += reply.bytes_received();
         if self.config.verify {

@@ -30,7 +30,7 @@ use crate::budget::Budget;
 use crate::hash;
 use crate::limits::{self, SLOTS};
 use crate::metrics::NodeStats;
-use crate::transport::{Endpoint, HeapPool};
+use crate::transport::{Buffer, Endpoint, Frame, HeapPool};
 use node::NodeClient;
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,15 +143,28 @@ impl Client {
     }
 
     /// Sends one raw frame to a node, by its place in the list, and takes one back, without store, building or
-    /// parsing: what the transport alone can carry.
+    /// parsing: what the transport alone can carry. Both are held together, as a batch holds its own; the request
+    /// is handed back, and its buffer lent again when it is dropped. No frame is shorter than its header.
     ///
     /// # Errors
-    /// Why the node does not answer; it may forbid it.
+    /// Why the node does not answer; it may forbid it. [`ClientError::Build`] where a frame is longer than it takes.
     ///
     /// # Panics
     /// Where there is no such node.
-    pub async fn wire_limit(&self, node: usize, request_bytes: u32, reply_bytes: u32) -> Result<(), ClientError> {
+    pub async fn wire_limit(&self, node: usize, request_bytes: u32, reply_bytes: u32) -> Result<Frame, ClientError> {
         self.inner.nodes[node].wire_limit(request_bytes, reply_bytes).await
+    }
+
+    /// A buffer of at least `bytes` bytes from a node's transport, by its place in the list: what its frames are
+    /// built in.
+    ///
+    /// # Errors
+    /// [`ClientError::Build`] where there is no memory for it.
+    ///
+    /// # Panics
+    /// Where there is no such node.
+    pub fn lend(&self, node: usize, bytes: usize) -> Result<Buffer, ClientError> {
+        self.inner.nodes[node].lend(bytes)
     }
 
     /// The processor that serves each node's connection, where the node binds it to one.

@@ -6,7 +6,9 @@ use super::link::{self, Link};
 use super::{ClientConfig, ClientError};
 use crate::metrics::NodeStats;
 use crate::transport::{Buffer, ConnectionConfig, Endpoint, Frame, HeapPool};
-use crate::wire::{FrameKind, HEADER_BYTES, Header, Origin, RequestBuilder, WireError, stats_request, stats_text};
+use crate::wire::{
+    BuildError, FrameKind, HEADER_BYTES, Header, Origin, RequestBuilder, WireError, stats_request, stats_text,
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::{Instant, timeout_at};
 
@@ -170,9 +172,9 @@ impl NodeClient {
         self.config.deadline_from_now()
     }
 
-    fn lend(&self, bytes: usize) -> Result<Buffer, ClientError> {
+    pub(super) fn lend(&self, bytes: usize) -> Result<Buffer, ClientError> {
         let lent = self.link().lend(bytes);
-        lent.ok_or(ClientError::Build(crate::wire::BuildError::OutOfMemory { needed: bytes as u64 }))
+        lent.ok_or(ClientError::Build(BuildError::OutOfMemory { needed: bytes as u64 }))
     }
 
     pub(super) async fn stats(&self) -> Result<NodeStats, ClientError> {
@@ -198,17 +200,22 @@ impl NodeClient {
         self.expect_kind(&frame, FrameKind::Reply)
     }
 
-    pub(super) async fn wire_limit(&self, request_bytes: u32, reply_bytes: u32) -> Result<(), ClientError> {
-        let frame_bytes_max = self.link().node().frame_bytes_max;
-        let request_bytes = request_bytes.clamp(WIRE_LIMIT_BYTES_MIN, frame_bytes_max);
-        let reply_bytes = reply_bytes.clamp(HEADER_BYTES, frame_bytes_max);
+    pub(super) async fn wire_limit(&self, request_bytes: u32, reply_bytes: u32) -> Result<Frame, ClientError> {
+        let max = self.link().node().frame_bytes_max.min(self.config.frame_bytes_max);
+        let (request_bytes, reply_bytes) = (request_bytes.max(WIRE_LIMIT_BYTES_MIN), reply_bytes.max(HEADER_BYTES));
+        let longer = request_bytes.max(reply_bytes);
+        if longer > max {
+            return Err(BuildError::FrameFull { needed: longer.into(), max }.into());
+        }
         let mut buffer = self.lend(request_bytes as usize)?;
+        let mut sent = None;
         let finish = |request| {
             crate::wire::wire_limit_request(&mut buffer, request, request_bytes, reply_bytes);
-            Frame::new(buffer, request_bytes)
+            sent.insert(Frame::new(buffer, request_bytes)).clone()
         };
         let frame = self.exchange(self.deadline(), finish).await.into_result()?;
-        self.expect_kind(&frame, FrameKind::WireLimitReply)
+        self.expect_kind(&frame, FrameKind::WireLimitReply)?;
+        Ok(sent.expect("an answered request was sent"))
     }
 
     fn expect_kind(&self, frame: &Frame, expected: FrameKind) -> Result<(), ClientError> {

@@ -1,6 +1,7 @@
 //! A batch being built: one frame a node, in memory that the node's transport lent.
 #![forbid(unsafe_code)]
 
+use super::link::Link;
 use super::node::{Exchange, NodeClient};
 use super::reply::{Failure, Part, Reply};
 use super::{BatchError, ClientConfig, ClientError, node_of};
@@ -184,23 +185,30 @@ async fn part(
     let op_count = builder.op_count();
     let mut sent = None;
     let exchange = node.exchange(deadline, |request| finish(builder, request, &mut sent)).await;
-    let reply = match exchange {
-        Exchange::Answered(reply) => reply,
+    let (reply, link) = match exchange {
+        Exchange::Answered(reply, link) => (reply, link),
         Exchange::Unsent(error) => return failed(node, error, Outcome::NotSent),
         Exchange::Unknown(error) => return failed(node, error, Outcome::Unknown),
     };
     let request = sent.expect("an answered request was sent");
-    check(node, &reply, op_count)?;
+    check(&link, &reply, op_count)?;
     let mut part = Part::new(request.frame_bytes(), reply);
     // A reply that arrived whole and is not full is the rule; everything else asks again.
     let mut missing = part.missing();
     while !missing.is_empty() && part.bytes_received() < reply_bytes_max {
-        let again = rebuild(node, &request, &missing)?;
+        let again = match rebuild(node, &request, &missing) {
+            Ok(again) => again,
+            // What has taken effect stands.
+            Err(error) => {
+                part.fail(Failure { endpoint: node.endpoint().clone(), error: error.into() });
+                break;
+            }
+        };
         let mut sent = None;
         let exchange = node.exchange(deadline, |number| finish(again, number, &mut sent)).await;
         match exchange {
-            Exchange::Answered(reply) => {
-                check(node, &reply, missing.len() as u32)?;
+            Exchange::Answered(reply, link) => {
+                check(&link, &reply, missing.len() as u32)?;
                 let (asked, bytes_sent) = (missing.len(), sent.map_or(0, |frame| frame.frame_bytes()));
                 missing = part.fill(missing, bytes_sent, reply);
                 // One value always fits a reply: a node without room for any has no memory for one.
@@ -234,16 +242,16 @@ fn failed(node: &NodeClient, error: ClientError, outcome: Outcome<'static>) -> R
 }
 
 /// The reply as a view, if it answers that many operations.
-fn check<'a>(node: &NodeClient, reply: &'a Frame, ops: u32) -> Result<ReplyView<'a>, ClientError> {
-    let view = ReplyView::parse(reply).map_err(|source| node.malformed(source))?;
-    if view.op_count() == ops {
-        return Ok(view);
+pub(super) fn check<'a>(link: &Link, reply: &'a Frame, expected: u32) -> Result<ReplyView<'a>, ClientError> {
+    let view = ReplyView::parse(reply).map_err(|source| link.malformed(source))?;
+    match view.op_count() {
+        got if got == expected => Ok(view),
+        got => Err(link.malformed(WireError::WrongOpCount { got, expected })),
     }
-    Err(node.malformed(WireError::BadBody { what: "operation count" }))
 }
 
 /// A request of those operations of another that are listed.
-fn rebuild(node: &NodeClient, request: &Frame, indices: &[u32]) -> Result<RequestBuilder<Buffer>, ClientError> {
+fn rebuild(node: &NodeClient, request: &Frame, indices: &[u32]) -> Result<RequestBuilder<Buffer>, BatchError> {
     let view = RequestView::parse(request).expect("the view reads what the builder wrote");
     let mut builder = begin(node, indices.len() as u32)?;
     let mut wanted = indices.iter().copied().peekable();

@@ -10,12 +10,13 @@
 //! holds no more than twice the operations that somebody waits for: abandoned ones are never sent.
 #![forbid(unsafe_code)]
 
+use super::batch::check as check_reply;
 use super::node::{Exchange, NodeClient};
-use super::{BatchError, ClientError};
+use super::{BatchError, ClientError, Loss};
 use crate::limits;
 use crate::op::{Action, Op, Outcome, Version};
 use crate::transport::Frame;
-use crate::wire::{Origin, ReplyView, RequestBuilder, WireError};
+use crate::wire::{Origin, ReplyView, RequestBuilder};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -146,7 +147,7 @@ impl Coalescer {
         self.push(node, single);
         match timeout_at(deadline, answered).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(node.lost("the runtime of its tasks ended")),
+            Ok(Err(_)) => Err(node.lost(Loss::RuntimeEnded)),
             Err(_) => Err(node.late()),
         }
     }
@@ -240,11 +241,8 @@ async fn exchange(node: &NodeClient, singles: &[Single]) -> Result<Frame, Client
         Frame::new(buffer, frame_bytes)
     };
     match node.exchange(node.deadline(), finish).await {
-        Exchange::Answered(frame) => {
-            let view = ReplyView::parse(&frame).map_err(|source| node.malformed(source))?;
-            if view.op_count() as usize != singles.len() {
-                return Err(node.malformed(WireError::BadBody { what: "operation count" }));
-            }
+        Exchange::Answered(frame, link) => {
+            check_reply(&link, &frame, singles.len() as u32)?;
             Ok(frame)
         }
         Exchange::Unsent(error) | Exchange::Unknown(error) => Err(error),

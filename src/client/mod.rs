@@ -21,7 +21,7 @@ mod reply;
 mod single;
 
 pub use batch::Batch;
-pub use error::ClientError;
+pub use error::{ClientError, Loss, NoHello, Unsent};
 pub use reply::{Failure, Outcomes, Reply};
 
 pub use crate::wire::BuildError as BatchError;

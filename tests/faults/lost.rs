@@ -3,7 +3,8 @@
 
 use crate::support::cluster::Wire;
 use crate::support::scripted::{Peer, ScriptedNode};
-use freight::client::{Batch, Client, ClientConfig, ClientError, Reply};
+use freight::client::{Batch, BatchError, Client, ClientConfig, ClientError, Reply};
+use freight::limits::FRAME_BYTES_MIN;
 use freight::op::Outcome;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -67,6 +68,30 @@ fn what_never_left_is_not_sent() {
         assert!(matches!(the_failure(&reply), ClientError::Connect(_)), "{}", the_failure(&reply));
         let error = client.put(b"k", b"v").await.expect_err("there is no node");
         assert!(matches!(error, ClientError::Connect(_)) && !error.may_have_taken_effect(), "{error}");
+    });
+}
+
+#[test]
+fn a_batch_that_the_node_s_next_connection_does_not_take_is_not_sent() {
+    Wire::Sim.runtime().block_on(async {
+        let (mut node, peer, client) = connected(ClientConfig::default()).await;
+        let mut batch = client.batch(2);
+        batch.put(b"a", &vec![1; 8 << 20]).expect("room");
+        batch.put(b"b", &vec![1; 4 << 20]).expect("room");
+        node.hello.frame_bytes_max = FRAME_BYTES_MIN.into();
+        drop(peer);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let (reply, mut peer) = tokio::join!(client.execute(batch), node.accept());
+        let reply = reply.expect("no error of the batch");
+        assert_eq!(reply.outcomes().collect::<Vec<_>>(), [Outcome::NotSent; 2]);
+        let failure = the_failure(&reply);
+        assert!(matches!(failure, ClientError::Build(BatchError::FrameFull { max: FRAME_BYTES_MIN, .. })), "{failure}");
+        // Nothing of it went out, and the connection goes on.
+        let (found, ()) = tokio::join!(client.get(b"a"), async {
+            let request = peer.next().await;
+            peer.answer(&request, &[Outcome::NotFound]).await;
+        });
+        assert_eq!(found.expect("an answer"), None);
     });
 }
 

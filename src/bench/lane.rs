@@ -311,6 +311,7 @@ pub(super) fn client_error_kind(error: &ClientError) -> &'static str {
         ClientError::WrongOutcome { .. } => "WrongOutcome",
         ClientError::Build(error) => build_error_kind(error),
         ClientError::OutOfMemory => "OutOfMemory",
+        ClientError::ReplyTooLarge { .. } => "ReplyTooLarge",
         ClientError::NotANumber => "NotANumber",
         ClientError::CounterOverflow => "CounterOverflow",
     }

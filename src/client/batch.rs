@@ -8,7 +8,7 @@ use super::{BatchError, ClientConfig, ClientError, node_of};
 use crate::limits::FRAME_OPS_MAX;
 use crate::op::{Action, Op, Outcome, Version};
 use crate::transport::{Buffer, Frame};
-use crate::wire::{Origin, ReplyView, RequestBuilder, RequestView, WireError};
+use crate::wire::{Origin, ReplyView, RequestBuilder, RequestView, Status, WireError};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -181,7 +181,8 @@ async fn part(
     deadline: Instant,
     reply_bytes_max: u64,
 ) -> Result<Part, ClientError> {
-    let Some(builder) = builder else { return Ok(Part::default()) };
+    // A refused push may have begun a frame that holds nothing.
+    let Some(builder) = builder.filter(|builder| builder.op_count() > 0) else { return Ok(Part::default()) };
     let op_count = builder.op_count();
     let mut sent = None;
     let exchange = node.exchange(deadline, |request| finish(builder, request, &mut sent)).await;
@@ -195,7 +196,14 @@ async fn part(
     let mut part = Part::new(request.frame_bytes(), reply);
     // A reply that arrived whole and is not full is the rule; everything else asks again.
     let mut missing = part.missing();
-    while !missing.is_empty() && part.bytes_received() < reply_bytes_max {
+    only_gets(&link, &request, &missing)?;
+    while !missing.is_empty() {
+        let (got, max) = (part.bytes_received(), reply_bytes_max);
+        if got >= max {
+            let error = ClientError::ReplyTooLarge { got, max };
+            part.fail(Failure { endpoint: node.endpoint().clone(), error });
+            break;
+        }
         let again = match rebuild(node, &request, &missing) {
             Ok(again) => again,
             // What has taken effect stands.
@@ -247,6 +255,20 @@ pub(super) fn check<'a>(link: &Link, reply: &'a Frame, expected: u32) -> Result<
     match view.op_count() {
         got if got == expected => Ok(view),
         got => Err(link.malformed(WireError::WrongOpCount { got, expected })),
+    }
+}
+
+/// Only a get is left out of a full reply: whatever else was may have taken effect, and is not sent again.
+fn only_gets(link: &Link, request: &Frame, missing: &[u32]) -> Result<(), ClientError> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let view = RequestView::parse(request).expect("the view reads what the builder wrote");
+    let mut wanted = missing.iter().copied().peekable();
+    let mut left_out = (0..).zip(view.ops()).filter(|(index, _)| wanted.next_if_eq(index).is_some());
+    match left_out.find(|(_, op)| op.action != Action::Get) {
+        Some((index, _)) => Err(link.malformed(WireError::BadStatus { index, got: Status::ReplyFull as u8 })),
+        None => Ok(()),
     }
 }
 

@@ -92,6 +92,15 @@ pub enum ClientError {
     /// A node's memory cap is reached; nothing was changed.
     #[error("the node's memory cap is reached, nothing was changed")]
     OutOfMemory,
+    /// The values of a batch take more bytes than the client may bring back; the gets that were left out stay
+    /// `ReplyFull`.
+    #[error("{got} bytes of a batch's replies came, no more than {max} may: the rest was not asked for")]
+    ReplyTooLarge {
+        /// Bytes that came.
+        got: u64,
+        /// `reply_bytes_max`.
+        max: u64,
+    },
     /// An add found a value that is no decimal 64-bit integer; nothing was changed.
     #[error("the value is no decimal 64-bit integer, nothing was changed")]
     NotANumber,

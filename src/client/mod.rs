@@ -45,7 +45,7 @@ pub struct ClientConfig {
     pub frames_in_flight_max: u32,
     /// The longest frame taken from a node, in bytes.
     pub frame_bytes_max: u32,
-    /// Bytes of values one batch may bring back; gets past that stay `ReplyFull`.
+    /// Bytes of values one batch may bring back; gets past that stay `ReplyFull`, and a failure says so.
     pub reply_bytes_max: u64,
 }
 

@@ -4,6 +4,7 @@
 use crate::support::cluster::{Cluster, Plan, Wire, on_each_wire};
 use crate::support::scripted::ScriptedNode;
 use freight::client::{BatchError, Client, ClientConfig, ClientError};
+use freight::hash::slot;
 use freight::limits::{FRAME_BYTES_DEFAULT, FRAME_BYTES_MIN, FRAME_OPS_MAX, KEY_BYTES_MAX, SLOTS, VALUE_BYTES_MAX};
 use freight::op::Outcome;
 use freight::transport::{Endpoint, TransportError};
@@ -48,6 +49,27 @@ fn what_no_frame_holds_is_refused_and_leaves_the_batch_as_it_was() {
         let reply = client.execute(batch).await.expect("an answer");
         assert_eq!(reply.outcome(0), Outcome::Done { version: None });
         assert_eq!(reply.outcome(2), Outcome::Value { value: b"v", version: None });
+    });
+}
+
+#[test]
+fn a_node_that_took_nothing_has_no_part_in_its_batch() {
+    let plan = Plan { nodes: 3, ..Plan::new(Wire::Sim) };
+    plan.node(|config| config.frame_bytes_max = FRAME_BYTES_MIN).run(async |cluster: &mut Cluster| {
+        let client = cluster.client().await;
+        let key_of = |node| {
+            let keys = (0..100_u32).map(u32::to_le_bytes);
+            let mut owned = keys.filter(move |key| slot(key) as usize * 3 / SLOTS as usize == node);
+            owned.next().expect("keys are dealt evenly")
+        };
+        cluster.stop(2).await;
+        let mut batch = client.batch(2);
+        batch.put(&key_of(0), b"v").expect("room");
+        let refused = batch.put(&key_of(2), &vec![1; VALUE_BYTES_MAX as usize + 1]);
+        assert!(matches!(refused, Err(BatchError::ValueTooLong { .. })), "{refused:?}");
+        let reply = client.execute(batch).await.expect("an answer");
+        assert_eq!((reply.outcome(0), reply.failures().count()), (Outcome::Done { version: None }, 0));
+        assert_eq!(reply.frames(), 1);
     });
 }
 

@@ -150,8 +150,11 @@ pub enum Loss {
 #[derive(Debug, Clone, Error)]
 pub enum Unsent {
     /// The deadline passed.
-    #[error("{0:?} passed with too many frames in flight, or while connecting")]
+    #[error("{0:?} passed with too much in flight, or while connecting")]
     Late(Duration),
+    /// The runtime that would have sent it ended.
+    #[error("the runtime of its tasks ended")]
+    RuntimeEnded,
 }
 
 impl ClientError {

@@ -139,7 +139,7 @@ impl NodeClient {
         let (link, request, answer) = match ready.await {
             Ok(Ok(ready)) => ready,
             Ok(Err(error)) => return Exchange::Unsent(error),
-            Err(_) => return Exchange::Unsent(self.not_sent(Unsent::Late(self.config.deadline))),
+            Err(_) => return Exchange::Unsent(self.not_sent_in_time()),
         };
         let frame = finish(request);
         let (needed, max) = (frame.frame_bytes().into(), link.node().frame_bytes_max);
@@ -165,6 +165,10 @@ impl NodeClient {
 
     pub(super) fn not_sent(&self, source: Unsent) -> ClientError {
         ClientError::NotSent { endpoint: self.endpoint.clone(), source }
+    }
+
+    pub(super) fn not_sent_in_time(&self) -> ClientError {
+        self.not_sent(Unsent::Late(self.config.deadline))
     }
 
     pub(super) fn late(&self) -> ClientError {

@@ -3,7 +3,7 @@
 
 use crate::support::cluster::Wire;
 use crate::support::scripted::{Peer, ScriptedNode};
-use freight::client::{Batch, BatchError, Client, ClientConfig, ClientError, Reply};
+use freight::client::{Batch, BatchError, Client, ClientConfig, ClientError, Reply, Unsent};
 use freight::limits::FRAME_BYTES_MIN;
 use freight::op::Outcome;
 use std::time::Duration;
@@ -177,6 +177,34 @@ fn single_operations_have_one_deadline_however_long_the_queue() {
             assert!(matches!(error, ClientError::Deadline { .. } | ClientError::NotSent { .. }), "{error}");
             assert_eq!(began.elapsed().as_secs(), DEADLINE.as_secs(), "simulated time is exact");
         }
+    });
+}
+
+#[test]
+fn single_operations_that_waited_until_their_deadline_are_not_sent() {
+    Wire::Sim.runtime().block_on(async {
+        let config = ClientConfig { deadline: DEADLINE, ..ClientConfig::default() };
+        let (_node, mut peer, client) = connected(config).await;
+        // More than half of what one frame carries: the second waits while the first is in flight.
+        let value = vec![1; 600 << 10];
+        let put = |key| {
+            let (client, value) = (&client, &value);
+            async move {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                client.put(key, value).await.expect_err("the node falls silent")
+            }
+        };
+        let (first, sent, waiting, ()) =
+            tokio::join!(client.get(b"first"), put(&b"sent"[..]), put(&b"waiting"[..]), async {
+                let request = peer.next().await;
+                tokio::time::sleep(DEADLINE / 2).await;
+                peer.answer(&request, &[Outcome::NotFound]).await;
+                peer.next().await;
+            });
+        assert_eq!(first.expect("an answer"), None);
+        assert!(matches!(sent, ClientError::Deadline { .. }) && sent.may_have_taken_effect(), "{sent}");
+        assert!(matches!(waiting, ClientError::NotSent { source: Unsent::Late(DEADLINE), .. }), "{waiting}");
+        assert!(!waiting.may_have_taken_effect());
     });
 }
 

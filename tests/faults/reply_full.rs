@@ -6,6 +6,7 @@ use crate::support::scripted::{Peer, ScriptedNode};
 use freight::client::{Batch, Client, ClientConfig, ClientError};
 use freight::limits::{FRAME_BYTES_MIN, FRAME_OPS_MAX, VALUE_BYTES_MAX};
 use freight::op::{Outcome, Version};
+use freight::transport::FrameReceiver;
 use freight::wire::WireError;
 
 /// Runs on each wire, with a node whose frames are as short as they may be.

@@ -141,6 +141,9 @@ pub enum Loss {
     /// The runtime that drove it ended.
     #[error("the runtime of its tasks ended")]
     RuntimeEnded,
+    /// A deadline passed, and nothing at all came from the node meanwhile.
+    #[error("the node said nothing for {0:?}")]
+    Silent(Duration),
     /// The transport failed.
     #[error(transparent)]
     Transport(Arc<TransportError>),

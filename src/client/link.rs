@@ -22,6 +22,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 /// How a request ends on a link.
@@ -33,6 +34,8 @@ pub(super) struct NodeHello {
     pub(super) incarnation: [u8; 16],
     pub(super) frame_bytes_max: u32,
     pub(super) cpu: Option<u16>,
+    /// Whether it answers wire-limit frames on this connection.
+    pub(super) wire_limit: bool,
     frames_in_flight_max: u32,
 }
 
@@ -60,6 +63,8 @@ impl fmt::Debug for Link {
 #[derive(Debug, Default)]
 struct Pending {
     state: Mutex<PendingState>,
+    /// Frames received: whoever waits in vain sees from it whether the node says anything at all.
+    received: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -160,6 +165,7 @@ impl Connect {
             incarnation: reply.incarnation,
             frame_bytes_max: reply.frame_bytes_max.get(),
             frames_in_flight_max: reply.frames_in_flight_max.get(),
+            wire_limit: reply.permissions.get() & HelloReply::WIRE_LIMIT != 0,
             cpu: Some(reply.cpu.get()).filter(|cpu| *cpu != HelloReply::CPU_NONE),
         })
     }
@@ -234,6 +240,8 @@ async fn read<R: FrameReceiver>(
         };
         match received {
             Ok(Some(frame)) => {
+                // The one that reads it waits for nothing that stands behind it: no order is needed.
+                pending.received.fetch_add(1, Ordering::Relaxed);
                 if let Err(error) = hand_over(frame, &pending, &endpoint) {
                     break error;
                 }
@@ -272,6 +280,19 @@ impl Link {
     /// Why the link is dead, if it is.
     pub(super) fn dead(&self) -> Option<ClientError> {
         self.pending.lock().dead.clone()
+    }
+
+    /// Frames received so far.
+    pub(super) fn received(&self) -> u64 {
+        self.pending.received.load(Ordering::Relaxed)
+    }
+
+    /// Gives the link up where nothing came since it had received so many frames, for a whole deadline: behind a
+    /// node that is gone without a word, abandoned exchanges would keep every place in the window.
+    pub(super) fn fail_if_silent(&self, received: u64, deadline: Duration) {
+        if self.received() == received {
+            self.pending.fail(&ClientError::Lost { endpoint: self.endpoint.clone(), source: Loss::Silent(deadline) });
+        }
     }
 
     /// A number for the next request.

@@ -40,7 +40,8 @@ use tokio::time::Instant;
 /// How a client behaves.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
-    /// How long a call may take, connecting included. What is not answered by then is `Unknown`.
+    /// How long a call may take, connecting included. What is not answered by then is `Unknown`; where no frame at all
+    /// came from the node meanwhile, its connection is given up.
     pub deadline: Duration,
     /// Frames in flight on one connection; a node may announce fewer.
     pub frames_in_flight_max: u32,
@@ -166,6 +167,12 @@ impl Client {
     /// Where there is no such node.
     pub fn lend(&self, node: usize, bytes: usize) -> Result<Buffer, ClientError> {
         self.inner.nodes[node].lend(bytes)
+    }
+
+    /// The first node that answers no wire-limit frames on its connection, if there is one.
+    #[must_use]
+    pub fn forbids_wire_limit(&self) -> Option<&Endpoint> {
+        self.inner.nodes.iter().find(|node| !node.answers_wire_limit()).map(|node| node.endpoint())
     }
 
     /// The processor that serves each node's connection, where the node binds it to one.

@@ -81,6 +81,10 @@ impl NodeClient {
         self.state().link.node().cpu
     }
 
+    pub(super) fn answers_wire_limit(&self) -> bool {
+        self.state().link.node().wire_limit
+    }
+
     pub(super) fn acknowledge_memory_loss(&self) {
         let mut state = self.state();
         state.memory_lost = false;
@@ -125,21 +129,30 @@ impl NodeClient {
 
     /// Sends the frame that `finish` makes for a request number and waits for its answer.
     pub(super) async fn exchange(&self, deadline: Instant, finish: impl FnOnce(u64) -> Frame) -> Exchange {
+        let patience = self.config.deadline;
+        let mut waited_for = None;
         let ready = timeout_at(deadline, async {
             loop {
                 let link = self.live_link().await?;
+                let received = link.received();
+                let (link, _) = waited_for.insert((link, received));
                 let permit = link.permit().await;
                 let request = link.next_request();
                 // The link may have died meanwhile: nothing was sent, so the next one will do.
                 if let Some(answer) = link.reserve(request, permit) {
-                    return Ok::<_, ClientError>((link, request, answer));
+                    return Ok::<_, ClientError>((Arc::clone(link), request, answer));
                 }
             }
         });
         let (link, request, answer) = match ready.await {
             Ok(Ok(ready)) => ready,
             Ok(Err(error)) => return Exchange::Unsent(error),
-            Err(_) => return Exchange::Unsent(self.not_sent_in_time()),
+            Err(_) => {
+                if let Some((link, received)) = waited_for {
+                    link.fail_if_silent(received, patience);
+                }
+                return Exchange::Unsent(self.not_sent_in_time());
+            }
         };
         let frame = finish(request);
         let (needed, max) = (frame.frame_bytes().into(), link.node().frame_bytes_max);
@@ -148,6 +161,7 @@ impl NodeClient {
             link.cancel(request);
             return Exchange::Unsent(BuildError::FrameFull { needed, max }.into());
         }
+        let received = link.received();
         link.send(frame);
         match timeout_at(deadline, answer).await {
             Ok(Ok(Ok(frame))) => Exchange::Answered(frame, link),
@@ -155,7 +169,10 @@ impl NodeClient {
             Ok(Ok(Err(error @ ClientError::Refused { .. }))) => Exchange::Unsent(error),
             Ok(Ok(Err(error))) => Exchange::Unknown(error),
             Ok(Err(_)) => Exchange::Unknown(self.lost(Loss::RuntimeEnded)),
-            Err(_) => Exchange::Unknown(self.late()),
+            Err(_) => {
+                link.fail_if_silent(received, patience);
+                Exchange::Unknown(self.late())
+            }
         }
     }
 

@@ -2,12 +2,13 @@
 #![forbid(unsafe_code)]
 
 use clap::Parser;
-use freight::bench::Target;
 use freight::bench::config::BenchConfig;
 use freight::bench::machine::Machine;
 use freight::bench::measure::{Measure, Window};
 use freight::bench::report::{Carried, Evidence, Memory, NodeMemory, Phase, Report, Topology};
+use freight::bench::{BenchError, Target};
 use freight::server::{Identity, Node, NodeConfig};
+use freight::transport::Endpoint;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -234,6 +235,19 @@ fn a_batch_whose_values_fill_several_replies_counts_as_several_frames() {
     // About 39 MB come back in frames of at most 16 MiB.
     assert!((3000.0..4000.0).contains(&limit.ops_per_frame), "{} operations a frame", limit.ops_per_frame);
     assert!(limit.reply_bytes < freight::limits::FRAME_BYTES_DEFAULT, "a reply of {} bytes", limit.reply_bytes);
+}
+
+#[test]
+fn a_node_that_forbids_the_wire_limit_is_told_of_before_anything_is_loaded() {
+    let listen = vec!["tcp://0.0.0.0:0".parse().unwrap()];
+    let config_of_node = NodeConfig::new(listen, Identity::random().unwrap());
+    let node = Node::start(NodeConfig { insecure: true, ..config_of_node }).unwrap();
+    let (_, port) = node.endpoints()[0].host_port().unwrap();
+    let endpoint: Endpoint = format!("tcp://127.0.0.1:{port}").parse().unwrap();
+    let target = Target { endpoints: vec![endpoint.clone()], node_cores: None };
+    let error = runtime().block_on(freight::bench::run(config(&["--wire-limit"]), target)).unwrap_err();
+    assert!(matches!(&error, BenchError::WireLimitForbidden { endpoint: node } if *node == endpoint), "{error}");
+    assert_eq!(node.stats().store["records"], 0);
 }
 
 #[test]

@@ -47,8 +47,12 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    /// Starts threads, draws pools and connects. `config` must be resolved.
+    /// Asks the nodes whether they are there, starts threads, draws pools and connects. `config` must be resolved.
     pub(super) async fn start(config: BenchConfig, endpoints: &[Endpoint]) -> Result<Self, BenchError> {
+        let control = Client::connect(endpoints, ClientConfig::default()).await?;
+        if let Some(endpoint) = control.forbids_wire_limit().filter(|_| config.wire_limit == Some(true)) {
+            return Err(BenchError::WireLimitForbidden { endpoint: endpoint.clone() });
+        }
         let pinned = config.placement != Placement::Free;
         let seats = config.seats().into_iter().enumerate();
         let threads = seats.map(|(i, core)| ClientThread::start(i, pinned.then_some(core)));
@@ -56,7 +60,6 @@ impl Driver {
         let plan = Plan::new(&config, threads.len(), endpoints.len());
         let pools = draw(&config, plan, &threads).await?;
         let pool_bytes = pools.iter().map(Pool::bytes).sum();
-        let control = Client::connect(endpoints, ClientConfig::default()).await?;
         let clients = connect(plan, &threads, endpoints).await?;
         let lane_config = LaneConfig {
             batch: config.batch,

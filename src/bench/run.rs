@@ -56,8 +56,14 @@ pub enum BenchError {
         /// The kind of failure, as in the report.
         kind: &'static str,
     },
+    /// A node answers no wire-limit frames, as it says in its hello: nothing was loaded.
+    #[error("{endpoint} does not let its wire limit be measured from here: start it with --allow-wire-limit")]
+    WireLimitForbidden {
+        /// The node.
+        endpoint: Endpoint,
+    },
     /// The wire limit could not be measured.
-    #[error("cannot measure the wire limit: {kind} (beyond loopback a node needs --allow-wire-limit)")]
+    #[error("cannot measure the wire limit: {kind}")]
     WireLimit {
         /// The kind of failure, as in the report.
         kind: &'static str,

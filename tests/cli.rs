@@ -257,6 +257,9 @@ fn what_is_wrong_with_a_command_line_is_said_in_one_line() {
         ("bench --transport quic", "unknown transport 'quic'"),
         ("bench --transport sim", "try tcp"),
         ("bench --transport tcp --servers tcp://a:1", "--servers"),
+        ("bench --index buckets --servers tcp://a:1", "--servers"),
+        ("bench --servers tcp://a:1 --memory 1GiB", "--servers"),
+        ("bench --insecure", "--insecure"),
         ("bench --workload ycsb-z", "ycsb-a"),
         ("bench --batch 0", "--batch"),
         ("bench --batch 65537", "65536"),
@@ -418,6 +421,8 @@ fn an_interrupt_lets_a_node_answer_what_has_arrived() {
 
 #[test]
 fn a_benchmark_prints_its_report_as_json() {
+    let schema = serde_json::from_str(include_str!("../docs/report.schema.json")).expect("JSON");
+    let schema = jsonschema::draft202012::new(&schema).expect("a schema");
     let node = serve_one(&[]);
     for target in [&["--wire-limit=false"][..], &["--servers", node.endpoint()], &["--index", SECOND_INDEX]] {
         let done = run(&[&SHORT, target, &["--json", "-"]].concat());
@@ -425,6 +430,11 @@ fn a_benchmark_prints_its_report_as_json() {
         let report: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON and nothing else");
         assert_eq!((&report["transport"], &report["errors"]["total"]), (&"tcp".into(), &0.into()), "{report:#}");
         assert!(report["reads"]["hits"].as_u64() > Some(0), "{report:#}");
+        let errors: Vec<_> = schema.iter_errors(&report).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{target:?}: {errors:#?}");
+        let index = if target[0] == "--index" { SECOND_INDEX } else { "buckets" };
+        let expected = if target[0] == "--servers" { serde_json::Value::Null } else { index.into() };
+        assert_eq!(report["config"]["index"], expected, "{target:?}");
         assert!(done.stderr.contains("(transport tcp)") && done.stderr.contains("Why not more?"), "{}", done.stderr);
     }
 }

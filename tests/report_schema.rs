@@ -22,7 +22,12 @@ struct Command {
 
 fn config(flags: &[&str]) -> BenchConfig {
     let all = std::iter::once("bench").chain(flags.iter().copied());
-    Command::try_parse_from(all).expect("the flags are right").bench.resolved()
+    let mut config = Command::try_parse_from(all).expect("the flags are right").bench.resolved();
+    // The command line has the flags of a node besides; here none is started from them.
+    for flag in ["shards", "index", "memory", "frame_limit", "connections_max", "frames_in_flight_max"] {
+        config.node.insert(flag.into(), Value::Null);
+    }
+    config
 }
 
 fn schema() -> Value {

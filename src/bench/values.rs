@@ -37,6 +37,12 @@ impl Stamp {
     pub fn next(self) -> Self {
         Self(self.0.wrapping_add(1))
     }
+
+    /// How many of its writer's stamps came after an earlier one.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.wrapping_sub(earlier.0)
+    }
 }
 
 /// A value that is not what its key, stamp and the seed say.

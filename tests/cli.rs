@@ -463,6 +463,22 @@ fn a_benchmark_writes_its_report_to_a_file_and_tells_people() {
 }
 
 #[test]
+fn bench_and_serve_write_their_profiles() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [flames, samples] = ["node.svg", "bench.pb.gz"].map(|name| folder.path().join(name));
+    let mut node = serve_one(&["--profile", flames.to_str().expect("text")]);
+    // Long enough for a sampler that looks a hundred times a second of processor time.
+    let longer = ["bench", "--records", "10000", "--batch", "1000", "--duration", "2s", "--warmup", "100ms"];
+    let flags = ["--servers", node.endpoint(), "--profile", samples.to_str().expect("text")];
+    let done = run(&[&longer[..], &flags].concat());
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    node.process.signal(Signal::TERM);
+    assert_eq!(node.process.end().0, Some(0));
+    assert!(std::fs::read(samples).expect("a profile").starts_with(&[0x1F, 0x8B]), "gzip");
+    assert!(std::fs::read_to_string(flames).expect("a flamegraph").contains("<svg"));
+}
+
+#[test]
 fn an_interrupted_benchmark_ends_in_every_phase_with_one_line_and_130() {
     let long = ["bench", "--workers", "1", "--duration", "1h", "--warmup", "1h"];
     let soon = ["--records", "1000", "--batch", "100"];

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::serve::NodeArgs;
-use super::{ABSENT, CommandResult, check_cores, check_writable, print, runtime};
+use super::{CommandResult, NOT_AS_EXPECTED, check_cores, check_writable, print, runtime};
 use crate::bench::config::BenchConfig;
 use crate::bench::report::Report;
 use crate::bench::{Target, run as measure};
@@ -64,7 +64,7 @@ pub(super) fn run(args: BenchArgs) -> CommandResult {
     if let Some(node) = node {
         node.drain();
     }
-    Ok(if report.errors.total == 0 { ExitCode::SUCCESS } else { ExitCode::from(ABSENT) })
+    Ok(if report.errors.total == 0 { ExitCode::SUCCESS } else { ExitCode::from(NOT_AS_EXPECTED) })
 }
 
 /// The flags of a node in this process; null, each of them, where there is none.

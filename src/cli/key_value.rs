@@ -4,7 +4,7 @@
 //! that `RUST_LOG=warn` silences.
 #![forbid(unsafe_code)]
 
-use super::{ABSENT, CommandResult, print, runtime};
+use super::{CommandResult, NOT_AS_EXPECTED, print, runtime};
 use crate::client::{BatchError, Client, ClientConfig, ClientError};
 use crate::limits::VALUE_BYTES_MAX;
 use crate::transport::Endpoint;
@@ -73,7 +73,7 @@ impl NodesArgs {
 
 pub(super) fn get(args: &GetArgs) -> CommandResult {
     let Some(value) = args.nodes.with(async |client| client.get(args.key.as_bytes()).await)? else {
-        return Ok(ExitCode::from(ABSENT));
+        return Ok(ExitCode::from(NOT_AS_EXPECTED));
     };
     let mut out = io::stdout().lock();
     out.write_all(&value)?;
@@ -100,7 +100,7 @@ pub(super) fn put(args: &PutArgs) -> CommandResult {
 
 pub(super) fn delete(args: &DeleteArgs) -> CommandResult {
     let found = args.nodes.with(async |client| client.delete(args.key.as_bytes()).await)?;
-    Ok(if found { ExitCode::SUCCESS } else { ExitCode::from(ABSENT) })
+    Ok(if found { ExitCode::SUCCESS } else { ExitCode::from(NOT_AS_EXPECTED) })
 }
 
 pub(super) fn stats(args: &NodesArgs) -> CommandResult {

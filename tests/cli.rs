@@ -3,6 +3,10 @@
 //! Nothing here sleeps: a test waits for a line of output, or for the end of a process.
 #![forbid(unsafe_code)]
 
+#[path = "support/frames.rs"]
+mod frames;
+
+use frames::read_frame;
 use freight::wire::{
     Capabilities, FrameKind, Header, Hello, Origin, Refusal, RefusalCode, ReplyView, RequestBuilder, hello, refusal,
 };
@@ -316,22 +320,12 @@ fn peer(bytes: Vec<u8>) -> (String, JoinHandle<()>) {
     let endpoint = format!("tcp://{}", listener.local_addr().expect("an address"));
     let answering = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a client");
-        assert_eq!(kind(&frame(&mut stream).expect("a hello")), FrameKind::Hello);
+        assert_eq!(kind(&read_frame(&mut stream).expect("a hello")), FrameKind::Hello);
         stream.write_all(&bytes).expect("it reads");
         // A reset ends it as well as a close.
         let _ = stream.read(&mut [0; 16]);
     });
     (endpoint, answering)
-}
-
-/// The next frame; none where the other side has closed.
-fn frame(stream: &mut TcpStream) -> Option<Vec<u8>> {
-    let mut frame = vec![0; freight::wire::HEADER_BYTES as usize];
-    stream.read_exact(&mut frame).ok()?;
-    let bytes = u32::from_le_bytes(frame[8..12].try_into().expect("four bytes"));
-    frame.resize(bytes as usize, 0);
-    stream.read_exact(&mut frame[freight::wire::HEADER_BYTES as usize..]).expect("the rest of a frame");
-    Some(frame)
 }
 
 fn kind(frame: &[u8]) -> FrameKind {
@@ -363,7 +357,7 @@ fn a_node_refuses_a_client_of_another_version_and_serves_on() {
     let mut newer = hello(&Hello::new(limits::FRAME_BYTES_DEFAULT, Capabilities(0)));
     newer[4] = 2;
     stream.write_all(&newer).expect("it reads");
-    let answer = frame(&mut stream).expect("a refusal");
+    let answer = read_frame(&mut stream).expect("a refusal");
     let refused = Refusal::parse(&answer).expect("a refusal");
     assert_eq!(refused.code, RefusalCode::Version);
     assert!(refused.text.contains("protocol version 2, this side speaks 1"), "{}", refused.text);
@@ -398,7 +392,7 @@ fn drains_on(signal: Signal, says: &str) {
     assert_eq!(put.code, Some(0), "{}", put.stderr);
     let mut stream = node.raw();
     stream.write_all(&hello(&Hello::new(limits::FRAME_BYTES_DEFAULT, Capabilities(0)))).expect("it reads");
-    assert_eq!(kind(&frame(&mut stream).expect("an answer")), FrameKind::HelloReply);
+    assert_eq!(kind(&read_frame(&mut stream).expect("an answer")), FrameKind::HelloReply);
     for request in 1..=3 {
         let mut builder = RequestBuilder::new(Vec::new(), 1, limits::FRAME_BYTES_DEFAULT).expect("room");
         builder.push_get(b"k").expect("room");
@@ -408,14 +402,14 @@ fn drains_on(signal: Signal, says: &str) {
     node.process.signal(signal);
     node.process.wait_for(says);
     for request in 1..=3 {
-        let answer = frame(&mut stream).expect("a reply");
+        let answer = read_frame(&mut stream).expect("a reply");
         let reply = ReplyView::parse(&answer).expect("a reply");
         assert_eq!(reply.header().request.get(), request);
         assert_eq!(reply.outcome(0), op::Outcome::Value { value: &value, version: None });
     }
-    let last = frame(&mut stream).expect("a farewell");
+    let last = read_frame(&mut stream).expect("a farewell");
     assert_eq!(Refusal::parse(&last).expect("a refusal").code, RefusalCode::Draining);
-    assert!(frame(&mut stream).is_none());
+    assert!(read_frame(&mut stream).is_none());
     drop(stream);
     let (code, said) = node.process.end();
     assert_eq!(code, Some(0));

@@ -97,8 +97,9 @@ fn last_words(bytes: &[u8]) -> (u64, u64) {
     }
 }
 
+/// Both halves of a product, folded by xor.
 #[inline]
-fn fold(a: u64, b: u64) -> u64 {
+pub(crate) fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     product as u64 ^ (product >> 64) as u64
 }

@@ -3,6 +3,10 @@
 //! Nothing here sleeps: a test waits for a line of output, or for the end of a process.
 #![forbid(unsafe_code)]
 
+#[path = "support/frames.rs"]
+mod frames;
+
+use frames::read_frame;
 use freight::wire::{
     Capabilities, FrameKind, Header, Hello, Origin, Refusal, RefusalCode, ReplyView, RequestBuilder, hello, refusal,
 };
@@ -161,10 +165,22 @@ fn a_key_is_put_found_and_deleted_at_a_shell() {
     assert_eq!(node.run(&["get", "k"]).code, Some(1), "absent");
     assert_eq!(node.run(&["put", "k", "one"]).code, Some(0));
     let found = node.run(&["get", "k"]);
-    assert_eq!((found.code, &found.stdout[..], found.stderr.as_str()), (Some(0), &b"one"[..], ""));
+    assert_eq!((found.code, &found.stdout[..]), (Some(0), &b"one"[..]));
     assert_eq!(node.run(&["delete", "k"]).code, Some(0));
     let absent = node.run(&["delete", "k"]);
-    assert_eq!((absent.code, absent.stdout.len(), absent.stderr.as_str()), (Some(1), 0, ""));
+    assert_eq!((absent.code, absent.stdout.len()), (Some(1), 0));
+}
+
+#[test]
+fn every_command_says_on_standard_error_which_transport_it_uses() {
+    let node = serve_one(&[]);
+    for command in [&["put", "k", "v"][..], &["get", "k"], &["delete", "k"], &["stats"], &["ping"]] {
+        let said = node.run(command).stderr;
+        let words = format!("connected to {} (transport tcp)\n", node.endpoint());
+        assert!(said.ends_with(&words) && said.lines().count() == 1, "{command:?}: {said}");
+        let quiet = freight(&[command, &["--servers", node.endpoint()]].concat()).env("RUST_LOG", "warn").output();
+        assert_eq!(quiet.expect("it ends").stderr.len(), 0, "{command:?}");
+    }
 }
 
 #[test]
@@ -257,6 +273,9 @@ fn what_is_wrong_with_a_command_line_is_said_in_one_line() {
         ("bench --transport quic", "unknown transport 'quic'"),
         ("bench --transport sim", "try tcp"),
         ("bench --transport tcp --servers tcp://a:1", "--servers"),
+        ("bench --index buckets --servers tcp://a:1", "--servers"),
+        ("bench --servers tcp://a:1 --memory 1GiB", "--servers"),
+        ("bench --insecure", "--insecure"),
         ("bench --workload ycsb-z", "ycsb-a"),
         ("bench --batch 0", "--batch"),
         ("bench --batch 65537", "65536"),
@@ -301,22 +320,12 @@ fn peer(bytes: Vec<u8>) -> (String, JoinHandle<()>) {
     let endpoint = format!("tcp://{}", listener.local_addr().expect("an address"));
     let answering = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a client");
-        assert_eq!(kind(&frame(&mut stream).expect("a hello")), FrameKind::Hello);
+        assert_eq!(kind(&read_frame(&mut stream).expect("a hello")), FrameKind::Hello);
         stream.write_all(&bytes).expect("it reads");
         // A reset ends it as well as a close.
         let _ = stream.read(&mut [0; 16]);
     });
     (endpoint, answering)
-}
-
-/// The next frame; none where the other side has closed.
-fn frame(stream: &mut TcpStream) -> Option<Vec<u8>> {
-    let mut frame = vec![0; freight::wire::HEADER_BYTES as usize];
-    stream.read_exact(&mut frame).ok()?;
-    let bytes = u32::from_le_bytes(frame[8..12].try_into().expect("four bytes"));
-    frame.resize(bytes as usize, 0);
-    stream.read_exact(&mut frame[freight::wire::HEADER_BYTES as usize..]).expect("the rest of a frame");
-    Some(frame)
 }
 
 fn kind(frame: &[u8]) -> FrameKind {
@@ -348,7 +357,7 @@ fn a_node_refuses_a_client_of_another_version_and_serves_on() {
     let mut newer = hello(&Hello::new(limits::FRAME_BYTES_DEFAULT, Capabilities(0)));
     newer[4] = 2;
     stream.write_all(&newer).expect("it reads");
-    let answer = frame(&mut stream).expect("a refusal");
+    let answer = read_frame(&mut stream).expect("a refusal");
     let refused = Refusal::parse(&answer).expect("a refusal");
     assert_eq!(refused.code, RefusalCode::Version);
     assert!(refused.text.contains("protocol version 2, this side speaks 1"), "{}", refused.text);
@@ -370,7 +379,8 @@ fn a_reader_that_has_gone_is_an_error_and_no_panic() {
     let child = freight(&["stats", "--servers", node.endpoint()]).stdout(writer).spawn().expect("the binary starts");
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(2));
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "freight: Broken pipe (os error 32)\n");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.ends_with("\nfreight: Broken pipe (os error 32)\n"), "{stderr}");
 }
 
 /// Three frames are in flight, the reply of the first too large for the kernel's buffers, so that the node is told
@@ -382,7 +392,7 @@ fn drains_on(signal: Signal, says: &str) {
     assert_eq!(put.code, Some(0), "{}", put.stderr);
     let mut stream = node.raw();
     stream.write_all(&hello(&Hello::new(limits::FRAME_BYTES_DEFAULT, Capabilities(0)))).expect("it reads");
-    assert_eq!(kind(&frame(&mut stream).expect("an answer")), FrameKind::HelloReply);
+    assert_eq!(kind(&read_frame(&mut stream).expect("an answer")), FrameKind::HelloReply);
     for request in 1..=3 {
         let mut builder = RequestBuilder::new(Vec::new(), 1, limits::FRAME_BYTES_DEFAULT).expect("room");
         builder.push_get(b"k").expect("room");
@@ -392,14 +402,14 @@ fn drains_on(signal: Signal, says: &str) {
     node.process.signal(signal);
     node.process.wait_for(says);
     for request in 1..=3 {
-        let answer = frame(&mut stream).expect("a reply");
+        let answer = read_frame(&mut stream).expect("a reply");
         let reply = ReplyView::parse(&answer).expect("a reply");
         assert_eq!(reply.header().request.get(), request);
         assert_eq!(reply.outcome(0), op::Outcome::Value { value: &value, version: None });
     }
-    let last = frame(&mut stream).expect("a farewell");
+    let last = read_frame(&mut stream).expect("a farewell");
     assert_eq!(Refusal::parse(&last).expect("a refusal").code, RefusalCode::Draining);
-    assert!(frame(&mut stream).is_none());
+    assert!(read_frame(&mut stream).is_none());
     drop(stream);
     let (code, said) = node.process.end();
     assert_eq!(code, Some(0));
@@ -418,6 +428,8 @@ fn an_interrupt_lets_a_node_answer_what_has_arrived() {
 
 #[test]
 fn a_benchmark_prints_its_report_as_json() {
+    let schema = serde_json::from_str(include_str!("../docs/report.schema.json")).expect("JSON");
+    let schema = jsonschema::draft202012::new(&schema).expect("a schema");
     let node = serve_one(&[]);
     for target in [&["--wire-limit=false"][..], &["--servers", node.endpoint()], &["--index", SECOND_INDEX]] {
         let done = run(&[&SHORT, target, &["--json", "-"]].concat());
@@ -425,6 +437,11 @@ fn a_benchmark_prints_its_report_as_json() {
         let report: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON and nothing else");
         assert_eq!((&report["transport"], &report["errors"]["total"]), (&"tcp".into(), &0.into()), "{report:#}");
         assert!(report["reads"]["hits"].as_u64() > Some(0), "{report:#}");
+        let errors: Vec<_> = schema.iter_errors(&report).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{target:?}: {errors:#?}");
+        let index = if target[0] == "--index" { SECOND_INDEX } else { "buckets" };
+        let expected = if target[0] == "--servers" { serde_json::Value::Null } else { index.into() };
+        assert_eq!(report["config"]["index"], expected, "{target:?}");
         assert!(done.stderr.contains("(transport tcp)") && done.stderr.contains("Why not more?"), "{}", done.stderr);
     }
 }
@@ -437,6 +454,22 @@ fn a_benchmark_writes_its_report_to_a_file_and_tells_people() {
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert!(String::from_utf8_lossy(&done.stdout).contains("Why not more?"));
     serde_json::from_slice::<serde_json::Value>(&std::fs::read(path).expect("a file")).expect("JSON");
+}
+
+#[test]
+fn bench_and_serve_write_their_profiles() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [flames, samples] = ["node.svg", "bench.pb.gz"].map(|name| folder.path().join(name));
+    let mut node = serve_one(&["--profile", flames.to_str().expect("text")]);
+    // Long enough for a sampler that looks a hundred times a second of processor time.
+    let longer = ["bench", "--records", "10000", "--batch", "1000", "--duration", "2s", "--warmup", "100ms"];
+    let flags = ["--servers", node.endpoint(), "--profile", samples.to_str().expect("text")];
+    let done = run(&[&longer[..], &flags].concat());
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    node.process.signal(Signal::TERM);
+    assert_eq!(node.process.end().0, Some(0));
+    assert!(std::fs::read(samples).expect("a profile").starts_with(&[0x1F, 0x8B]), "gzip");
+    assert!(std::fs::read_to_string(flames).expect("a flamegraph").contains("<svg"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The command line: flags to configurations, errors to one line and an exit code.
 //!
-//! Exit codes: 0 done, 1 the key is absent (or a verification failed), 2 anything else that went wrong.
+//! Exit codes: 0 done, 1 the key is absent or a benchmark met errors, 2 anything else that went wrong.
 #![forbid(unsafe_code)]
 
 mod bench;
@@ -48,8 +48,8 @@ enum Command {
 /// What a command ends with, but for errors.
 type CommandResult = Result<ExitCode, Box<dyn Error>>;
 
-/// The code for a key that is absent.
-const ABSENT: u8 = 1;
+/// The code for a key that is absent, and for a benchmark with errors.
+const NOT_AS_EXPECTED: u8 = 1;
 
 /// The code for what went wrong.
 const FAILED: u8 = 2;

@@ -22,6 +22,12 @@ pub(super) struct ServeArgs {
     cores: CoreArgs,
     #[command(flatten)]
     node: NodeArgs,
+    /// Listen beyond this machine although nobody has to authenticate
+    #[arg(long)]
+    insecure: bool,
+    /// Answer wire-limit frames from other machines too: anybody can then keep this node's network busy
+    #[arg(long)]
+    allow_wire_limit: bool,
     /// Write a flamegraph (.svg) or a pprof profile (.pb.gz) of the node's whole life
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
@@ -49,12 +55,6 @@ pub(super) struct NodeArgs {
     /// Requests a client may have in flight on one connection
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     frames_in_flight_max: u32,
-    /// Listen beyond this machine although nobody has to authenticate
-    #[arg(long)]
-    insecure: bool,
-    /// Answer wire-limit frames from other machines too: anybody can then keep this node's network busy
-    #[arg(long)]
-    allow_wire_limit: bool,
 }
 
 /// Which cores a node runs on; `bench` has the same flags for both ends.
@@ -109,8 +109,6 @@ impl NodeArgs {
             frame_bytes_max: self.frame_limit,
             connections_max: self.connections_max,
             frames_in_flight_max: self.frames_in_flight_max,
-            insecure: self.insecure,
-            allow_wire_limit: self.allow_wire_limit,
             ..defaults
         })
     }
@@ -134,7 +132,9 @@ pub(super) fn run(args: ServeArgs) -> CommandResult {
     let _entered = runtime.enter();
     // Before the node listens, so that no signal finds the default action.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let node = Node::start(args.node.config(args.listen, threads, cores, placement)?)?;
+    let config = args.node.config(args.listen, threads, cores, placement)?;
+    let ServeArgs { insecure, allow_wire_limit, .. } = args;
+    let node = Node::start(NodeConfig { insecure, allow_wire_limit, ..config })?;
     for endpoint in node.endpoints() {
         print(format_args!("listening {endpoint} (transport {})", endpoint.scheme()))?;
     }

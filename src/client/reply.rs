@@ -117,6 +117,12 @@ impl Reply {
         self.parts.iter().filter_map(|part| part.failure.as_ref())
     }
 
+    /// Frames that came back, those asked for again included.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        self.parts.iter().map(|part| part.frames.len() as u64).sum()
+    }
+
     /// Bytes of all frames sent.
     #[must_use]
     pub fn bytes_sent(&self) -> u64 {

@@ -172,10 +172,11 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
             FrameKind::WireLimit if !self.wire_limit => Err(Ended::WireLimitForbidden),
             FrameKind::WireLimit => {
                 let reply_bytes = WireLimitView::parse(&frame).map_err(SessionError::from)?.reply_bytes;
-                drop(frame);
                 let reply_bytes = reply_bytes.min(self.reply_bytes_max);
                 let mut buffer = self.lend(reply_bytes as usize)?;
                 wire_limit_reply(&mut buffer, request, reply_bytes);
+                // Only now, as a request is held until its reply is built: that takes two buffers.
+                drop(frame);
                 self.send(Frame::new(buffer, reply_bytes)).await
             }
             _ => Err(SessionError::Malformed(unexpected(kind)).into()),

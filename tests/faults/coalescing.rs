@@ -113,6 +113,27 @@ fn a_key_that_no_frame_holds_spoils_nobody_s_frame() {
 }
 
 #[test]
+fn a_get_asks_for_no_version_that_nobody_wants() {
+    Plan::new(Wire::Sim).run(async |cluster: &mut Cluster| {
+        let client = cluster.client().await;
+        client.put(b"k", b"value").await.expect("written");
+        let mut replies = Vec::new();
+        for version_wanted in [false, true] {
+            let before = cluster.stats(0);
+            if version_wanted {
+                client.get_with_version(b"k").await.expect("an answer").expect("a record");
+            } else {
+                client.get(b"k").await.expect("an answer").expect("a record");
+            }
+            let after = cluster.stats(0);
+            assert_eq!(after.bytes_received - before.bytes_received, 64 + 4 + 1, "header, descriptor, key");
+            replies.push(after.bytes_sent - before.bytes_sent);
+        }
+        assert_eq!(replies, [64 + 8 + 5, 64 + 8 + 8 + 5], "header, descriptor, version where it is wanted, value");
+    });
+}
+
+#[test]
 fn every_caller_gets_its_own_outcome() {
     Wire::Sim.runtime().block_on(async {
         let mut node = ScriptedNode::start().await;

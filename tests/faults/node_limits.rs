@@ -82,7 +82,7 @@ fn wire_limit_frames_from_other_machines_need_permission() {
         Wire::Tcp.runtime().block_on(async {
             let client = Client::connect(&[endpoint], ClientConfig::default()).await.expect("connected");
             match client.wire_limit(0, 1_000, 1_000).await {
-                Ok(()) => assert!(allowed),
+                Ok(_) => assert!(allowed),
                 Err(ClientError::Refused { code, .. }) => assert_eq!((allowed, code), (false, RefusalCode::Forbidden)),
                 Err(error) => panic!("{error}"),
             }

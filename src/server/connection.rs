@@ -59,7 +59,17 @@ pub(super) async fn serve<C: Connection>(connection: C, shared: &Shared, worker:
     let (sender, receiver) = connection.split();
     let lender = sender.lender();
     let draining = shared.draining.subscribe();
-    let mut serving = Serving { sender, receiver, lender, shared, draining, worker, wire_limit, reply_bytes_max: 0 };
+    let mut serving = Serving {
+        sender,
+        receiver,
+        lender,
+        shared,
+        draining,
+        worker,
+        wire_limit,
+        reply_bytes_max: 0,
+        reply_bytes_last: 0,
+    };
     tracing::debug!(%peer, "connected");
     match serving.run().await {
         Ok(()) => tracing::debug!(%peer, "closed"),
@@ -116,6 +126,8 @@ struct Serving<'a, S, R> {
     worker: &'a Worker,
     wire_limit: bool,
     reply_bytes_max: u32,
+    /// The last reply's length: the next is probably as long, and a buffer that holds it need not grow.
+    reply_bytes_last: u32,
 }
 
 impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
@@ -182,11 +194,15 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
         }
     }
 
-    fn execute(&self, frame: &Frame) -> Result<Frame, SessionError> {
-        let lend = |bytes| Arc::clone(&self.lender).lend(bytes);
+    fn execute(&mut self, frame: &Frame) -> Result<Frame, SessionError> {
+        let lend = |bytes: usize| {
+            let lend = |bytes| Arc::clone(&self.lender).lend(bytes);
+            lend(bytes.max(self.reply_bytes_last as usize)).or_else(|| lend(bytes))
+        };
         let mut scratch = self.worker.scratch();
-        let executed = self.shared.session.execute(frame, self.reply_bytes_max, lend, &mut scratch);
-        executed.map(|(buffer, frame_bytes)| Frame::new(buffer, frame_bytes))
+        let (buffer, frame_bytes) = self.shared.session.execute(frame, self.reply_bytes_max, lend, &mut scratch)?;
+        self.reply_bytes_last = frame_bytes;
+        Ok(Frame::new(buffer, frame_bytes))
     }
 
     fn lend(&self, bytes: usize) -> Result<crate::transport::Buffer, Ended> {

@@ -21,6 +21,9 @@ const BUFFER_BYTES_MIN: usize = 4096;
 /// Buffers of this size and above are multiples of it.
 const BUFFER_BYTES_STEP: usize = 1 << 20;
 
+/// A kept buffer serves what needs a quarter of it, or this much: what is lent for little must not keep much.
+const AMPLE_BYTES_MIN: usize = 64 << 10;
+
 /// Lends heap memory.
 #[derive(Debug)]
 pub struct HeapPool {
@@ -58,6 +61,17 @@ impl HeapPool {
         &self.budget
     }
 
+    /// A buffer that is no larger than it must be: for what is kept as long as a connection.
+    pub fn lend_for_long(self: Arc<Self>, bytes: usize) -> Option<Buffer> {
+        Some(Buffer::new(self.take(bytes, bytes)?, self))
+    }
+
+    /// A kept buffer of `bytes` to `bytes_max` bytes, or a new one of at least `bytes`.
+    fn take(&self, bytes: usize, bytes_max: usize) -> Option<Box<[u8]>> {
+        let kept = self.free().take(bytes, bytes_max);
+        kept.or_else(|| self.allocate(bytes))
+    }
+
     fn free(&self) -> MutexGuard<'_, Free> {
         // A panic elsewhere cannot leave a list of buffers half changed.
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
@@ -89,10 +103,15 @@ impl HeapPool {
     }
 }
 
+/// The largest kept buffer that serves `bytes`.
+fn ample(bytes: usize) -> usize {
+    bytes.saturating_mul(4).max(AMPLE_BYTES_MIN)
+}
+
 impl Free {
-    /// The last buffer given back that is large enough.
-    fn take(&mut self, bytes: usize) -> Option<Box<[u8]>> {
-        let at = self.buffers.iter().rposition(|memory| memory.len() >= bytes)?;
+    /// The last buffer given back that is large enough and not too large.
+    fn take(&mut self, bytes: usize, bytes_max: usize) -> Option<Box<[u8]>> {
+        let at = self.buffers.iter().rposition(|memory| (bytes..=bytes_max).contains(&memory.len()))?;
         let memory = self.buffers.remove(at);
         self.bytes -= memory.len();
         Some(memory)
@@ -101,17 +120,11 @@ impl Free {
 
 impl Lender for HeapPool {
     fn lend(self: Arc<Self>, bytes: usize) -> Option<Buffer> {
-        let kept = self.free().take(bytes);
-        let memory = match kept {
-            Some(memory) => memory,
-            None => self.allocate(bytes)?,
-        };
-        Some(Buffer::new(memory, self))
+        Some(Buffer::new(self.take(bytes, ample(bytes))?, self))
     }
 
     fn grow(&self, memory: &mut Box<[u8]>, bytes: usize) -> bool {
-        let kept = self.free().take(bytes);
-        let Some(mut larger) = kept.or_else(|| self.allocate(bytes)) else { return false };
+        let Some(mut larger) = self.take(bytes, ample(bytes)) else { return false };
         larger[..memory.len()].copy_from_slice(memory);
         self.take_back(std::mem::replace(memory, larger));
         true
@@ -152,6 +165,19 @@ mod tests {
         drop(buffer);
         drop(pool);
         assert_eq!(budget.bytes_used(), 0);
+    }
+
+    #[test]
+    fn a_large_buffer_is_not_lent_for_little() {
+        let pool = HeapPool::new(Arc::new(Budget::new(u64::MAX)));
+        drop(Arc::clone(&pool).lend(8 << 20));
+        let little = Arc::clone(&pool).lend(16 << 10).expect("no cap");
+        assert!(little.len() <= 64 << 10, "{little:?}");
+        let large = Arc::clone(&pool).lend(2 << 20).expect("no cap");
+        assert_eq!(large.len(), 8 << 20, "a quarter of it is enough to be lent the warm one");
+        drop((little, large, Arc::clone(&pool).lend(64 << 10)));
+        let kept_for_long = pool.lend_for_long(16 << 10).expect("no cap");
+        assert_eq!(kept_for_long.len(), 16 << 10);
     }
 
     #[test]

@@ -26,7 +26,7 @@ const UNTRUSTED_BYTES: usize = 256 << 10;
 /// # Errors
 /// The memory budget has no room for another connection.
 pub(super) fn staging(config: &ConnectionConfig) -> io::Result<Buffer> {
-    let lent = Arc::clone(&config.pool).lend(STAGING_BYTES);
+    let lent = Arc::clone(&config.pool).lend_for_long(STAGING_BYTES);
     lent.ok_or_else(|| io::Error::new(io::ErrorKind::OutOfMemory, "the memory cap has no room for a connection"))
 }
 

@@ -1,10 +1,12 @@
 //! Limits of a node: connections, and what counts as one.
 #![forbid(unsafe_code)]
 
-use crate::raw::{Raw, node};
+use crate::raw::{Raw, node, op, request};
 use crate::support::cluster::{Cluster, Plan, Wire, on_each_wire};
 use crate::support::scripted::Peer;
 use freight::client::{Client, ClientConfig, ClientError};
+use freight::limits::VALUE_BYTES_MAX;
+use freight::op::Action;
 use freight::wire::{Refusal, RefusalCode};
 
 #[test]
@@ -73,4 +75,21 @@ fn connections_come_and_go_without_a_trace() {
         let left = cluster.stats(0).memory_bytes_used - idle;
         assert!(left < 4 << 20, "{left} bytes are left of closed connections");
     });
+}
+
+#[test]
+fn an_idle_connection_keeps_no_large_buffer() {
+    let node = node(|config| config.threads = 1);
+    let mut writer = Raw::connect(&node);
+    let put = request(1, &[op(b"k", Action::Put { value: &vec![1; VALUE_BYTES_MAX as usize] })]);
+    let idle: Vec<Raw> = (0..20)
+        .map(|_| {
+            writer.send(&put);
+            writer.frame().expect("a reply");
+            Raw::connect(&node)
+        })
+        .collect();
+    let used = node.stats().memory_bytes_used;
+    assert!(used < 80 << 20, "{used} bytes for one record and {} idle connections", idle.len());
+    node.drain();
 }

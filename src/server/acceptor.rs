@@ -96,6 +96,7 @@ impl Accepting {
                 pool: Arc::clone(&worker.pool),
                 frame_bytes_max: shared.config.frame_bytes_max,
                 peer_trusted: false,
+                frame_wait: shared.config.frame_wait,
             };
             let open = Open::new(&shared);
             match incoming.attach(&config) {

@@ -42,7 +42,7 @@ impl Ended {
         let code = match self {
             Self::Session(error) => error.refusal_code(),
             Self::Transport(TransportError::Framing(WireError::BadVersion { .. })) => RefusalCode::Version,
-            Self::Transport(TransportError::Framing(_)) => RefusalCode::Malformed,
+            Self::Transport(TransportError::Framing(_) | TransportError::Stalled { .. }) => RefusalCode::Malformed,
             Self::Transport(TransportError::OutOfMemory { .. }) => RefusalCode::Memory,
             Self::Draining => RefusalCode::Draining,
             Self::WireLimitForbidden => RefusalCode::Forbidden,

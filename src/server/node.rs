@@ -9,7 +9,7 @@ use crate::limits;
 use crate::metrics::{Counters, NodeStats, ThreadStats};
 use crate::session::{NodeFacts, Session};
 use crate::shard::{IndexKind, Store, StoreConfig, StoreError};
-use crate::transport::{Endpoint, TransportError};
+use crate::transport::{Endpoint, IDLE_BYTES_MAX, TransportError};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,12 +36,16 @@ pub struct NodeConfig {
     pub memory_bytes_max: Option<u64>,
     /// The longest frame taken and sent, in bytes.
     pub frame_bytes_max: u32,
-    /// Connections served at a time.
+    /// Connections served at a time; fewer where all of them, idle, would take more than half of what a memory cap
+    /// reserves for connections.
     pub connections_max: usize,
     /// Requests a client may have in flight on one connection, at least one.
     pub frames_in_flight_max: u32,
     /// How long a client may take to say hello.
     pub hello_wait: Duration,
+    /// How long a client may take over a frame that it has begun: over each 256 KiB of it, where it is longer. Nothing
+    /// bounds how long it may be idle between two frames: that costs the node 16 KiB.
+    pub frame_wait: Duration,
     /// How long a client may leave a reply untaken.
     pub send_wait: Duration,
     /// How long frames that have arrived are still answered once the node drains.
@@ -99,6 +103,7 @@ impl NodeConfig {
             connections_max: 10_000,
             frames_in_flight_max: 64,
             hello_wait: Duration::from_secs(5),
+            frame_wait: Duration::from_secs(10),
             send_wait: Duration::from_secs(30),
             drain_wait: Duration::from_secs(5),
             insecure: false,
@@ -126,6 +131,12 @@ impl NodeConfig {
             None => Budget::new(u64::MAX),
             Some(bytes_max) => Budget::with_reserve(bytes_max, (bytes_max / 32).clamp(RESERVE_MIN, RESERVE_MAX)),
         }
+    }
+
+    /// Connections that this node has room for: the other half of the reserve is for their frames.
+    fn connections_served_max(&self, budget: &Budget) -> usize {
+        let capped = usize::try_from(budget.bytes_reserved() / 2).unwrap_or(usize::MAX) / IDLE_BYTES_MAX;
+        if self.memory_bytes_max.is_some() { self.connections_max.min(capped) } else { self.connections_max }
     }
 }
 
@@ -193,10 +204,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    fn new(config: NodeConfig) -> Result<Arc<Self>, ServerError> {
+    fn new(mut config: NodeConfig) -> Result<Arc<Self>, ServerError> {
         config.check()?;
         let threads = config.threads.max(1);
         let budget = Arc::new(config.budget());
+        config.connections_max = config.connections_served_max(&budget);
         let shards = config.shards.unwrap_or_else(|| (threads as u32 * 8).next_power_of_two().min(limits::SHARDS_MAX));
         let store = Store::new(StoreConfig {
             shards,

@@ -19,6 +19,7 @@
 mod buffer;
 mod endpoint;
 mod error;
+mod pace;
 mod pool;
 pub mod sim;
 mod stream;
@@ -31,6 +32,10 @@ pub use pool::HeapPool;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Most bytes that an idle connection keeps of its pool's account.
+pub const IDLE_BYTES_MAX: usize = 16 << 10;
 
 /// What both ends of a connection give their transport.
 #[derive(Debug, Clone)]
@@ -42,6 +47,9 @@ pub struct ConnectionConfig {
     /// Whether memory is lent for a whole frame when only its header has arrived. A client trusts its node; a
     /// node lends as bytes arrive.
     pub peer_trusted: bool,
+    /// How long the peer may take over a frame that it has begun to send: over each part of it, of some hundred
+    /// KiB, where it is longer. `Duration::MAX` for as long as it likes.
+    pub frame_wait: Duration,
 }
 
 /// A way to carry frames.

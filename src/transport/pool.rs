@@ -83,10 +83,10 @@ impl HeapPool {
             0..BUFFER_BYTES_STEP => bytes.max(BUFFER_BYTES_MIN).next_power_of_two(),
             _ => bytes.checked_next_multiple_of(BUFFER_BYTES_STEP)?,
         };
-        let charged = self.budget.charge_reserved(rounded as u64) || {
+        let charged = self.budget.charge_connection(rounded as u64) || {
             // What is kept is of no use where it is in the way of what is needed.
             self.forget_kept();
-            self.budget.charge_reserved(rounded as u64)
+            self.budget.charge_connection(rounded as u64)
         };
         charged.then(|| vec![0; rounded].into_boxed_slice())
     }
@@ -99,7 +99,7 @@ impl HeapPool {
     fn release(&self, memory: Box<[u8]>) {
         let bytes = memory.len() as u64;
         drop(memory);
-        self.budget.credit(bytes);
+        self.budget.credit_connection(bytes);
     }
 }
 
@@ -198,8 +198,8 @@ mod tests {
         let pool = HeapPool::new(Arc::clone(&budget));
         drop(Arc::clone(&pool).lend(1 << 20));
         assert_eq!(budget.bytes_used(), 1 << 20);
-        let all = Arc::clone(&pool).lend(4 << 20).expect("the cap has room for it alone");
-        drop(all);
+        let large = Arc::clone(&pool).lend(3 << 20).expect("the cap has room for it alone");
+        drop(large);
         assert_eq!(budget.bytes_used(), 0, "half the reserve is kept, and this is more");
     }
 }

@@ -1,9 +1,10 @@
 //! Ends of connections: orderly, in the middle, and by a peer that is simply gone.
 #![forbid(unsafe_code)]
 
-use crate::lab::{End, Lab, bytes, pair, send};
+use crate::lab::{End, Lab, Side, bytes, pair, pair_of, send};
 use freight::transport::{FrameReceiver, FrameSender, Transport, TransportError};
 use freight::wire::HEADER_BYTES;
+use std::time::Duration;
 
 pub(crate) async fn a_close_between_frames_is_the_end<T: Transport>(transport: T, lab: Lab) {
     let (mut near, mut far) = pair(&transport, &lab).await;
@@ -87,4 +88,22 @@ pub(crate) async fn a_peer_dropped_in_the_middle_of_a_frame_is_seen<T: Transport
     };
     let ((), error) = tokio::join!(dying, far.expect_error());
     assert!(matches!(error, TransportError::CutShort { .. } | TransportError::Lost { .. }), "{error}");
+}
+
+pub(crate) async fn a_frame_that_stalls_ends_and_silence_between_frames_does_not<T: Transport>(transport: T, lab: Lab) {
+    let wait = Duration::from_millis(50);
+    let impatient = Side { frame_wait: wait, ..Side::NODE };
+    let frame = bytes(2, 1_000_000);
+    for cut in [10, 64, 5_000, 900_000] {
+        let (mut near, mut far) = pair_of(&transport, &lab, &Side::CLIENT, &impatient).await;
+        assert!(
+            tokio::time::timeout(3 * wait, far.receiver.receive()).await.is_err(),
+            "an idle peer is no stalled one"
+        );
+        tokio::join!(near.send(1, 1_000), far.expect(1, 1_000));
+        let ((), error) = tokio::join!(near.send_bytes(&frame[..cut]), far.expect_error());
+        let TransportError::Stalled { got, needed, wait: waited } = error else { panic!("{error}") };
+        let expected = if cut < 64 { HEADER_BYTES } else { 1_000_000 };
+        assert_eq!((got, needed, waited), (cut as u32, expected, wait));
+    }
 }

@@ -104,6 +104,45 @@ fn a_client_that_does_not_say_hello_is_told_so() {
 }
 
 #[test]
+fn a_client_that_stops_inside_a_frame_is_told_so() {
+    Plan::new(Wire::Sim).run(async |cluster: &mut Cluster| {
+        let put = request(1, &[op(b"k", Action::Put { value: &[1; 100_000] })]);
+        let mut silent = Peer::connect(&cluster.endpoints()[0]).await;
+        silent.send(&put[..70_000]).await;
+        let frame = silent.next().await;
+        let refusal = Refusal::parse(&frame).expect("a refusal");
+        assert_eq!(refusal.code, RefusalCode::Malformed);
+        assert!(refusal.text.contains("70000 of"), "{}", refusal.text);
+        assert_eq!(cluster.stats(0).refusals, 1);
+    });
+}
+
+#[test]
+fn a_client_that_trickles_keeps_no_large_frame_for_ever() {
+    Plan::new(Wire::Sim).run(async |cluster: &mut Cluster| {
+        let put = request(1, &[op(b"k", Action::Put { value: &vec![1; 8 << 20] })]);
+        let mut slow = Peer::connect(&cluster.endpoints()[0]).await;
+        slow.send(&put[..put.len() - 1_000]).await;
+        let refused = async {
+            while cluster.stats(0).refusals == 0 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        // A byte a second, as long as anybody listens.
+        for byte in put[put.len() - 1_000..].chunks(1) {
+            slow.send(byte).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if cluster.stats(0).refusals > 0 {
+                break;
+            }
+        }
+        tokio::time::timeout(Duration::from_secs(1), refused).await.expect("a client that trickles is let go");
+        let frame = slow.next().await;
+        assert_eq!(Refusal::parse(&frame).expect("a refusal").code, RefusalCode::Malformed);
+    });
+}
+
+#[test]
 fn a_client_that_does_not_take_its_reply_is_let_go() {
     Plan::new(Wire::Sim).run(async |cluster: &mut Cluster| {
         let mut slow = Peer::connect(&cluster.endpoints()[0]).await;

@@ -13,6 +13,7 @@ use freight::wire::{
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Listens for clients.
 pub(crate) struct ScriptedNode {
@@ -122,5 +123,5 @@ pub(crate) fn well_behaved() -> HelloReply {
 
 fn config() -> ConnectionConfig {
     let pool = HeapPool::new(Arc::new(Budget::new(u64::MAX)));
-    ConnectionConfig { pool, frame_bytes_max: 1 << 30, peer_trusted: true }
+    ConnectionConfig { pool, frame_bytes_max: 1 << 30, peer_trusted: true, frame_wait: Duration::MAX }
 }

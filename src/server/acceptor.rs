@@ -3,7 +3,10 @@
 
 use super::connection;
 use super::node::{self, ServerError, Shared};
+use super::worker::Worker;
 use crate::cores::Placement;
+use crate::limits::HELLO_BYTES_MAX;
+use crate::metrics::Counters;
 use crate::transport::{self, ConnectionConfig, Endpoint, Incoming, Listener, Transport, Visitor};
 use crate::wire::{RefusalCode, refusal};
 use std::future::Future;
@@ -11,9 +14,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How long accepting pauses when the system refuses, for example without a free descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections that wait for their thread at a time; more stay with the system until there is a place.
+const DEALT_MAX: usize = 1_024;
+
+/// Connections at a time that are told that they are too many; more are closed without a word.
+const REFUSED_MAX: usize = 64;
 
 type Listening = Pin<Box<dyn Future<Output = Result<Endpoint, ServerError>> + Send>>;
 
@@ -45,8 +55,14 @@ impl Visitor for Listen {
             }
             tracing::info!(transport = %endpoint.scheme(), "listening at {endpoint}");
             let wire_limit = local_only || shared.config.allow_wire_limit;
-            let accepting = Accepting { shared: Arc::clone(&shared), wire_limit, turn: AtomicUsize::new(0) };
-            shared.workers[0].spawn(accepting.run::<T>(listener));
+            let accepting = Accepting {
+                shared: Arc::clone(&shared),
+                wire_limit,
+                turn: AtomicUsize::new(0),
+                dealt: Arc::new(Semaphore::new(DEALT_MAX)),
+                refused: Semaphore::new(REFUSED_MAX),
+            };
+            shared.workers[0].spawn(Arc::new(accepting).run::<T>(listener));
             Ok(endpoint)
         })
     }
@@ -56,23 +72,30 @@ struct Accepting {
     shared: Arc<Shared>,
     wire_limit: bool,
     turn: AtomicUsize,
+    /// A permit for each connection that waits for its thread.
+    dealt: Arc<Semaphore>,
+    /// A permit for each connection that is being refused.
+    refused: Semaphore,
 }
 
 impl Accepting {
     /// Accepts until the node drains.
-    async fn run<T: Transport>(self, mut listener: T::Listener) {
-        let this = Arc::new(self);
-        let mut draining = this.shared.draining.subscribe();
+    async fn run<T: Transport>(self: Arc<Self>, mut listener: T::Listener) {
+        let mut draining = self.shared.draining.subscribe();
         loop {
-            let accepted = tokio::select! {
+            let next = async {
+                let place = Arc::clone(&self.dealt).acquire_owned().await.expect("it is never closed");
+                (place, listener.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
                 biased;
                 () = node::drained(&mut draining) => return,
-                accepted = listener.accept() => accepted,
+                next = next => next,
             };
             match accepted {
                 Ok(incoming) => {
-                    let this2 = Arc::clone(&this);
-                    this.shared.workers[0].spawn(async move { this2.deal::<T>(incoming).await });
+                    let dealing = Arc::clone(&self).deal::<T>(incoming, place);
+                    self.shared.workers[0].spawn(dealing);
                 }
                 Err(error) => {
                     tracing::warn!("{error}");
@@ -83,7 +106,7 @@ impl Accepting {
     }
 
     /// Hands a connection to the thread that shall serve it.
-    async fn deal<T: Transport>(self: Arc<Self>, incoming: T::Incoming) {
+    async fn deal<T: Transport>(self: Arc<Self>, incoming: T::Incoming, place: OwnedSemaphorePermit) {
         let cpu = match self.shared.config.placement {
             Placement::Free => None,
             Placement::Paired | Placement::Split if self.shared.workers.len() == 1 => None,
@@ -91,25 +114,36 @@ impl Accepting {
         };
         let worker = Arc::clone(&self.shared.workers[self.worker_for(cpu)]);
         worker.clone().spawn(async move {
-            let shared = Arc::clone(&self.shared);
-            let config = ConnectionConfig {
-                pool: Arc::clone(&worker.pool),
-                frame_bytes_max: shared.config.frame_bytes_max,
-                peer_trusted: false,
-                frame_wait: shared.config.frame_wait,
-            };
-            let open = Open::new(&shared);
+            drop(place);
+            self.attend::<T>(incoming, &worker).await;
+        });
+    }
+
+    /// Serves or refuses a connection, on its thread.
+    async fn attend<T: Transport>(&self, incoming: T::Incoming, worker: &Worker) {
+        let shared = &*self.shared;
+        let config = ConnectionConfig {
+            pool: Arc::clone(&worker.pool),
+            frame_bytes_max: HELLO_BYTES_MAX,
+            peer_trusted: false,
+            frame_wait: shared.config.frame_wait,
+        };
+        let open = Open::new(shared);
+        if open.count <= shared.config.connections_max {
             match incoming.attach(&config) {
-                Ok(connection) if open.count > shared.config.connections_max => {
-                    // One that is slow to read its refusal must not keep others out.
-                    drop(open);
-                    let text = format!("this node serves {} connections and no more", shared.config.connections_max);
-                    connection::refuse(connection, &worker, refusal(RefusalCode::Connections, &text)).await;
-                }
-                Ok(connection) => connection::serve(connection, &shared, &worker, self.wire_limit).await,
+                Ok(connection) => connection::serve(connection, shared, worker, self.wire_limit).await,
                 Err(error) => tracing::warn!("{error}"),
             }
-        });
+            return;
+        }
+        // One that is slow to read its refusal must not keep others out.
+        drop(open);
+        Counters::add(&worker.counters.refusals, 1);
+        let Ok(_told) = self.refused.try_acquire() else { return };
+        if let Ok(connection) = incoming.attach(&config) {
+            let text = format!("this node serves {} connections and no more", shared.config.connections_max);
+            connection::refuse(connection, refusal(RefusalCode::Connections, &text)).await;
+        }
     }
 
     fn worker_for(&self, cpu: Option<usize>) -> usize {

@@ -79,42 +79,27 @@ pub(super) async fn serve<C: Connection>(connection: C, shared: &Shared, worker:
                 tracing::info!(%peer, "closing: {ended}");
             }
             if let Some(refusal) = ended.refusal() {
-                serving.refuse(&refusal).await;
+                send_last(&mut serving.sender, &mut serving.receiver, refusal).await;
             }
         }
     }
 }
 
 /// Refuses a connection that was never served.
-pub(super) async fn refuse<C: Connection>(connection: C, worker: &Worker, refusal: Vec<u8>) {
-    Counters::add(&worker.counters.refusals, 1);
-    let (mut sender, receiver) = connection.split();
-    let lender = sender.lender();
-    send_last(&mut sender, receiver, &lender, &refusal).await;
+pub(super) async fn refuse<C: Connection>(connection: C, refusal: Vec<u8>) {
+    let (mut sender, mut receiver) = connection.split();
+    send_last(&mut sender, &mut receiver, refusal).await;
 }
 
 /// Sends a last frame and waits for the peer to close, so that the frame is not lost to a reset.
-async fn send_last<S: FrameSender>(
-    sender: &mut S,
-    mut receiver: impl FrameReceiver,
-    lender: &Arc<dyn Lender>,
-    bytes: &[u8],
-) {
-    let Some(frame) = service_frame(lender, bytes) else { return };
+async fn send_last(sender: &mut impl FrameSender, receiver: &mut impl FrameReceiver, bytes: Vec<u8>) {
     let closing = async {
-        sender.send(frame).await?;
-        sender.close().await?;
-        while receiver.receive().await?.is_some() {}
-        Ok::<(), TransportError>(())
+        let frame = Frame::unaccounted(bytes);
+        let sent = async { sender.send(frame).await.and(sender.close().await) };
+        tokio::join!(sent, receiver.discard())
     };
     // Whether the peer read it or not, the connection ends here.
     let _read = timeout(REFUSAL_WAIT, closing).await;
-}
-
-fn service_frame(lender: &Arc<dyn Lender>, bytes: &[u8]) -> Option<Frame> {
-    let mut buffer = Arc::clone(lender).lend(bytes.len())?;
-    buffer[..bytes.len()].copy_from_slice(bytes);
-    Some(Frame::new(buffer, bytes.len() as u32))
 }
 
 struct Serving<'a, S, R> {
@@ -143,7 +128,8 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
         let accepted = self.shared.session.accept(&hello, self.worker.core, self.wire_limit)?;
         drop(hello);
         self.reply_bytes_max = accepted.reply_bytes_max;
-        self.send_bytes(&accepted.reply).await?;
+        self.receiver.set_frame_bytes_max(self.shared.config.frame_bytes_max);
+        self.send(Frame::unaccounted(accepted.reply)).await?;
         loop {
             let received = tokio::select! {
                 biased;
@@ -233,12 +219,43 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
             waited = stalled => Err(Ended::SendStalled(waited)),
         }
     }
-
-    async fn refuse(mut self, refusal: &[u8]) {
-        send_last(&mut self.sender, self.receiver, &self.lender, refusal).await;
-    }
 }
 
 fn unexpected(kind: FrameKind) -> WireError {
     WireError::UnexpectedKind { got: kind.code(), expected: FrameKind::Request.code() }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::budget::Budget;
+    use crate::server::{Identity, LocalNode, NodeConfig};
+    use crate::transport::sim::{Network, NetworkConfig, Sim};
+    use crate::transport::{
+        Connection, ConnectionConfig, Endpoint, Frame, FrameReceiver, FrameSender, HeapPool, Transport,
+    };
+    use crate::wire::{Capabilities, Hello, Refusal, RefusalCode, hello};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_without_any_memory_still_says_so() {
+        let _network = Network::create("without-memory", NetworkConfig::calm(1));
+        let endpoint: Endpoint = "sim://without-memory/a".parse().expect("an endpoint");
+        let identity = Identity { incarnation: [1; 16], hash_secret: [2; 32] };
+        let mut config = NodeConfig::new(vec![endpoint.clone()], identity);
+        config.memory_bytes_max = Some(64 << 20);
+        let node = LocalNode::start(config).await.expect("a node");
+        let pool = HeapPool::new(Arc::new(Budget::new(u64::MAX)));
+        let config = ConnectionConfig { pool, frame_bytes_max: 1 << 30, peer_trusted: true, frame_wait: Duration::MAX };
+        let connected = Sim.connect(&endpoint, &config).await.expect("the node listens");
+        let (mut sender, mut receiver) = connected.split();
+        while node.stats().connections == 0 {
+            tokio::task::yield_now().await;
+        }
+        node.exhaust_memory();
+        let greeting = hello(&Hello::new(10 << 20, Capabilities::default()));
+        sender.send(Frame::unaccounted(greeting)).await.expect("the node is there");
+        let answer = receiver.receive().await.expect("no fault").expect("a refusal");
+        assert_eq!(Refusal::parse(&answer).expect("a refusal").code, RefusalCode::Memory);
+    }
 }

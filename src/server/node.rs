@@ -346,6 +346,14 @@ impl LocalNode {
         self.shared.stats()
     }
 
+    /// Takes all memory that connections could still be lent.
+    #[cfg(test)]
+    pub(super) fn exhaust_memory(&self) {
+        for bytes in (0..30).rev().map(|bits| 1 << bits) {
+            while self.shared.budget.charge_connection(bytes) {}
+        }
+    }
+
     /// Stops accepting and closes every connection when what has arrived is answered; returns when that is done.
     pub async fn drain(self) {
         self.shared.draining.send_replace(true);

@@ -42,7 +42,7 @@ pub const IDLE_BYTES_MAX: usize = 16 << 10;
 pub struct ConnectionConfig {
     /// Heap buffers, for transports that need no memory of their own; its budget counts for all.
     pub pool: Arc<HeapPool>,
-    /// The longest frame taken from the peer, in bytes.
+    /// The longest frame taken from the peer, in bytes, until [`FrameReceiver::set_frame_bytes_max`] says otherwise.
     pub frame_bytes_max: u32,
     /// Whether memory is lent for a whole frame when only its header has arrived. A client trusts its node; a
     /// node lends as bytes arrive.
@@ -127,7 +127,7 @@ pub trait Connection: Send + 'static {
 
 /// Sends frames in order.
 pub trait FrameSender: Send + 'static {
-    /// Lends the buffers that this half sends best.
+    /// Lends the buffers that this half sends best; it takes others too.
     fn lender(&self) -> Arc<dyn Lender>;
 
     /// Sends one frame; returns when the transport has taken it. A frame whose future was dropped may have been
@@ -152,6 +152,13 @@ pub trait FrameReceiver: Send + 'static {
     /// # Errors
     /// The connection is lost, or what arrives is no frame.
     fn receive(&mut self) -> impl Future<Output = Result<Option<Frame>, TransportError>> + Send;
+
+    /// Takes frames of up to so many bytes from the next one on.
+    fn set_frame_bytes_max(&mut self, frame_bytes_max: u32);
+
+    /// Throws away what the peer still sends, frames or not, until it closes the connection; no frame can be received
+    /// any more. So that a last frame is not lost because the peer was still sending.
+    fn discard(&mut self) -> impl Future<Output = ()> + Send;
 }
 
 /// What to do with a transport once its type is known: dispatch happens here, once a connection.

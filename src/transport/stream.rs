@@ -157,4 +157,13 @@ impl<R: AsyncRead + Unpin + Send + 'static> FrameReceiver for StreamReceiver<R> 
             }
         }
     }
+
+    fn set_frame_bytes_max(&mut self, frame_bytes_max: u32) {
+        self.config.frame_bytes_max = frame_bytes_max;
+    }
+
+    async fn discard(&mut self) {
+        self.partial = None;
+        while self.reader.read(&mut self.staging).await.is_ok_and(|count| count > 0) {}
+    }
 }

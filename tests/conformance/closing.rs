@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::lab::{End, Lab, Side, bytes, pair, pair_of, send};
-use freight::transport::{FrameReceiver, FrameSender, Transport, TransportError};
+use freight::transport::{Frame, FrameReceiver, FrameSender, Transport, TransportError};
 use freight::wire::HEADER_BYTES;
 use std::time::Duration;
 
@@ -105,5 +105,28 @@ pub(crate) async fn a_frame_that_stalls_ends_and_silence_between_frames_does_not
         let TransportError::Stalled { got, needed, wait: waited } = error else { panic!("{error}") };
         let expected = if cut < 64 { HEADER_BYTES } else { 1_000_000 };
         assert_eq!((got, needed, waited), (cut as u32, expected, wait));
+    }
+}
+
+pub(crate) async fn last_words_reach_a_peer_that_is_still_sending<T: Transport>(transport: T, lab: Lab) {
+    for first in [&[0xA5; 64][..], &bytes(1, 3 << 20)[..100_000]] {
+        let (mut near, mut far) = pair(&transport, &lab).await;
+        let sending = async {
+            near.send_bytes(first).await;
+            for _ in 0..8 {
+                near.send_bytes(&[0xA5; 1 << 20]).await;
+            }
+            near.sender.close().await.expect("the peer is there");
+            near.expect(7, 64).await;
+        };
+        let refusing = async {
+            let last_words = Frame::unaccounted(bytes(7, 64));
+            far.sender.send(last_words).await.expect("the peer is there");
+            let before = far.budget.bytes_used();
+            far.receiver.discard().await;
+            assert_eq!(far.budget.bytes_used(), before, "what is discarded needs no memory");
+            drop(far);
+        };
+        tokio::join!(sending, refusing);
     }
 }

@@ -248,6 +248,29 @@ fn refusals_reach_a_client_that_sent_much_more() {
 }
 
 #[test]
+fn refusals_reach_a_client_that_sent_much_that_is_no_frame() {
+    let node = node(|_| {});
+    let mut raw = Raw::connect(&node);
+    raw.send(&vec![0xA5; 8 << 20]);
+    let text = raw.expect_refusal(RefusalCode::Malformed);
+    assert!(text.contains("no Freight frame"), "{text}");
+    node.drain();
+}
+
+#[test]
+fn a_long_hello_is_refused_by_its_header() {
+    let node = node(|_| {});
+    let mut raw = Raw::connect_silently(&node);
+    let mut greeting = hello(&Hello::new(FRAME_BYTES_DEFAULT, Capabilities::default()));
+    greeting[8..12].copy_from_slice(&(1_u32 << 20).to_le_bytes());
+    greeting.resize(1 << 20, 0);
+    raw.send(&greeting);
+    let text = raw.expect_refusal(RefusalCode::Malformed);
+    assert!(text.contains("frame of 1048576 bytes, allowed are 64 to 65536"), "{text}");
+    node.drain();
+}
+
+#[test]
 fn pipelined_requests_are_answered_in_order() {
     let node = node(|_| {});
     let mut raw = Raw::connect(&node);

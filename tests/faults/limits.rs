@@ -8,6 +8,7 @@ use freight::client::{Client, ClientConfig, ClientError};
 use freight::limits::VALUE_BYTES_MAX;
 use freight::op::Action;
 use freight::wire::{Refusal, RefusalCode};
+use std::io::Write;
 
 #[test]
 fn one_connection_too_many_is_refused_and_the_others_go_on() {
@@ -24,6 +25,26 @@ fn one_connection_too_many_is_refused_and_the_others_go_on() {
         std::thread::yield_now();
     }
     Raw::connect(&node).works();
+    node.drain();
+}
+
+#[test]
+fn refused_peers_that_send_much_cost_no_memory() {
+    let node = node(|config| config.connections_max = 1);
+    let mut served = Raw::connect(&node);
+    let put = request(1, &[op(b"k", Action::Put { value: &vec![1; VALUE_BYTES_MAX as usize] })]);
+    let before = node.stats().memory_bytes_used;
+    let refused: Vec<Raw> = (0..100)
+        .map(|_| {
+            let mut raw = Raw::connect_silently(&node);
+            let _sent_or_refused = raw.stream.write_all(&put[..put.len() - 1]);
+            let more = node.stats().memory_bytes_used.saturating_sub(before);
+            assert!(more < 4 << 20, "{more} bytes for those who were refused");
+            raw
+        })
+        .collect();
+    served.works();
+    drop(refused);
     node.drain();
 }
 

@@ -227,13 +227,7 @@ const WIRE_LIMIT_BYTES_MIN: u32 = 68;
 
 /// Connects and says hello, within the deadline.
 async fn open(endpoint: &Endpoint, config: &ClientConfig, pool: &Arc<HeapPool>) -> Result<Link, ClientError> {
-    let connection = ConnectionConfig {
-        pool: Arc::clone(pool),
-        frame_bytes_max: config.frame_bytes_max,
-        peer_trusted: true,
-        // Calls have deadlines of their own.
-        frame_wait: std::time::Duration::MAX,
-    };
+    let connection = ConnectionConfig::of_client(Arc::clone(pool), config.frame_bytes_max);
     let connecting = link::connect(endpoint, connection, config.frames_in_flight_max);
     let late =
         |_| ClientError::Hello { endpoint: endpoint.clone(), reason: format!("nothing within {:?}", config.deadline) };

@@ -127,6 +127,7 @@ impl Accepting {
             frame_bytes_max: HELLO_BYTES_MAX,
             peer_trusted: false,
             frame_wait: shared.config.frame_wait,
+            send_wait: shared.config.send_wait,
         };
         let open = Open::new(shared);
         if open.count <= shared.config.connections_max {

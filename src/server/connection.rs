@@ -28,10 +28,10 @@ enum Ended {
     Session(#[from] SessionError),
     #[error("no hello within {0:?}")]
     NoHello(Duration),
-    #[error("reply not taken within {0:?}")]
-    SendStalled(Duration),
     #[error("this node is shutting down")]
     Draining,
+    #[error("this node is shutting down, and its last reply was not taken within {0:?}")]
+    DrainingStalled(Duration),
     #[error("this node answers wire-limit frames from its own machine only: --allow-wire-limit allows others")]
     WireLimitForbidden,
 }
@@ -47,7 +47,7 @@ impl Ended {
             Self::Draining => RefusalCode::Draining,
             Self::WireLimitForbidden => RefusalCode::Forbidden,
             Self::NoHello(_) => RefusalCode::Malformed,
-            Self::Transport(_) | Self::SendStalled(_) => return None,
+            Self::Transport(_) | Self::DrainingStalled(_) => return None,
         };
         Some(refusal(code, &self.to_string()))
     }
@@ -204,19 +204,16 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
 
     async fn send(&mut self, frame: Frame) -> Result<(), Ended> {
         Counters::add(&self.worker.counters.bytes_sent, u64::from(frame.frame_bytes()));
-        let (send_wait, drain_wait) = (self.shared.config.send_wait, self.shared.config.drain_wait);
-        let stalled = async {
-            tokio::select! {
-                biased;
-                () = sleep(send_wait) => send_wait,
-                () = async { drained(&mut self.draining).await; sleep(drain_wait).await } => drain_wait,
-            }
+        let drain_wait = self.shared.config.drain_wait;
+        let drained = async {
+            drained(&mut self.draining).await;
+            sleep(drain_wait).await;
         };
         // A reply that was begun and not taken ends the connection: nothing may be sent behind it, nor a refusal.
         tokio::select! {
             biased;
             sent = self.sender.send(frame) => Ok(sent?),
-            waited = stalled => Err(Ended::SendStalled(waited)),
+            () = drained => Err(Ended::DrainingStalled(drain_wait)),
         }
     }
 }
@@ -235,7 +232,6 @@ mod tests {
     };
     use crate::wire::{Capabilities, Hello, Refusal, RefusalCode, hello};
     use std::sync::Arc;
-    use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
     async fn a_node_without_any_memory_still_says_so() {
@@ -246,7 +242,7 @@ mod tests {
         config.memory_bytes_max = Some(64 << 20);
         let node = LocalNode::start(config).await.expect("a node");
         let pool = HeapPool::new(Arc::new(Budget::new(u64::MAX)));
-        let config = ConnectionConfig { pool, frame_bytes_max: 1 << 30, peer_trusted: true, frame_wait: Duration::MAX };
+        let config = ConnectionConfig::of_client(pool, 1 << 30);
         let connected = Sim.connect(&endpoint, &config).await.expect("the node listens");
         let (mut sender, mut receiver) = connected.split();
         while node.stats().connections == 0 {

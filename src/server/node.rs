@@ -46,7 +46,7 @@ pub struct NodeConfig {
     /// How long a client may take over a frame that it has begun: over each 256 KiB of it, where it is longer. Nothing
     /// bounds how long it may be idle between two frames: that costs the node 16 KiB.
     pub frame_wait: Duration,
-    /// How long a client may leave a reply untaken.
+    /// How long a client may leave a reply untaken: each 256 KiB of it, where it is longer.
     pub send_wait: Duration,
     /// How long frames that have arrived are still answered once the node drains.
     pub drain_wait: Duration,

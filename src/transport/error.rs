@@ -56,6 +56,16 @@ pub enum TransportError {
         /// How long the rest, or the next part of it, was waited for.
         wait: Duration,
     },
+    /// The peer stopped taking a frame.
+    #[error("frame not taken: {taken} of {frame_bytes} bytes were, and too few within {wait:?}")]
+    NotTaken {
+        /// Bytes that were taken.
+        taken: u32,
+        /// Bytes of the frame.
+        frame_bytes: u32,
+        /// How long the peer was waited for.
+        wait: Duration,
+    },
     /// What arrives is no frame: framing is lost.
     #[error("peer does not speak this protocol: {0}")]
     Framing(#[from] WireError),

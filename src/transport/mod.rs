@@ -50,6 +50,17 @@ pub struct ConnectionConfig {
     /// How long the peer may take over a frame that it has begun to send: over each part of it, of some hundred
     /// KiB, where it is longer. `Duration::MAX` for as long as it likes.
     pub frame_wait: Duration,
+    /// How long the peer may take to take a frame, part by part likewise.
+    pub send_wait: Duration,
+}
+
+impl ConnectionConfig {
+    /// What a client gives: it trusts its node, and its calls have deadlines of their own.
+    #[must_use]
+    pub fn of_client(pool: Arc<HeapPool>, frame_bytes_max: u32) -> Self {
+        let (frame_wait, send_wait) = (Duration::MAX, Duration::MAX);
+        Self { pool, frame_bytes_max, peer_trusted: true, frame_wait, send_wait }
+    }
 }
 
 /// A way to carry frames.

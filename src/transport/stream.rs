@@ -35,23 +35,37 @@ pub(super) fn staging(config: &ConnectionConfig) -> io::Result<Buffer> {
 #[derive(Debug)]
 pub struct StreamSender<W> {
     writer: W,
-    pool: Arc<super::HeapPool>,
+    config: ConnectionConfig,
+    pace: Pace,
 }
 
 impl<W> StreamSender<W> {
     /// Frames over `writer`.
     pub(super) fn new(writer: W, config: &ConnectionConfig) -> Self {
-        Self { writer, pool: Arc::clone(&config.pool) }
+        Self { writer, config: config.clone(), pace: Pace::new(config.send_wait) }
     }
 }
 
 impl<W: AsyncWrite + Unpin + Send + 'static> FrameSender for StreamSender<W> {
     fn lender(&self) -> Arc<dyn Lender> {
-        Arc::clone(&self.pool) as _
+        Arc::clone(&self.config.pool) as _
     }
 
     async fn send(&mut self, frame: Frame) -> Result<(), TransportError> {
-        self.writer.write_all(&frame).await.map_err(|source| TransportError::Lost { source })
+        self.pace.begin();
+        let mut taken = 0;
+        while taken < frame.len() {
+            match self.pace.step(self.writer.write(&frame[taken..])).await {
+                None => {
+                    let (taken, frame_bytes, wait) = (taken as u32, frame.frame_bytes(), self.config.send_wait);
+                    return Err(TransportError::NotTaken { taken, frame_bytes, wait });
+                }
+                Some(Err(source)) => return Err(TransportError::Lost { source }),
+                Some(Ok(0)) => return Err(TransportError::Lost { source: io::ErrorKind::WriteZero.into() }),
+                Some(Ok(count)) => taken += count,
+            }
+        }
+        Ok(())
     }
 
     async fn close(&mut self) -> Result<(), TransportError> {

@@ -130,3 +130,18 @@ pub(crate) async fn last_words_reach_a_peer_that_is_still_sending<T: Transport>(
         tokio::join!(sending, refusing);
     }
 }
+
+pub(crate) async fn a_frame_that_nobody_takes_is_given_up<T: Transport>(transport: T, lab: Lab) {
+    let wait = Duration::from_millis(50);
+    let impatient = Side { send_wait: wait, ..Side::NODE };
+    let (near, mut far) = pair_of(&transport, &lab, &Side::CLIENT, &impatient).await;
+    let error = loop {
+        if let Err(error) = send(&mut far.sender, 1, 1 << 20).await {
+            break error;
+        }
+    };
+    let TransportError::NotTaken { taken, frame_bytes, wait: waited } = error else { panic!("{error}") };
+    assert!(taken < frame_bytes, "{taken}");
+    assert_eq!((frame_bytes, waited), (1 << 20, wait));
+    drop(near);
+}

@@ -22,6 +22,7 @@ macro_rules! conformance {
                 closing::a_close_between_frames_is_the_end,
                 closing::a_close_inside_a_frame_is_cut_short,
                 closing::a_close_inside_a_header_is_cut_short,
+                closing::a_frame_that_nobody_takes_is_given_up,
                 closing::a_frame_that_stalls_ends_and_silence_between_frames_does_not,
                 closing::a_dropped_peer_is_seen_by_both_halves,
                 closing::a_peer_dropped_in_the_middle_of_a_frame_is_seen,

@@ -159,6 +159,27 @@ fn a_client_that_does_not_take_its_reply_is_let_go() {
 }
 
 #[test]
+fn a_client_that_takes_its_reply_slowly_gets_all_of_it() {
+    Plan::new(Wire::Sim).run(async |cluster: &mut Cluster| {
+        let mut slow = Peer::connect(&cluster.endpoints()[0]).await;
+        slow.send(&request(1, &[op(b"k", Action::Put { value: &vec![1; 8 << 20] })])).await;
+        slow.next().await;
+        slow.send(&request(2, &[op(b"k", Action::Get)])).await;
+        // What the network holds, a mebibyte, every five seconds: forty seconds in all.
+        let reply = loop {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            tokio::select! {
+                biased;
+                reply = slow.receiver.receive() => break reply.expect("no fault").expect("a reply"),
+                () = std::future::ready(()) => {}
+            }
+        };
+        assert!(reply.frame_bytes() > 8 << 20);
+        assert_eq!(cluster.stats(0).refusals, 0);
+    });
+}
+
+#[test]
 fn frames_past_the_memory_cap_are_refused_and_nobody_else_suffers() {
     let node = node(|config| config.memory_bytes_max = Some(64 << 20));
     let mut other = Raw::connect(&node);

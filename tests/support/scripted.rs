@@ -13,7 +13,6 @@ use freight::wire::{
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 /// Listens for clients.
 pub(crate) struct ScriptedNode {
@@ -123,5 +122,5 @@ pub(crate) fn well_behaved() -> HelloReply {
 
 fn config() -> ConnectionConfig {
     let pool = HeapPool::new(Arc::new(Budget::new(u64::MAX)));
-    ConnectionConfig { pool, frame_bytes_max: 1 << 30, peer_trusted: true, frame_wait: Duration::MAX }
+    ConnectionConfig::of_client(pool, 1 << 30)
 }

@@ -1,7 +1,7 @@
 //! `freight serve`: a node until it is told to stop.
 #![forbid(unsafe_code)]
 
-use super::{CommandResult, check_cores, check_writable, print, runtime, sizes};
+use super::{CommandResult, check_cores, check_writable, print, raise_descriptor_limit, runtime, sizes};
 use crate::cores::{self, CoreList, Placement};
 use crate::limits;
 use crate::profile::Profile;
@@ -43,7 +43,7 @@ pub(super) struct NodeArgs {
     /// The longest frame the node takes and sends
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = frame_limit)]
     frame_limit: u32,
-    /// Connections served at a time
+    /// Connections served at a time; fewer under a memory cap or a limit of open files that is too small for them
     #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
     connections_max: usize,
     /// Requests a client may have in flight on one connection
@@ -116,6 +116,23 @@ impl NodeArgs {
     }
 }
 
+/// Serves no more connections than there are descriptors for, and says so: one too many is refused, not left waiting.
+fn fit_descriptors(config: &mut NodeConfig, descriptors: usize) {
+    let room = descriptors.saturating_sub(DESCRIPTORS_KEPT + DESCRIPTORS_A_THREAD * config.threads);
+    if config.connections_max > room {
+        let wanted = std::mem::replace(&mut config.connections_max, room);
+        tracing::warn!(
+            "{wanted} connections need more than the {descriptors} open files allowed (ulimit -n): {room} are served"
+        );
+    }
+}
+
+/// Open files that are no connections: what is listened at, what is logged to, and peers that are being refused.
+const DESCRIPTORS_KEPT: usize = 128;
+
+/// Open files of a thread's runtime, at most.
+const DESCRIPTORS_A_THREAD: usize = 4;
+
 pub(super) fn run(args: ServeArgs) -> CommandResult {
     let CoreArgs { threads, cores, placement } = args.cores;
     check_cores(cores.as_ref())?;
@@ -134,7 +151,9 @@ pub(super) fn run(args: ServeArgs) -> CommandResult {
     let _entered = runtime.enter();
     // Before the node listens, so that no signal finds the default action.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let node = Node::start(args.node.config(args.listen, threads, cores, placement)?)?;
+    let mut config = args.node.config(args.listen, threads, cores, placement)?;
+    fit_descriptors(&mut config, raise_descriptor_limit());
+    let node = Node::start(config)?;
     for endpoint in node.endpoints() {
         print(format_args!("listening {endpoint} (transport {})", endpoint.scheme()))?;
     }

@@ -44,7 +44,8 @@ pub struct NodeConfig {
     /// How long a client may take to say hello.
     pub hello_wait: Duration,
     /// How long a client may take over a frame that it has begun: over each 256 KiB of it, where it is longer. Nothing
-    /// bounds how long it may be idle between two frames: that costs the node 16 KiB.
+    /// bounds how long it may be idle between two frames: that costs the node 16 KiB, and its transport sees when it
+    /// has vanished.
     pub frame_wait: Duration,
     /// How long a client may leave a reply untaken: each 256 KiB of it, where it is longer.
     pub send_wait: Duration,

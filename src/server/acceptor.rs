@@ -54,10 +54,9 @@ impl Visitor for Listen {
                 return Err(ServerError::Insecure { endpoint });
             }
             tracing::info!(transport = %endpoint.scheme(), "listening at {endpoint}");
-            let wire_limit = local_only || shared.config.allow_wire_limit;
             let accepting = Accepting {
                 shared: Arc::clone(&shared),
-                wire_limit,
+                local_only,
                 turn: AtomicUsize::new(0),
                 dealt: Arc::new(Semaphore::new(DEALT_MAX)),
                 refused: Semaphore::new(REFUSED_MAX),
@@ -70,7 +69,7 @@ impl Visitor for Listen {
 
 struct Accepting {
     shared: Arc<Shared>,
-    wire_limit: bool,
+    local_only: bool,
     turn: AtomicUsize,
     /// A permit for each connection that waits for its thread.
     dealt: Arc<Semaphore>,
@@ -132,7 +131,7 @@ impl Accepting {
         let open = Open::new(shared);
         if open.count <= shared.config.connections_max {
             match incoming.attach(&config) {
-                Ok(connection) => connection::serve(connection, shared, worker, self.wire_limit).await,
+                Ok(connection) => connection::serve(connection, shared, worker, self.local_only).await,
                 Err(error) => tracing::warn!("{error}"),
             }
             return;

@@ -54,7 +54,7 @@ impl Ended {
 }
 
 /// Serves a connection until it ends.
-pub(super) async fn serve<C: Connection>(connection: C, shared: &Shared, worker: &Worker, wire_limit: bool) {
+pub(super) async fn serve<C: Connection>(connection: C, shared: &Shared, worker: &Worker, local_only: bool) {
     let peer = connection.peer().to_owned();
     let (sender, receiver) = connection.split();
     let lender = sender.lender();
@@ -66,7 +66,7 @@ pub(super) async fn serve<C: Connection>(connection: C, shared: &Shared, worker:
         shared,
         draining,
         worker,
-        wire_limit,
+        local_only,
         reply_bytes_max: 0,
         reply_bytes_last: 0,
     };
@@ -109,7 +109,8 @@ struct Serving<'a, S, R> {
     shared: &'a Shared,
     draining: watch::Receiver<bool>,
     worker: &'a Worker,
-    wire_limit: bool,
+    /// Whether only clients of this machine reach the endpoint.
+    local_only: bool,
     reply_bytes_max: u32,
     /// The last reply's length: the next is probably as long, and a buffer that holds it need not grow.
     reply_bytes_last: u32,
@@ -125,7 +126,7 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
             hello = timeout(hello_wait, self.receiver.receive()) => hello.map_err(|_| Ended::NoHello(hello_wait))?,
         };
         let Some(hello) = hello? else { return Ok(()) };
-        let accepted = self.shared.session.accept(&hello, self.worker.core, self.wire_limit)?;
+        let accepted = self.shared.session.accept(&hello, self.worker.core, self.wire_limit())?;
         drop(hello);
         self.reply_bytes_max = accepted.reply_bytes_max;
         self.receiver.set_frame_bytes_max(self.shared.config.frame_bytes_max);
@@ -167,17 +168,26 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
                 let json = serde_json::to_string(&self.shared.stats()).unwrap_or_default();
                 self.send_bytes(&stats_reply(request, &json)).await
             }
-            FrameKind::WireLimit if !self.wire_limit => Err(Ended::WireLimitForbidden),
+            FrameKind::WireLimit if !self.wire_limit() => Err(Ended::WireLimitForbidden),
             FrameKind::WireLimit => {
                 let reply_bytes = WireLimitView::parse(&frame).map_err(SessionError::from)?.reply_bytes;
                 drop(frame);
                 let reply_bytes = reply_bytes.min(self.reply_bytes_max);
                 let mut buffer = self.lend(reply_bytes as usize)?;
+                if !self.local_only {
+                    // What lent memory was last used for is nobody's business; at home zeroing would be measured.
+                    buffer[..reply_bytes as usize].fill(0);
+                }
                 wire_limit_reply(&mut buffer, request, reply_bytes);
                 self.send(Frame::new(buffer, reply_bytes)).await
             }
             _ => Err(SessionError::Malformed(unexpected(kind)).into()),
         }
+    }
+
+    /// Whether wire-limit frames are answered here.
+    fn wire_limit(&self) -> bool {
+        self.local_only || self.shared.config.allow_wire_limit
     }
 
     fn execute(&mut self, frame: &Frame) -> Result<Frame, SessionError> {

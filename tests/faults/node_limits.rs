@@ -12,7 +12,7 @@ use freight::server::{Node, NodeConfig, ServerError};
 use freight::session::{NodeFacts, Session, SessionError};
 use freight::shard::{Scratch, Store, StoreConfig};
 use freight::transport::{Endpoint, FrameReceiver, TransportError};
-use freight::wire::{Refusal, RefusalCode};
+use freight::wire::{HEADER_BYTES, Refusal, RefusalCode, wire_limit_request};
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,6 +89,29 @@ fn wire_limit_frames_from_other_machines_need_permission() {
         });
         node.drain();
     }
+}
+
+#[test]
+fn wire_limit_replies_tell_other_machines_nothing_of_other_clients() {
+    let node = node(|config| {
+        config.listen = vec!["tcp://0.0.0.0:0".parse().expect("an endpoint")];
+        (config.threads, config.insecure, config.allow_wire_limit) = (1, true, true);
+    });
+    let mut owner = Raw::connect(&node);
+    owner.send(&request(1, &[op(b"secret", Action::Put { value: &[0xAB; 100_000] })]));
+    owner.frame().expect("a reply");
+    owner.send(&request(2, &[op(b"secret", Action::Get)]));
+    owner.frame().expect("a reply");
+    let mut other = Raw::connect(&node);
+    for reply_bytes in [100, 60_000, 110_000, 1 << 20] {
+        let mut ask = vec![0; 68];
+        wire_limit_request(&mut ask, 1, 68, reply_bytes);
+        other.send(&ask);
+        let reply = other.frame().expect("a reply");
+        assert_eq!(reply.len(), reply_bytes as usize);
+        assert!(reply[HEADER_BYTES as usize..].iter().all(|byte| *byte == 0), "{reply_bytes} bytes, not all zero");
+    }
+    node.drain();
 }
 
 #[test]

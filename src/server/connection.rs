@@ -165,7 +165,7 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
                 self.send(reply).await
             }
             FrameKind::Stats => {
-                let json = serde_json::to_string(&self.shared.stats()).unwrap_or_default();
+                let json = serde_json::to_string(&self.shared.stats_told()).unwrap_or_default();
                 self.send_bytes(&stats_reply(request, &json)).await
             }
             FrameKind::WireLimit if !self.wire_limit() => Err(Ended::WireLimitForbidden),

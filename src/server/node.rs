@@ -8,11 +8,11 @@ use crate::cores::{self, Placement};
 use crate::limits;
 use crate::metrics::{Counters, NodeStats, ThreadStats};
 use crate::session::{NodeFacts, Session};
-use crate::shard::{IndexKind, Store, StoreConfig, StoreError};
+use crate::shard::{IndexKind, Store, StoreConfig, StoreError, StoreStats};
 use crate::transport::{Endpoint, IDLE_BYTES_MAX, TransportError};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -202,7 +202,12 @@ pub(super) struct Shared {
     pub(super) draining: watch::Sender<bool>,
     pub(super) workers: Vec<Arc<Worker>>,
     started: Instant,
+    /// What the store said of itself when it was last asked for a client.
+    store_told: Mutex<Option<(tokio::time::Instant, StoreStats)>>,
 }
+
+/// How old the store's statistics may be that a client is told: each reading locks every shard.
+const STATS_AGE_MAX: Duration = Duration::from_millis(100);
 
 impl Shared {
     fn new(mut config: NodeConfig) -> Result<Arc<Self>, ServerError> {
@@ -230,12 +235,29 @@ impl Shared {
             connections: AtomicUsize::new(0),
             draining: watch::Sender::new(false),
             started: Instant::now(),
+            store_told: Mutex::default(),
             config,
         }))
     }
 
     /// The node's statistics now.
-    pub(super) fn stats(&self) -> NodeStats {
+    fn stats(&self) -> NodeStats {
+        self.stats_with(self.session.store().stats())
+    }
+
+    /// The node's statistics for a client, those of the store from a moment ago.
+    pub(super) fn stats_told(&self) -> NodeStats {
+        let mut told = self.store_told.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = tokio::time::Instant::now();
+        let store = match &*told {
+            Some((at, store)) if now - *at < STATS_AGE_MAX => store.clone(),
+            _ => told.insert((now, self.session.store().stats())).1.clone(),
+        };
+        drop(told);
+        self.stats_with(store)
+    }
+
+    fn stats_with(&self, store: StoreStats) -> NodeStats {
         let sum = |pick: fn(&Counters) -> &std::sync::atomic::AtomicU64| -> u64 {
             self.workers.iter().map(|worker| pick(&worker.counters).load(Ordering::Relaxed)).sum()
         };
@@ -254,7 +276,7 @@ impl Shared {
             refusals: sum(|counters| &counters.refusals),
             memory_bytes_used: self.budget.bytes_used(),
             memory_bytes_max: self.config.memory_bytes_max,
-            store: serde_json::to_value(self.session.store().stats()).unwrap_or_default(),
+            store: serde_json::to_value(store).unwrap_or_default(),
         }
     }
 }

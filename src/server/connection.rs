@@ -19,6 +19,10 @@ const REFUSAL_WAIT: Duration = Duration::from_secs(1);
 /// How long a draining node waits for a frame that may be on its way.
 const LAST_FRAME_WAIT: Duration = Duration::from_millis(20);
 
+/// Operations of a frame behind which a connection lets the others of its thread have their turn: few enough that
+/// nobody waits for many such frames, and so many that a turn costs nothing beside them.
+const LONG_FRAME_OPS: u32 = 4_096;
+
 /// Why a connection ends, other than by its client closing it.
 #[derive(Debug, Error)]
 enum Ended {
@@ -155,14 +159,18 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
 
     async fn answer(&mut self, frame: Frame) -> Result<(), Ended> {
         let (header, kind, _) = Header::split(&frame).map_err(SessionError::from)?;
-        let request = header.request.get();
+        let (request, ops) = (header.request.get(), header.op_count.get());
         Counters::add(&self.worker.counters.frames, 1);
         Counters::add(&self.worker.counters.bytes_received, u64::from(frame.frame_bytes()));
         match kind {
             FrameKind::Request => {
                 let reply = self.execute(&frame)?;
                 drop(frame);
-                self.send(reply).await
+                self.send(reply).await?;
+                if ops > LONG_FRAME_OPS {
+                    tokio::task::yield_now().await;
+                }
+                Ok(())
             }
             FrameKind::Stats => {
                 let json = serde_json::to_string(&self.shared.stats_told()).unwrap_or_default();

@@ -129,6 +129,26 @@ fn statistics_on_demand_read_the_store_ten_times_a_second_at_most() {
 }
 
 #[test]
+fn one_client_s_long_frames_take_turns_with_others() {
+    Plan::new(Wire::Sim).run(async |cluster: &mut Cluster| {
+        let mut greedy = Peer::connect(&cluster.endpoints()[0]).await;
+        let mut other = Peer::connect(&cluster.endpoints()[0]).await;
+        let gets = vec![op(b"k", Action::Get); 5_000];
+        // All of them are on their way when the other's comes.
+        for number in 0..20 {
+            greedy.send(&request(number, &gets)).await;
+        }
+        other.send(&request(100, &gets[..1])).await;
+        other.next().await;
+        let frames = cluster.stats(0).frames;
+        assert!(frames < 10, "{frames} frames were answered before a short one");
+        for _ in 0..20 {
+            greedy.next().await;
+        }
+    });
+}
+
+#[test]
 fn a_client_that_does_not_say_hello_is_told_so() {
     Plan::new(Wire::Sim).run(async |cluster: &mut Cluster| {
         let mut silent = Peer::connect_silently(&cluster.endpoints()[0]).await;

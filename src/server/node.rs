@@ -6,7 +6,7 @@ use super::worker::{self, Worker, WorkerThread};
 use crate::budget::Budget;
 use crate::cores::{self, Placement};
 use crate::limits;
-use crate::metrics::{Counters, NodeStats, ThreadStats};
+use crate::metrics::{self, Counters, NodeStats, ThreadStats};
 use crate::session::{NodeFacts, Session};
 use crate::shard::{IndexKind, Store, StoreConfig, StoreError, StoreStats};
 use crate::transport::{Endpoint, IDLE_BYTES_MAX, TransportError};
@@ -276,8 +276,30 @@ impl Shared {
             refusals: sum(|counters| &counters.refusals),
             memory_bytes_used: self.budget.bytes_used(),
             memory_bytes_max: self.config.memory_bytes_max,
-            store: serde_json::to_value(store).unwrap_or_default(),
+            store: told(store),
         }
+    }
+}
+
+/// The store's own account, as a client is told it.
+fn told(store: StoreStats) -> metrics::StoreStats {
+    let StoreStats {
+        records,
+        payload_bytes,
+        index_bytes,
+        slab_bytes,
+        index_cells_moved_max,
+        index_growths,
+        shard_records,
+    } = store;
+    metrics::StoreStats {
+        records,
+        payload_bytes,
+        index_bytes,
+        slab_bytes,
+        index_cells_moved_max,
+        index_growths,
+        shard_records,
     }
 }
 

@@ -58,7 +58,7 @@ fn malformed_requests_are_refused_in_one_line() {
         other.works();
     }
     assert_eq!(node.stats().refusals, cases.len() as u64);
-    assert_eq!(node.stats().store["records"], 1, "nothing of a malformed frame was executed");
+    assert_eq!(node.stats().store.records, 1, "nothing of a malformed frame was executed");
     node.drain();
 }
 
@@ -147,7 +147,7 @@ fn a_client_that_ends_in_the_middle_gets_no_answer_and_does_no_harm() {
         assert_eq!(raw.frame(), None);
     }
     Raw::connect(&node).works();
-    assert_eq!(node.stats().store["records"], 1, "half a put is none");
+    assert_eq!(node.stats().store.records, 1, "half a put is none");
     node.drain();
 }
 

@@ -15,7 +15,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ServeArgs {
-    /// Where to listen; may be given several times. A name, IPv4, or IPv6 in brackets; port 0 takes a free one
+    /// Where to listen; may be given several times. A name (its first address), IPv4, or IPv6 in
+    /// brackets; port 0 takes a free one
     #[arg(long, value_name = "ENDPOINT", default_value = "tcp://127.0.0.1:7411", value_delimiter = ',')]
     listen: Vec<Endpoint>,
     #[command(flatten)]

@@ -147,14 +147,20 @@ impl Accepting {
     }
 
     fn worker_for(&self, cpu: Option<usize>) -> usize {
-        let workers = &self.shared.workers;
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % workers.len();
-        let Some(cpu) = cpu else { return turn };
-        match workers.iter().position(|worker| worker.core == Some(cpu)) {
-            None => turn,
-            Some(same) if self.shared.config.placement == Placement::Paired => same,
-            Some(same) => (same + 1) % workers.len(),
-        }
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let cores: Vec<_> = self.shared.workers.iter().map(|worker| worker.core).collect();
+        thread_for(self.shared.config.placement, cpu, turn, &cores)
+    }
+}
+
+/// The thread for a connection: `cpu` is where its bytes arrive, `turn` counts connections, `cores` are the threads'.
+fn thread_for(placement: Placement, cpu: Option<usize>, turn: usize, cores: &[Option<usize>]) -> usize {
+    let in_turn = turn % cores.len();
+    let Some(same) = cpu.and_then(|cpu| cores.iter().position(|core| *core == Some(cpu))) else { return in_turn };
+    match placement {
+        Placement::Paired => same,
+        Placement::Split => (same + 1) % cores.len(),
+        Placement::Free => in_turn,
     }
 }
 
@@ -173,5 +179,38 @@ impl<'a> Open<'a> {
 impl Drop for Open<'_> {
     fn drop(&mut self) {
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CORES: [Option<usize>; 3] = [Some(4), Some(5), Some(7)];
+
+    #[test]
+    fn paired_is_the_core_where_the_bytes_arrive() {
+        for (thread, core) in CORES.into_iter().enumerate() {
+            assert_eq!(thread_for(Placement::Paired, core, 9, &CORES), thread);
+        }
+    }
+
+    #[test]
+    fn split_is_another_core_where_there_is_one() {
+        for (thread, core) in CORES.into_iter().enumerate() {
+            assert_eq!(thread_for(Placement::Split, core, 9, &CORES), (thread + 1) % 3);
+        }
+        assert_eq!(thread_for(Placement::Split, Some(4), 9, &CORES[..1]), 0);
+    }
+
+    #[test]
+    fn whoever_is_not_placed_takes_turns() {
+        for placement in [Placement::Paired, Placement::Split, Placement::Free] {
+            for (cpu, cores) in [(None, CORES), (Some(6), CORES), (Some(4), [None; 3])] {
+                let threads: Vec<_> = (0..4).map(|turn| thread_for(placement, cpu, turn, &cores)).collect();
+                assert_eq!(threads, [0, 1, 2, 0], "{placement} {cpu:?}");
+            }
+        }
+        assert_eq!(thread_for(Placement::Free, Some(4), 2, &CORES), 2, "free has no core of its own");
     }
 }

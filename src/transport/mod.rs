@@ -72,7 +72,7 @@ pub trait Transport: Send + Sync + 'static {
     /// An open connection.
     type Connection: Connection;
 
-    /// Listens at an endpoint.
+    /// Listens at an endpoint; where it is a name of several addresses, at the first.
     ///
     /// # Errors
     /// Why that is not possible.

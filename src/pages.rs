@@ -24,7 +24,10 @@ unsafe impl Send for Pages {}
 unsafe impl Sync for Pages {}
 
 impl Pages {
-    /// Zeroed memory of `bytes`, a multiple of 4 KiB and not none; `None` where the kernel refuses.
+    /// Zeroed memory of `bytes`; `None` where the kernel refuses.
+    ///
+    /// # Panics
+    /// Where `bytes` is no multiple of 4 KiB, or none: our own bug.
     #[must_use]
     pub fn map(bytes: usize) -> Option<Self> {
         assert!(bytes > 0 && bytes.is_multiple_of(PAGE_BYTES as usize), "{bytes} bytes are no pages");

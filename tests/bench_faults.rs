@@ -89,7 +89,7 @@ fn statistics() -> String {
         refusals: 0,
         memory_bytes_used: 0,
         memory_bytes_max: None,
-        store: serde_json::Value::Null,
+        store: freight::metrics::StoreStats::default(),
     };
     serde_json::to_string(&stats).expect("JSON")
 }

@@ -82,7 +82,10 @@ struct Running {
 
 impl Running {
     fn start(args: &[&str]) -> Self {
-        let mut child = freight(args).spawn().expect("the binary starts");
+        Self::of(freight(args).spawn().expect("the binary starts"))
+    }
+
+    fn of(mut child: Child) -> Self {
         let stdout = BufReader::new(child.stdout.take().expect("piped")).lines();
         let stderr = BufReader::new(child.stderr.take().expect("piped")).lines();
         Self { child, stdout, stderr }
@@ -130,15 +133,7 @@ fn serve(listen: &[&str], flags: &[&str]) -> Served {
     let mut args = vec!["serve", "--threads", "1"];
     args.extend(listen.iter().flat_map(|endpoint| ["--listen", endpoint]));
     args.extend(flags);
-    let mut process = Running::start(&args);
-    let endpoint = |line: String| {
-        let endpoint = line.strip_prefix("listening ").and_then(|line| line.strip_suffix(" (transport tcp)"));
-        endpoint.unwrap_or_else(|| panic!("an unexpected line: {line}")).to_owned()
-    };
-    let lines = process.stdout.by_ref().take(listen.len()).map(|line| endpoint(line.expect("text")));
-    let endpoints: Vec<_> = lines.collect();
-    assert_eq!(endpoints.len(), listen.len(), "{:?}", process.end());
-    Served { process, endpoints }
+    Served::of(Running::start(&args), listen.len())
 }
 
 fn serve_one(flags: &[&str]) -> Served {
@@ -146,6 +141,18 @@ fn serve_one(flags: &[&str]) -> Served {
 }
 
 impl Served {
+    /// A node that says where it listens, at so many endpoints.
+    fn of(mut process: Running, count: usize) -> Self {
+        let endpoint = |line: String| {
+            let endpoint = line.strip_prefix("listening ").and_then(|line| line.strip_suffix(" (transport tcp)"));
+            endpoint.unwrap_or_else(|| panic!("an unexpected line: {line}")).to_owned()
+        };
+        let lines = process.stdout.by_ref().take(count);
+        let endpoints: Vec<_> = lines.map(|line| endpoint(line.expect("text"))).collect();
+        assert_eq!(endpoints.len(), count, "{:?}", process.end());
+        Self { process, endpoints }
+    }
+
     fn endpoint(&self) -> &str {
         &self.endpoints[0]
     }
@@ -364,6 +371,40 @@ fn a_node_refuses_a_client_of_another_version_and_serves_on() {
     assert_eq!(node.run(&["ping"]).code, Some(0));
 }
 
+/// A node under a limit of open files, set as `ulimit` is told to.
+fn serve_limited(ulimit: &str, connections_max: &str) -> Served {
+    let script = format!("ulimit {ulimit} && exec \"$0\" \"$@\"");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_freight"), "serve", "--threads", "1"]);
+    command.args(["--listen", "tcp://127.0.0.1:0", "--connections-max", connections_max]);
+    command.env_remove("RUST_LOG").stdout(Stdio::piped()).stderr(Stdio::piped());
+    Served::of(Running::of(command.spawn().expect("a shell")), 1)
+}
+
+/// Connects, says hello, and tells what kind of frame comes back.
+fn greet(node: &Served) -> (TcpStream, FrameKind) {
+    let mut stream = node.raw();
+    stream.write_all(&hello(&Hello::new(limits::FRAME_BYTES_DEFAULT, Capabilities(0)))).expect("it reads");
+    let kind = kind(&read_frame(&mut stream).expect("an answer"));
+    (stream, kind)
+}
+
+#[test]
+fn the_limit_of_open_files_is_raised_as_far_as_it_may_be() {
+    let node = serve_limited("-Sn 64", "200");
+    let served: Vec<_> = (0..200).map(|_| greet(&node)).filter(|(_, kind)| *kind == FrameKind::HelloReply).collect();
+    assert_eq!(served.len(), 200);
+}
+
+#[test]
+fn a_node_serves_no_more_connections_than_it_may_open_files_and_says_so() {
+    let mut node = serve_limited("-n 256", "100000");
+    node.process.wait_for("100000 connections need more than the 256 open files allowed (ulimit -n): 124 are served");
+    let kinds: Vec<_> = (0..134).map(|_| greet(&node)).collect();
+    assert!(kinds[..124].iter().all(|(_, kind)| *kind == FrameKind::HelloReply));
+    assert!(kinds[124..].iter().all(|(_, kind)| *kind == FrameKind::Refusal), "refused, not left waiting");
+}
+
 #[test]
 fn insecure_lets_a_node_listen_beyond_this_machine() {
     let node = serve(&["tcp://0.0.0.0:0"], &["--insecure"]);
@@ -390,9 +431,7 @@ fn drains_on(signal: Signal, says: &str) {
     let value = vec![7; limits::VALUE_BYTES_MAX as usize];
     let put = run_with_input(&["put", "k", "-", "--servers", node.endpoint()], &value);
     assert_eq!(put.code, Some(0), "{}", put.stderr);
-    let mut stream = node.raw();
-    stream.write_all(&hello(&Hello::new(limits::FRAME_BYTES_DEFAULT, Capabilities(0)))).expect("it reads");
-    assert_eq!(kind(&read_frame(&mut stream).expect("an answer")), FrameKind::HelloReply);
+    let (mut stream, _) = greet(&node);
     for request in 1..=3 {
         let mut builder = RequestBuilder::new(Vec::new(), 1, limits::FRAME_BYTES_DEFAULT).expect("room");
         builder.push_get(b"k").expect("room");

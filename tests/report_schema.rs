@@ -252,7 +252,7 @@ fn a_node_that_forbids_the_wire_limit_is_told_of_before_anything_is_loaded() {
     let target = Target { endpoints: vec![endpoint.clone()], node_cores: None };
     let error = runtime().block_on(freight::bench::run(config(&["--wire-limit"]), target)).unwrap_err();
     assert!(matches!(&error, BenchError::WireLimitForbidden { endpoint: node } if *node == endpoint), "{error}");
-    assert_eq!(node.stats().store["records"], 0);
+    assert_eq!(node.stats().store.records, 0);
 }
 
 #[test]

@@ -215,8 +215,8 @@ impl Driver {
     pub(super) async fn memory(&self) -> Result<Memory, BenchError> {
         let nodes = self.control.stats().await?;
         let nodes = nodes.iter().map(|node| NodeMemory {
-            records: number(&node.store, "records"),
-            payload_bytes: number(&node.store, "payload_bytes"),
+            records: node.store.records,
+            payload_bytes: node.store.payload_bytes,
             used_bytes: node.memory_bytes_used,
             cap_bytes: node.memory_bytes_max,
         });
@@ -301,11 +301,6 @@ struct Reading {
     frames: u64,
     bytes_to_nodes: u64,
     bytes_from_nodes: u64,
-}
-
-/// A number of the store's statistics; 0 where a node of another version has none.
-fn number(statistics: &serde_json::Value, name: &str) -> u64 {
-    statistics.get(name).and_then(serde_json::Value::as_u64).unwrap_or(0)
 }
 
 fn merge(total: &mut Option<Measure>, more: Measure) {

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::serve::NodeArgs;
-use super::{CommandResult, NOT_AS_EXPECTED, check_cores, check_writable, print, runtime};
+use super::{CommandResult, NOT_AS_EXPECTED, check_cores, check_writable, print, raise_descriptor_limit, runtime};
 use crate::bench::config::BenchConfig;
 use crate::bench::report::Report;
 use crate::bench::{Target, run as measure};
@@ -89,6 +89,7 @@ fn own_node(config: &BenchConfig, args: &NodeArgs) -> Result<Node, Box<dyn Error
         Scheme::Tcp => Endpoint::new(Scheme::Tcp, "127.0.0.1:0")?,
         Scheme::Sim => return Err("the simulated network is for tests and has no speed to measure: try tcp".into()),
     };
+    raise_descriptor_limit();
     let threads = config.seats().len();
     Ok(Node::start(args.config(vec![listen], threads, node_cores(config), config.placement)?)?)
 }

@@ -11,6 +11,7 @@ mod sizes;
 use crate::cores::{self, CoreList};
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::error::Error;
 use std::fmt::Display;
 use std::fs::File;
@@ -53,6 +54,14 @@ const NOT_AS_EXPECTED: u8 = 1;
 
 /// The code for what went wrong.
 const FAILED: u8 = 2;
+
+/// Lets this process open as many files as the system allows it, for each connection is one; says how many.
+fn raise_descriptor_limit() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).is_ok();
+    let descriptors = if raised { limit.maximum } else { limit.current };
+    descriptors.map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX))
+}
 
 /// Runs the command line of this process.
 #[must_use]

@@ -1,7 +1,7 @@
 //! `freight serve`: a node until it is told to stop.
 #![forbid(unsafe_code)]
 
-use super::{CommandResult, check_cores, check_writable, print, runtime, sizes};
+use super::{CommandResult, check_cores, check_writable, print, raise_descriptor_limit, runtime, sizes};
 use crate::cores::{self, CoreList, Placement};
 use crate::limits;
 use crate::profile::Profile;
@@ -15,7 +15,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ServeArgs {
-    /// Where to listen; may be given several times. A name, IPv4, or IPv6 in brackets; port 0 takes a free one
+    /// Where to listen; may be given several times. A name (its first address), IPv4, or IPv6 in
+    /// brackets; port 0 takes a free one
     #[arg(long, value_name = "ENDPOINT", default_value = "tcp://127.0.0.1:7411", value_delimiter = ',')]
     listen: Vec<Endpoint>,
     #[command(flatten)]
@@ -49,7 +50,7 @@ pub(super) struct NodeArgs {
     /// The longest frame the node takes and sends
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = frame_limit)]
     frame_limit: u32,
-    /// Connections served at a time
+    /// Connections served at a time; fewer under a memory cap or a limit of open files that is too small for them
     #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
     connections_max: usize,
     /// Requests a client may have in flight on one connection
@@ -114,6 +115,23 @@ impl NodeArgs {
     }
 }
 
+/// Serves no more connections than there are descriptors for, and says so: one too many is refused, not left waiting.
+fn fit_descriptors(config: &mut NodeConfig, descriptors: usize) {
+    let room = descriptors.saturating_sub(DESCRIPTORS_KEPT + DESCRIPTORS_A_THREAD * config.threads);
+    if config.connections_max > room {
+        let wanted = std::mem::replace(&mut config.connections_max, room);
+        tracing::warn!(
+            "{wanted} connections need more than the {descriptors} open files allowed (ulimit -n): {room} are served"
+        );
+    }
+}
+
+/// Open files that are no connections: what is listened at, what is logged to, and peers that are being refused.
+const DESCRIPTORS_KEPT: usize = 128;
+
+/// Open files of a thread's runtime, at most.
+const DESCRIPTORS_A_THREAD: usize = 4;
+
 pub(super) fn run(args: ServeArgs) -> CommandResult {
     let CoreArgs { threads, cores, placement } = args.cores;
     check_cores(cores.as_ref())?;
@@ -134,7 +152,9 @@ pub(super) fn run(args: ServeArgs) -> CommandResult {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let config = args.node.config(args.listen, threads, cores, placement)?;
     let ServeArgs { insecure, allow_wire_limit, .. } = args;
-    let node = Node::start(NodeConfig { insecure, allow_wire_limit, ..config })?;
+    let mut config = NodeConfig { insecure, allow_wire_limit, ..config };
+    fit_descriptors(&mut config, raise_descriptor_limit());
+    let node = Node::start(config)?;
     for endpoint in node.endpoints() {
         print(format_args!("listening {endpoint} (transport {})", endpoint.scheme()))?;
     }

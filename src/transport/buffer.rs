@@ -106,6 +106,23 @@ impl fmt::Debug for Buffer {
     }
 }
 
+/// Lends nothing and forgets what it takes back.
+struct Unaccounted;
+
+impl Lender for Unaccounted {
+    fn lend(self: Arc<Self>, _: usize) -> Option<Buffer> {
+        None
+    }
+
+    fn grow(&self, _: &mut Memory, _: usize) -> bool {
+        false
+    }
+
+    fn take_back(&self, memory: Memory) {
+        drop(memory);
+    }
+}
+
 /// One whole frame, never changed again. Clones share it; the last one dropped gives its buffer back.
 #[derive(Clone)]
 pub struct Frame {
@@ -122,6 +139,14 @@ impl Frame {
     pub fn new(buffer: Buffer, frame_bytes: u32) -> Self {
         assert!(frame_bytes as usize <= buffer.len(), "{frame_bytes} bytes in {buffer:?}");
         Self { buffer: Arc::new(buffer), frame_bytes }
+    }
+
+    /// A frame in memory of its own, that no account knows of: for a few words that must be said even where there is
+    /// no memory left to lend.
+    #[must_use]
+    pub fn unaccounted(bytes: Vec<u8>) -> Self {
+        let frame_bytes = bytes.len() as u32;
+        Self::new(Buffer::new(Memory::Heap(bytes.into_boxed_slice()), Arc::new(Unaccounted)), frame_bytes)
     }
 
     /// Bytes of the frame.

@@ -49,7 +49,7 @@ fn what_comes_while_a_frame_is_in_flight_rides_in_the_next() {
         first.join_all().await;
         others.join_all().await;
         assert_eq!(cluster.stats(0).frames, 2, "one for the first, one for a thousand others");
-        assert_eq!(cluster.stats(0).store["records"], 1_001);
+        assert_eq!(cluster.stats(0).store.records, 1_001);
     });
 }
 
@@ -58,7 +58,7 @@ fn more_than_a_frame_s_worth_goes_in_several() {
     far_away().run(async |cluster: &mut Cluster| {
         let client = cluster.client().await;
         spawn_puts(&client, 0..20_000).join_all().await;
-        assert_eq!(cluster.stats(0).store["records"], 20_000);
+        assert_eq!(cluster.stats(0).store.records, 20_000);
         assert!((5..=7).contains(&cluster.stats(0).frames), "{} frames", cluster.stats(0).frames);
     });
 }

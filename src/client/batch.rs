@@ -192,10 +192,9 @@ async fn part(
         Exchange::Unknown(error) => return failed(node, error, Outcome::Unknown),
     };
     let request = sent.expect("an answered request was sent");
-    check(&link, &reply, op_count)?;
+    // A reply that is not full is the rule; everything else asks again.
+    let mut missing = missing(check(&link, &reply, op_count)?);
     let mut part = Part::new(request.frame_bytes(), reply);
-    // A reply that arrived whole and is not full is the rule; everything else asks again.
-    let mut missing = part.missing();
     only_gets(&link, &request, &missing)?;
     while !missing.is_empty() {
         let (got, max) = (part.bytes_received(), reply_bytes_max);
@@ -233,6 +232,15 @@ async fn part(
         }
     }
     Ok(part)
+}
+
+/// Operations that a reply left out.
+fn missing(reply: ReplyView<'_>) -> Vec<u32> {
+    if !reply.has_reply_full() {
+        return Vec::new();
+    }
+    let full = (0..).zip(reply.outcomes()).filter(|(_, outcome)| *outcome == Outcome::ReplyFull);
+    full.map(|(index, _)| index).collect()
 }
 
 fn finish(builder: RequestBuilder<Buffer>, request: u64, sent: &mut Option<Frame>) -> Frame {

@@ -153,16 +153,6 @@ impl Part {
         self.frames.iter().map(|frame| u64::from(frame.frame_bytes())).sum()
     }
 
-    /// Operations that the first reply left out.
-    pub(super) fn missing(&self) -> Vec<u32> {
-        let view = ReplyView::parsed(&self.frames[0]);
-        if !view.has_reply_full() {
-            return Vec::new();
-        }
-        let full = (0..).zip(view.outcomes()).filter(|(_, outcome)| *outcome == Outcome::ReplyFull);
-        full.map(|(index, _)| index).collect()
-    }
-
     /// Takes a reply to the operations in `asked`; returns those that are still left out.
     pub(super) fn fill(&mut self, asked: Vec<u32>, bytes_sent: u32, reply: Frame) -> Vec<u32> {
         if self.places.is_empty() {

@@ -49,8 +49,8 @@ pub(super) struct Link {
     /// One permit a frame in flight, kept in its slot until it is answered: what bounds queue and pending.
     window: Arc<Semaphore>,
     next_request: AtomicU64,
-    /// Ends both tasks when the link is dropped.
-    _alive: watch::Sender<()>,
+    /// Ends both tasks when the link is given up or dropped.
+    alive: watch::Sender<()>,
 }
 
 impl fmt::Debug for Link {
@@ -187,7 +187,7 @@ impl Connect {
             pending,
             window: Arc::new(Semaphore::new(window)),
             next_request: AtomicU64::new(1),
-            _alive: alive,
+            alive,
         }
     }
 }
@@ -291,7 +291,7 @@ impl Link {
     /// node that is gone without a word, abandoned exchanges would keep every place in the window.
     pub(super) fn fail_if_silent(&self, received: u64, deadline: Duration) {
         if self.received() == received {
-            self.pending.fail(&ClientError::Lost { endpoint: self.endpoint.clone(), source: Loss::Silent(deadline) });
+            self.give_up(&ClientError::Lost { endpoint: self.endpoint.clone(), source: Loss::Silent(deadline) });
         }
     }
 
@@ -330,10 +330,16 @@ impl Link {
         }
     }
 
+    /// Fails what is in flight and closes the connection, whether or not anybody calls again.
+    fn give_up(&self, error: &ClientError) {
+        self.pending.fail(error);
+        self.alive.send_replace(());
+    }
+
     /// The error for a reply that is none. A node that sent one is not believed further on this link.
     pub(super) fn malformed(&self, source: WireError) -> ClientError {
         let error = ClientError::Malformed { endpoint: self.endpoint.clone(), source };
-        self.pending.fail(&error);
+        self.give_up(&error);
         error
     }
 

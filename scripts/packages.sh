@@ -11,22 +11,27 @@ need_packages() {
     done
     ((${#missing[@]} == 0)) && return 0
 
-    local as_root=()
-    if ((EUID != 0)); then
-        as_root=(sudo -n)
-    fi
-    if ! command -v apt-get >/dev/null || ! "${as_root[@]}" true 2>/dev/null; then
+    if ! command -v apt-get >/dev/null || ! as_root true 2>/dev/null; then
         echo "please install: ${missing[*]}" >&2
         return 1
     fi
     echo "installing ${missing[*]}"
-    "${as_root[@]}" apt-get update -qq
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    as_root apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+as_root() {
+    if ((EUID == 0)); then
+        "$@"
+    else
+        sudo -n "$@"
+    fi
 }
 
 is_there() {
     case $1 in
+    /*) [[ -e $1 ]] ;;
     *.o) [[ -e $(cc -print-file-name="$1" 2>/dev/null) ]] ;;
     *) command -v "$1" >/dev/null ;;
     esac

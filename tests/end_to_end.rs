@@ -104,6 +104,26 @@ fn a_client_talks_to_three_nodes_over_tcp() {
 }
 
 #[test]
+fn one_client_takes_nodes_on_different_transports() {
+    let over_tcp = node(1);
+    runtime().block_on(async {
+        let _network = Network::create("beside-tcp", NetworkConfig::calm(1));
+        let endpoint: Endpoint = "sim://beside-tcp/a".parse().expect("an endpoint");
+        let simulated = LocalNode::start(NodeConfig::new(vec![endpoint.clone()], identity(2))).await.expect("a node");
+        let endpoints = [over_tcp.endpoints()[0].clone(), endpoint];
+        let client = Client::connect(&endpoints, ClientConfig::default()).await.expect("connected");
+        all_operations(&client).await;
+        a_large_batch(&client).await;
+        for stats in client.stats().await.expect("an answer") {
+            assert!(stats.store.records > 8_000, "keys are dealt to both: {:?}", stats.store);
+        }
+        drop(client);
+        simulated.drain().await;
+    });
+    over_tcp.drain();
+}
+
+#[test]
 fn a_client_talks_to_a_node_over_a_misbehaving_network() {
     paused().block_on(async {
         let delay = Duration::ZERO..=Duration::from_millis(3);

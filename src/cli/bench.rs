@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::serve::NodeArgs;
-use super::{ABSENT, CommandResult, check_cores, check_writable, print, runtime};
+use super::{CommandResult, NOT_AS_EXPECTED, check_cores, check_writable, print, raise_descriptor_limit, runtime};
 use crate::bench::config::BenchConfig;
 use crate::bench::report::Report;
 use crate::bench::{Target, run as measure};
@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, clap::Args)]
+#[command(mut_group("NodeArgs", |flags| flags.conflicts_with("servers")))]
 pub(super) struct BenchArgs {
     #[command(flatten)]
     bench: BenchConfig,
@@ -43,11 +44,9 @@ pub(super) fn run(args: BenchArgs) -> CommandResult {
     // Before anything runs, so that no interrupt finds the default action.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let node = if config.servers.is_empty() { Some(OwnNode::start(&config, &args.node)?) } else { None };
+    config.node = node_flags(&args.node, node.is_some())?;
     let target = match &node {
-        Some(node) => {
-            config.node = serde_json::to_value(&args.node)?.as_object().cloned().unwrap_or_default();
-            Target { endpoints: node.node.endpoints().to_vec(), node_cores: Some(node_cores(&config)) }
-        }
+        Some(own) => Target { endpoints: own.node.endpoints().to_vec(), node_cores: Some(node_cores(&config)) },
         None => Target { endpoints: config.servers.clone(), node_cores: None },
     };
     announce(&target);
@@ -66,7 +65,16 @@ pub(super) fn run(args: BenchArgs) -> CommandResult {
     if let Some(own) = node {
         own.node.drain();
     }
-    Ok(if report.errors.total == 0 { ExitCode::SUCCESS } else { ExitCode::from(ABSENT) })
+    Ok(if report.errors.total == 0 { ExitCode::SUCCESS } else { ExitCode::from(NOT_AS_EXPECTED) })
+}
+
+/// The flags of a node in this process; null, each of them, where there is none.
+fn node_flags(args: &NodeArgs, in_process: bool) -> serde_json::Result<serde_json::Map<String, serde_json::Value>> {
+    let mut flags = serde_json::to_value(args)?.as_object().cloned().unwrap_or_default();
+    if !in_process {
+        flags.values_mut().for_each(|value| *value = serde_json::Value::Null);
+    }
+    Ok(flags)
 }
 
 /// The cores of the threads of a node in this process; none where the kernel shall choose.
@@ -95,6 +103,7 @@ impl OwnNode {
             }
             Scheme::Sim => return Err("the simulated network is for tests and has no speed to measure: try tcp".into()),
         };
+        raise_descriptor_limit();
         let threads = config.seats().len();
         let node = Node::start(args.config(vec![endpoint], threads, node_cores(config), config.placement)?)?;
         Ok(Self { node, _folder: folder })

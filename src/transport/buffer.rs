@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::shm::{InPlace, Span};
+use crate::pages::Pages;
 use crate::wire::FrameBuffer;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -26,6 +27,8 @@ pub trait Lender: Send + Sync {
 pub enum Memory {
     /// On the heap.
     Heap(Box<[u8]>),
+    /// In pages of its own.
+    Pages(Pages),
     /// In a segment of shared memory, to build in.
     Span(Span),
     /// In a segment of shared memory, where a peer built it; to read only.
@@ -45,6 +48,7 @@ impl Deref for Memory {
     fn deref(&self) -> &[u8] {
         match self {
             Self::Heap(memory) => memory,
+            Self::Pages(memory) => memory,
             Self::Span(span) => span,
             Self::InPlace(arrived) => arrived,
         }
@@ -56,6 +60,7 @@ impl DerefMut for Memory {
     fn deref_mut(&mut self) -> &mut [u8] {
         match self {
             Self::Heap(memory) => memory,
+            Self::Pages(memory) => memory,
             Self::Span(span) => span,
             Self::InPlace(_) => unreachable!("what arrived is a frame already, and frames are never changed"),
         }
@@ -118,6 +123,23 @@ impl fmt::Debug for Buffer {
     }
 }
 
+/// Lends nothing and forgets what it takes back.
+struct Unaccounted;
+
+impl Lender for Unaccounted {
+    fn lend(self: Arc<Self>, _: usize) -> Option<Buffer> {
+        None
+    }
+
+    fn grow(&self, _: &mut Memory, _: usize) -> bool {
+        false
+    }
+
+    fn take_back(&self, memory: Memory) {
+        drop(memory);
+    }
+}
+
 /// One whole frame, never changed again. Clones share it; the last one dropped gives its buffer back.
 #[derive(Clone)]
 pub struct Frame {
@@ -136,6 +158,14 @@ impl Frame {
         Self { buffer: Arc::new(buffer), frame_bytes }
     }
 
+    /// A frame in memory of its own, that no account knows of: for a few words that must be said even where there is
+    /// no memory left to lend.
+    #[must_use]
+    pub fn unaccounted(bytes: Vec<u8>) -> Self {
+        let frame_bytes = bytes.len() as u32;
+        Self::new(Buffer::new(Memory::Heap(bytes.into_boxed_slice()), Arc::new(Unaccounted)), frame_bytes)
+    }
+
     /// Bytes of the frame.
     #[must_use]
     pub fn frame_bytes(&self) -> u32 {
@@ -146,7 +176,7 @@ impl Frame {
     pub(super) fn span(&self) -> Option<&Span> {
         match &self.buffer.memory {
             Memory::Span(span) => Some(span),
-            Memory::Heap(_) | Memory::InPlace(_) => None,
+            Memory::Heap(_) | Memory::Pages(_) | Memory::InPlace(_) => None,
         }
     }
 }

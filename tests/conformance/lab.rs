@@ -96,15 +96,24 @@ pub(crate) struct Side {
     pub(crate) frame_bytes_max: u32,
     pub(crate) peer_trusted: bool,
     pub(crate) budget_bytes: u64,
+    pub(crate) frame_wait: Duration,
+    pub(crate) send_wait: Duration,
 }
 
 impl Side {
-    pub(crate) const CLIENT: Self = Self { frame_bytes_max: 4 << 20, peer_trusted: true, budget_bytes: u64::MAX };
+    pub(crate) const CLIENT: Self = Self {
+        frame_bytes_max: 4 << 20,
+        peer_trusted: true,
+        budget_bytes: u64::MAX,
+        frame_wait: Duration::MAX,
+        send_wait: Duration::MAX,
+    };
     pub(crate) const NODE: Self = Self { peer_trusted: false, ..Self::CLIENT };
 
     pub(crate) fn config(&self) -> ConnectionConfig {
         let pool = HeapPool::new(Arc::new(Budget::new(self.budget_bytes)));
-        ConnectionConfig { pool, frame_bytes_max: self.frame_bytes_max, peer_trusted: self.peer_trusted }
+        let Self { frame_bytes_max, peer_trusted, frame_wait, send_wait, .. } = *self;
+        ConnectionConfig { pool, frame_bytes_max, peer_trusted, frame_wait, send_wait }
     }
 }
 

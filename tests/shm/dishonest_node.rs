@@ -39,7 +39,7 @@ fn error_on(bytes: &[u8], files: &[OwnedFd], stays: bool) -> TransportError {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     runtime.expect("a runtime").block_on(async {
         let pool = HeapPool::new(Arc::new(Budget::new(u64::MAX)));
-        let config = ConnectionConfig { pool, frame_bytes_max: 1 << 20, peer_trusted: true };
+        let config = ConnectionConfig::of_client(pool, 1 << 20);
         let endpoint = format!("shm://{}", path.display()).parse().expect("an endpoint");
         let connection = Shm.connect(&endpoint, &config).await.expect("it listens");
         let (socket, _) = listener.accept().expect("a client");

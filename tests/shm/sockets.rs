@@ -32,7 +32,7 @@ async fn listen_error(endpoint: &Endpoint) -> ErrorKind {
 
 async fn connect_error(endpoint: &Endpoint) -> ErrorKind {
     let pool = HeapPool::new(Arc::new(Budget::new(u64::MAX)));
-    let config = ConnectionConfig { pool, frame_bytes_max: 1 << 20, peer_trusted: true };
+    let config = ConnectionConfig::of_client(pool, 1 << 20);
     match Shm.connect(endpoint, &config).await {
         Err(TransportError::Connect { source, .. }) => source.kind(),
         other => panic!("{other:?}"),

@@ -115,7 +115,7 @@ impl ShmConnection {
         let link = Arc::new(Link::new(socket, segments)?);
         let lender = ShmLender::new(link, Arc::clone(&config.pool));
         let receiver = ShmReceiver::new(Arc::clone(&lender), config);
-        Ok(Self { sender: ShmSender::new(lender), receiver, peer })
+        Ok(Self { sender: ShmSender::new(lender, config.send_wait), receiver, peer })
     }
 }
 

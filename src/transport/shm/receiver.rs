@@ -19,6 +19,7 @@ use super::patience::Patience;
 use super::segment::Arrived;
 use super::sender::ShmLender;
 use crate::transport::buffer::Memory;
+use crate::transport::pace::Pace;
 use crate::transport::{Buffer, ConnectionConfig, Frame, FrameReceiver, Lender, TransportError};
 use crate::wire::{FrameBuffer, HEADER_BYTES, frame_bytes};
 use std::io;
@@ -45,6 +46,7 @@ pub struct ShmReceiver {
     piece: Option<Piece>,
     head: Head,
     partial: Option<Partial>,
+    pace: Pace,
 }
 
 /// What is left of what the peer published as one.
@@ -122,6 +124,7 @@ impl ShmReceiver {
             piece: None,
             head: Head { bytes: [0; HEADER], filled: 0 },
             partial: None,
+            pace: Pace::new(config.frame_wait),
         }
     }
 
@@ -231,26 +234,41 @@ impl ShmReceiver {
         Ok(Partial { buffer, filled: HEADER, frame_bytes })
     }
 
-    /// What the end of the stream means where it came.
-    fn end(&self, in_order: bool) -> Result<Option<Frame>, TransportError> {
-        match (&self.partial, self.head.filled) {
-            (Some(partial), _) => {
-                Err(TransportError::CutShort { got: partial.filled as u32, needed: partial.frame_bytes })
-            }
-            (None, 1..) => Err(TransportError::CutShort { got: self.head.filled as u32, needed: HEADER_BYTES }),
-            (None, 0) if in_order => Ok(None),
-            (None, 0) => Err(lost(io::ErrorKind::ConnectionReset)),
+    /// How much is there of the frame at hand, or of its header, and how much is needed.
+    fn progress(&self) -> (u32, u32) {
+        match &self.partial {
+            Some(partial) => (partial.filled as u32, partial.frame_bytes),
+            None => (self.head.filled as u32, HEADER_BYTES),
         }
     }
 
-    /// Waits until there may be more.
+    /// What the end of the stream means where it came.
+    fn end(&self, in_order: bool) -> Result<Option<Frame>, TransportError> {
+        match self.progress() {
+            (0, _) if in_order => Ok(None),
+            (0, _) => Err(lost(io::ErrorKind::ConnectionReset)),
+            (got, needed) => Err(TransportError::CutShort { got, needed }),
+        }
+    }
+
+    /// Waits until there may be more; in the middle of a frame no longer than the peer may take.
     async fn wait(&mut self, link: &Link, segments: &Segments) -> Result<(), TransportError> {
         let (words, seen) = (segments.peer.words(), self.published);
         let mut ready = || load(&words[PUBLISHED]) != seen || link.ended() & ENDED_SENDING != 0;
-        if !self.patience.look(&mut ready).await {
-            link.sleep(Half::Receiver, &mut ready).await?;
+        let (got, needed) = self.progress();
+        let patience = &mut self.patience;
+        let waiting = async {
+            if !patience.look(&mut ready).await {
+                link.sleep(Half::Receiver, &mut ready).await?;
+            }
+            Ok(())
+        };
+        // Between two frames a peer may be silent for as long as it likes.
+        if got == 0 {
+            return waiting.await;
         }
-        Ok(())
+        let stalled = TransportError::Stalled { got, needed, wait: self.config.frame_wait };
+        self.pace.in_time(waiting).await.unwrap_or(Err(stalled))
     }
 }
 
@@ -287,13 +305,37 @@ impl FrameReceiver for ShmReceiver {
         loop {
             // Asked before the ring is: what was published before the end is taken first.
             let (ended, gone) = (link.ended() & ENDED_SENDING != 0, link.is_gone());
+            let (got_before, _) = self.progress();
             if let Some(frame) = self.advance(segments)? {
+                self.pace.begin();
                 return Ok(Some(frame));
             }
             if ended || gone {
                 return self.end(ended);
             }
+            let (got, _) = self.progress();
+            self.pace.moved((got - got_before) as usize);
             self.wait(&link, segments).await?;
+        }
+    }
+
+    fn set_frame_bytes_max(&mut self, frame_bytes_max: u32) {
+        self.config.frame_bytes_max = frame_bytes_max;
+    }
+
+    async fn discard(&mut self) {
+        let link = Arc::clone(self.lender.link());
+        let Ok(segments) = link.ready(Half::Receiver).await else { return };
+        (self.partial, self.head.filled) = (None, 0);
+        loop {
+            tokio::task::coop::consume_budget().await;
+            let ended = link.ended() & ENDED_SENDING != 0 || link.is_gone();
+            self.piece = None;
+            match self.take(segments) {
+                Ok(Some(_released)) => {}
+                Ok(None) if !ended && self.wait(&link, segments).await.is_ok() => {}
+                Ok(None) | Err(_) => return,
+            }
         }
     }
 }

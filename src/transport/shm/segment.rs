@@ -109,7 +109,7 @@ impl OwnSegment {
 
     /// Has `budget` pay: `bytes` now, and for data as it is first used. False, and nobody pays, where it can't.
     pub(super) fn charge_to(&self, budget: &Arc<Budget>, bytes: u64) -> bool {
-        if !budget.charge_reserved(bytes) {
+        if !budget.charge_connection(bytes) {
             return false;
         }
         self.claims().bytes_charged += bytes;
@@ -143,7 +143,7 @@ impl OwnSegment {
         {
             let charged = to.next_multiple_of(CHARGE_GRANULES).min(self.layout.granules);
             let bytes = u64::from(charged - claims.granules_charged) * GRANULE_BYTES as u64;
-            if !budget.charge_reserved(bytes) {
+            if !budget.charge_connection(bytes) {
                 return None;
             }
             claims.granules_charged = charged;
@@ -169,7 +169,7 @@ impl Drop for OwnSegment {
     fn drop(&mut self) {
         let charged = self.claims().bytes_charged;
         if let Some(budget) = self.budget.get() {
-            budget.credit(charged);
+            budget.credit_connection(charged);
         }
     }
 }

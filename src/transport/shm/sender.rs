@@ -17,10 +17,12 @@ use super::link::{Half, Link, load, lost};
 use super::patience::Patience;
 use super::segment::{OwnSegment, Span};
 use crate::transport::buffer::Memory;
+use crate::transport::pace::Pace;
 use crate::transport::{Buffer, Frame, FrameSender, HeapPool, Lender, TransportError};
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// The largest piece of a frame that is copied, in bytes: less than a core's cache, so that the receiver finds it warm.
 const PIECE_BYTES_MAX: usize = 256 << 10;
@@ -121,9 +123,7 @@ impl Lender for ShmLender {
 
     fn take_back(&self, memory: Memory) {
         // A span goes back by being dropped.
-        if let Memory::Heap(_) = memory {
-            self.pool.take_back(memory);
-        }
+        self.pool.take_back(memory);
     }
 }
 
@@ -132,14 +132,29 @@ impl Lender for ShmLender {
 pub struct ShmSender {
     lender: Arc<ShmLender>,
     patience: Patience,
+    send_wait: Duration,
+    pace: Pace,
     published: u64,
     consumed: u64,
+    /// The frame at hand: its bytes, and those that are published.
+    frame_bytes: u32,
+    taken: u32,
     closed: bool,
 }
 
 impl ShmSender {
-    pub(super) fn new(lender: Arc<ShmLender>) -> Self {
-        Self { lender, patience: Patience::new(), published: 0, consumed: 0, closed: false }
+    pub(super) fn new(lender: Arc<ShmLender>, send_wait: Duration) -> Self {
+        Self {
+            lender,
+            patience: Patience::new(),
+            send_wait,
+            pace: Pace::new(send_wait),
+            published: 0,
+            consumed: 0,
+            frame_bytes: 0,
+            taken: 0,
+            closed: false,
+        }
     }
 
     fn check_open(&self, link: &Link) -> Result<(), TransportError> {
@@ -170,9 +185,16 @@ impl ShmSender {
             let consumed = load(&words[CONSUMED]) != seen;
             lender.reclaim(segments) || consumed || lender.link.ended() & ENDED_RECEIVING != 0
         };
-        if !self.patience.look(&mut ready).await {
-            lender.link.sleep(Half::Sender, &mut ready).await?;
-        }
+        let patience = &mut self.patience;
+        let waiting = async {
+            if !patience.look(&mut ready).await {
+                lender.link.sleep(Half::Sender, &mut ready).await?;
+            }
+            Ok(())
+        };
+        let (taken, frame_bytes, wait) = (self.taken, self.frame_bytes, self.send_wait);
+        let waited = self.pace.in_time(waiting).await;
+        waited.unwrap_or(Err(TransportError::NotTaken { taken, frame_bytes, wait }))?;
         self.check_open(&lender.link)
     }
 
@@ -205,6 +227,8 @@ impl ShmSender {
             let lender = Arc::clone(&self.lender);
             let frame = Frame::new(Buffer::new(Memory::Span(piece), lender), bytes as u32);
             self.publish(segments, frame, first).await?;
+            self.taken += bytes as u32;
+            self.pace.moved(bytes);
             rest = later;
         }
         Ok(())
@@ -241,6 +265,8 @@ impl FrameSender for ShmSender {
         let link = Arc::clone(self.lender.link());
         let segments = link.ready(Half::Sender).await?;
         self.check_open(&link)?;
+        self.pace.begin();
+        (self.frame_bytes, self.taken) = (frame.frame_bytes(), 0);
         let first = frame.span().filter(|span| span.is_of(&segments.own)).map(Span::first);
         match first {
             Some(first) if frame.frame_bytes() > 0 => self.publish(segments, frame, first).await,

@@ -9,25 +9,37 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A cap in bytes and what is used of it. Share it in an `Arc`; every method may be called from any thread.
 ///
-/// The last part of the cap is kept for connections, so that a node full of records can still be read.
+/// ```text
+///   0                                                    bytes_max
+///   | records ................................ | reserve |      records never take the reserve,
+///   |                 | share of connections ........... |      connections never more than it and an eighth
+/// ```
+///
+/// So a node full of records can still be read, and one full of connections still be written to.
 #[derive(Debug)]
 pub struct Budget {
     bytes_max: u64,
     bytes_reserved: u64,
+    connection_bytes_max: u64,
     bytes_used: AtomicU64,
+    /// The part of `bytes_used` that is charged to connections.
+    connection_bytes_used: AtomicU64,
 }
 
 impl Budget {
-    /// An account with nothing used. `u64::MAX` means no cap.
+    /// An account with nothing used, and no reserve or bound for connections. `u64::MAX` means no cap.
     #[must_use]
     pub fn new(bytes_max: u64) -> Self {
-        Self::with_reserve(bytes_max, 0)
+        let (bytes_used, connection_bytes_used) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { bytes_max, bytes_reserved: 0, connection_bytes_max: bytes_max, bytes_used, connection_bytes_used }
     }
 
-    /// As [`Budget::new`], with the last `bytes_reserved` bytes for [`Budget::charge_reserved`] alone.
+    /// As [`Budget::new`], with the last `bytes_reserved` bytes for connections alone, and no more than those and an
+    /// eighth of the cap for them.
     #[must_use]
     pub fn with_reserve(bytes_max: u64, bytes_reserved: u64) -> Self {
-        Self { bytes_max, bytes_reserved, bytes_used: AtomicU64::new(0) }
+        let connection_bytes_max = bytes_reserved.saturating_add(bytes_max / 8).min(bytes_max);
+        Self { bytes_reserved, connection_bytes_max, ..Self::new(bytes_max) }
     }
 
     /// The cap, in bytes.
@@ -51,32 +63,57 @@ impl Budget {
     /// Takes `bytes` for records; false, and nothing taken, where the cap or the reserve forbids it.
     #[must_use]
     pub fn charge(&self, bytes: u64) -> bool {
-        self.charge_up_to(self.bytes_max.saturating_sub(self.bytes_reserved), bytes)
+        take(&self.bytes_used, bytes, self.bytes_max.saturating_sub(self.bytes_reserved), |left| left)
     }
 
-    /// Takes `bytes` for a connection, from the reserve too; false, and nothing taken, where the cap forbids it.
+    /// Takes `bytes` for a connection, from the reserve too; false, and nothing taken, where there is no room.
+    ///
+    /// No charge takes more than three quarters of what is left: where large frames find no room any more, small
+    /// ones still do.
     #[must_use]
-    pub fn charge_reserved(&self, bytes: u64) -> bool {
-        self.charge_up_to(self.bytes_max, bytes)
+    pub fn charge_connection(&self, bytes: u64) -> bool {
+        let most = |left: u64| left - left / 4;
+        if !take(&self.connection_bytes_used, bytes, self.connection_bytes_max, most) {
+            return false;
+        }
+        let charged = take(&self.bytes_used, bytes, self.bytes_max, most);
+        if !charged {
+            give_back(&self.connection_bytes_used, bytes);
+        }
+        charged
     }
 
-    fn charge_up_to(&self, bytes_max: u64, bytes: u64) -> bool {
-        // Relaxed: the account orders nothing, it only counts.
-        self.bytes_used
-            .try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                used.checked_add(bytes).filter(|after| *after <= bytes_max)
-            })
-            .is_ok()
-    }
-
-    /// Gives `bytes` back.
+    /// Gives back `bytes` that were charged for records.
     ///
     /// # Panics
     /// On more than was charged: a bug of the caller.
     pub fn credit(&self, bytes: u64) {
-        let before = self.bytes_used.fetch_sub(bytes, Ordering::Relaxed);
-        assert!(before >= bytes, "credited {bytes} bytes with {before} charged");
+        give_back(&self.bytes_used, bytes);
     }
+
+    /// Gives back `bytes` that were charged for a connection.
+    ///
+    /// # Panics
+    /// On more than was charged: a bug of the caller.
+    pub fn credit_connection(&self, bytes: u64) {
+        give_back(&self.bytes_used, bytes);
+        give_back(&self.connection_bytes_used, bytes);
+    }
+}
+
+/// Takes `bytes` from an account, if they are no more than `most` of what is left of it.
+fn take(used: &AtomicU64, bytes: u64, bytes_max: u64, most: impl Fn(u64) -> u64) -> bool {
+    // Relaxed: the account orders nothing, it only counts.
+    used.try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+        let left = bytes_max.checked_sub(used)?;
+        (bytes <= most(left)).then(|| used + bytes)
+    })
+    .is_ok()
+}
+
+fn give_back(used: &AtomicU64, bytes: u64) {
+    let before = used.fetch_sub(bytes, Ordering::Relaxed);
+    assert!(before >= bytes, "credited {bytes} bytes with {before} charged");
 }
 
 #[cfg(test)]
@@ -99,7 +136,29 @@ mod tests {
         let budget = Budget::with_reserve(100, 30);
         assert!(budget.charge(70));
         assert!(!budget.charge(1));
-        assert!(budget.charge_reserved(30));
-        assert!(!budget.charge_reserved(1));
+        assert!(budget.charge_connection(20));
+        budget.credit_connection(20);
+        assert_eq!(budget.bytes_used(), 70);
+    }
+
+    #[test]
+    fn connections_leave_room_for_records() {
+        let budget = Budget::with_reserve(800, 100);
+        let mut connections = 0;
+        while budget.charge_connection(1) {
+            connections += 1;
+        }
+        assert_eq!(connections, 200, "the reserve and an eighth");
+        assert!(budget.charge(500) && !budget.charge(1), "the reserve is in use already");
+    }
+
+    #[test]
+    fn large_charges_leave_room_for_small_ones() {
+        let budget = Budget::new(1 << 20);
+        for bytes in (4..20).rev().map(|bits| 1 << bits) {
+            while budget.charge_connection(bytes) {}
+            assert!(budget.bytes_used() < 1 << 20, "charges of {bytes} bytes took all");
+        }
+        assert!(budget.charge_connection(1));
     }
 }

@@ -7,7 +7,65 @@
 #![forbid(unsafe_code)]
 
 use crate::limits::SLOTS;
+use std::hint::select_unpredictable;
+use std::ops::Deref;
 use xxhash_rust::xxh3::xxh3_64;
+
+/// Keys of up to so many bytes are hashed as one word. Lengths of short keys follow no pattern, so that a processor
+/// that must guess them guesses wrong half of the time: nothing here branches on them.
+const WORD_BYTES: usize = 8;
+
+/// A key, and the bytes that happen to follow it in memory, so that a short one can be read in one piece.
+#[derive(Debug, Clone, Copy)]
+pub struct Key<'a> {
+    ahead: &'a [u8],
+    bytes: usize,
+}
+
+impl<'a> Key<'a> {
+    /// The first `bytes` bytes of `ahead`.
+    ///
+    /// # Panics
+    /// Where `ahead` is shorter.
+    #[inline(always)]
+    #[must_use]
+    pub fn at_front(ahead: &'a [u8], bytes: usize) -> Self {
+        assert!(bytes <= ahead.len(), "a key of {bytes} bytes in {}", ahead.len());
+        Self { ahead, bytes }
+    }
+
+    /// The key's bytes.
+    #[inline(always)]
+    #[must_use]
+    pub fn as_bytes(self) -> &'a [u8] {
+        &self.ahead[..self.bytes]
+    }
+
+    /// A key of up to [`WORD_BYTES`] bytes, zeros above it.
+    #[inline(always)]
+    fn word(self) -> u64 {
+        match self.ahead.first_chunk() {
+            Some(bytes) => low_bytes(u64::from_le_bytes(*bytes), self.bytes),
+            None => word_of(self.as_bytes()),
+        }
+    }
+}
+
+impl<'a> From<&'a [u8]> for Key<'a> {
+    #[inline(always)]
+    fn from(key: &'a [u8]) -> Self {
+        Self { ahead: key, bytes: key.len() }
+    }
+}
+
+impl Deref for Key<'_> {
+    type Target = [u8];
+
+    #[inline(always)]
+    fn deref(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
 
 /// The published routing hash of a key: XXH3-64.
 #[inline]
@@ -61,8 +119,13 @@ impl KeyHasher {
     /// The key's slot and its keyed index hash.
     #[inline]
     #[must_use]
-    pub fn hash(&self, key: &[u8]) -> KeyHashes {
-        KeyHashes { slot: slot(key), index: self.index_hash(key) }
+    pub fn hash(&self, key: Key<'_>) -> KeyHashes {
+        if key.bytes > WORD_BYTES {
+            return KeyHashes { slot: slot(&key), index: self.index_hash_of_long(&key) };
+        }
+        let word = key.word();
+        let slot = slot_of(routing_hash_of_word(word, key.bytes));
+        KeyHashes { slot, index: self.index_hash_of_word(word, key.bytes) }
     }
 
     /// The keyed hash alone: 64 x 64 -> 128-bit products of key words masked with secret words, folded by xor
@@ -70,6 +133,21 @@ impl KeyHasher {
     #[inline]
     #[must_use]
     pub fn index_hash(&self, key: &[u8]) -> u64 {
+        if key.len() > WORD_BYTES {
+            return self.index_hash_of_long(key);
+        }
+        self.index_hash_of_word(word_of(key), key.len())
+    }
+
+    #[inline(always)]
+    fn index_hash_of_word(&self, word: u64, bytes: usize) -> u64 {
+        let [s0, s1, s2, s3] = self.secret;
+        let state = s0 ^ bytes as u64;
+        fold(fold(word ^ s1, state) ^ s2, s3 ^ state)
+    }
+
+    #[inline]
+    fn index_hash_of_long(&self, key: &[u8]) -> u64 {
         let [s0, s1, s2, s3] = self.secret;
         let mut state = s0 ^ key.len() as u64;
         let mut rest = key;
@@ -82,23 +160,64 @@ impl KeyHasher {
     }
 }
 
-/// Up to 16 bytes as two words; together with the length they name the bytes.
+/// The last 16 bytes of a key as two words; of a shorter one, which has more than 8, the words overlap.
 #[inline]
 fn last_words(bytes: &[u8]) -> (u64, u64) {
     let n = bytes.len();
-    if n >= 8 {
-        (read_u64(bytes), read_u64(&bytes[n - 8..]))
-    } else if n >= 4 {
-        (u64::from(read_u32(bytes)), u64::from(read_u32(&bytes[n - 4..])))
+    if n >= 8 { (read_u64(bytes), read_u64(&bytes[n - 8..])) } else { (word_of(bytes), 0) }
+}
+
+/// Up to 8 bytes as one word, zeros above them.
+#[inline]
+fn word_of(bytes: &[u8]) -> u64 {
+    let n = bytes.len();
+    if n >= 4 {
+        u64::from(read_u32(bytes)) | u64::from(read_u32(&bytes[n - 4..])) << (8 * (n - 4))
     } else if n > 0 {
-        (u64::from(bytes[0]) | u64::from(bytes[n / 2]) << 8, u64::from(bytes[n - 1]))
+        let byte = |at: usize| u64::from(bytes[at]) << (8 * at);
+        byte(0) | byte(n / 2) | byte(n - 1)
     } else {
-        (0, 0)
+        0
     }
 }
 
+/// The lowest `bytes` of a word's 8 bytes.
+#[inline(always)]
+fn low_bytes(word: u64, bytes: usize) -> u64 {
+    // Two shifts: one by 64 would be none.
+    let unused = 4 * (8 - bytes as u32);
+    word << unused << unused >> unused >> unused
+}
+
+/// XXH3-64 (seed 0, default secret) of a key of up to 8 bytes, given as a word: what [`routing_hash`] says of the same
+/// key, with both of its cases worked out and one taken.
+#[inline(always)]
+fn routing_hash_of_word(word: u64, bytes: usize) -> u64 {
+    let length = bytes as u64;
+    let byte = |at: usize| word >> (8 * (at & 7)) & 0xFF;
+    // 1 to 3 bytes: XXH64's avalanche of first, middle and last byte and the length.
+    let combined = byte(0) << 16 | byte(bytes >> 1) << 24 | byte(bytes.wrapping_sub(1)) | length << 8;
+    let mut short = combined ^ 0x8727_5A9B;
+    short = (short ^ short >> 33).wrapping_mul(0xC2B2_AE3D_27D4_EB4F);
+    short = (short ^ short >> 29).wrapping_mul(0x1656_67B1_9E37_79F9);
+    short ^= short >> 32;
+    // 4 to 8 bytes: rrmxmx of the first and the last four.
+    let last = word >> (8 * (bytes.wrapping_sub(4) & 7)) & 0xFFFF_FFFF;
+    let keyed = last.wrapping_add(word << 32) ^ 0xC73A_B174_C5EC_D5A2;
+    let mut long = keyed ^ keyed.rotate_left(49) ^ keyed.rotate_left(24);
+    long = long.wrapping_mul(0x9FB2_1C65_1E98_DF25);
+    long = (long ^ (long >> 35).wrapping_add(length)).wrapping_mul(0x9FB2_1C65_1E98_DF25);
+    long ^= long >> 28;
+    let hash = select_unpredictable(bytes < 4, short, long);
+    if bytes == 0 { ROUTING_HASH_OF_NOTHING } else { hash }
+}
+
+/// XXH3-64 of no bytes.
+const ROUTING_HASH_OF_NOTHING: u64 = 0x2D06_8005_38D3_94C2;
+
+/// Both halves of a product, folded by xor.
 #[inline]
-fn fold(a: u64, b: u64) -> u64 {
+pub(crate) fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     product as u64 ^ (product >> 64) as u64
 }
@@ -131,6 +250,26 @@ mod tests {
     }
 
     #[test]
+    fn a_key_has_the_same_hashes_whatever_follows_it() {
+        let hasher = KeyHasher::new(secret(3));
+        let mut random = secret(5).repeat(20);
+        for length in 0..300 {
+            random[length / 2] ^= length as u8;
+            let (alone, followed) = (Key::from(&random[..length]), Key::at_front(&random, length));
+            let expected = KeyHashes { slot: slot(&alone), index: hasher.index_hash(&alone) };
+            assert_eq!((hasher.hash(alone), hasher.hash(followed)), (expected, expected), "length {length}");
+        }
+    }
+
+    #[test]
+    fn the_routing_hash_of_short_keys_is_the_published_one_to_the_last_bit() {
+        for (length, byte) in (0..=WORD_BYTES).flat_map(|length| (0..=255_u8).map(move |byte| (length, byte))) {
+            let key: Vec<u8> = (0..length as u8).map(|i| byte.wrapping_mul(i | 1).wrapping_add(i)).collect();
+            assert_eq!(routing_hash_of_word(word_of(&key), length), routing_hash(&key), "{key:?}");
+        }
+    }
+
+    #[test]
     fn index_hash_tells_lengths_and_bytes_apart() {
         let hasher = KeyHasher::new(secret(7));
         let mut seen = HashSet::new();
@@ -153,7 +292,8 @@ mod tests {
     fn index_hash_depends_on_the_secret() {
         let (a, b) = (KeyHasher::new(secret(1)), KeyHasher::new(secret(2)));
         assert_ne!(a.index_hash(b"key"), b.index_hash(b"key"));
-        assert_eq!(a.hash(b"key").slot, b.hash(b"key").slot);
+        let key = Key::from(&b"key"[..]);
+        assert_eq!(a.hash(key).slot, b.hash(key).slot);
     }
 
     #[test]

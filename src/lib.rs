@@ -13,6 +13,7 @@ pub mod limits;
 pub mod metrics;
 pub mod op;
 pub mod op_list;
+pub mod pages;
 pub mod profile;
 pub mod server;
 pub mod session;

@@ -16,6 +16,9 @@ pub const FRAME_OPS_MAX: u32 = 65_536;
 /// The frame limit a node announces unless told otherwise, in bytes.
 pub const FRAME_BYTES_DEFAULT: u32 = 16 << 20;
 
+/// The longest hello a node takes, in bytes: who it talks to is not known yet.
+pub const HELLO_BYTES_MAX: u32 = 64 << 10;
+
 /// The least frame limit a node may announce, in bytes: one record of maximal size, or a reply to the largest
 /// batch with one value of maximal size in it.
 pub const FRAME_BYTES_MIN: u32 = 10 << 20;

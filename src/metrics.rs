@@ -53,8 +53,28 @@ pub struct NodeStats {
     pub memory_bytes_used: u64,
     /// The account's cap, in bytes; absent where there is none.
     pub memory_bytes_max: Option<u64>,
-    /// The store: records, bytes, shards, index.
-    pub store: serde_json::Value,
+    /// Its store.
+    pub store: StoreStats,
+}
+
+/// A node's store. What a node of another version does not tell is 0.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StoreStats {
+    /// Number of records.
+    pub records: u64,
+    /// Bytes of all keys and values.
+    pub payload_bytes: u64,
+    /// Bytes held by indexes.
+    pub index_bytes: u64,
+    /// Bytes held by slabs, payload included.
+    pub slab_bytes: u64,
+    /// Most index cells that one operation moved.
+    pub index_cells_moved_max: u32,
+    /// Times that a part of an index was split, joined or copied.
+    pub index_growths: u64,
+    /// Records of each shard.
+    pub shard_records: Vec<u64>,
 }
 
 /// One thread of a node.

@@ -8,6 +8,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
+use crate::hash::Key;
+
 /// A record's version: drawn from its shard's counter at each change, never reused, 0 for "absent".
 pub type Version = u64;
 
@@ -110,7 +112,7 @@ pub trait Batch {
     fn op_count(&self) -> u32;
 
     /// Visits every operation's position and key, in request order, reading the batch once from front to back.
-    fn for_each_key<'a>(&'a self, visit: impl FnMut(Position, &'a [u8]));
+    fn for_each_key<'a>(&'a self, visit: impl FnMut(Position, Key<'a>));
 
     /// The operation at a position that [`Batch::for_each_key`] gave.
     ///

@@ -1,6 +1,7 @@
 //! A batch and its outcomes as plain lists, for callers that have no frames: tests, benches, examples.
 #![forbid(unsafe_code)]
 
+use crate::hash::Key;
 use crate::op::{Action, Batch, Op, Outcome, Outcomes, Position, Version};
 use std::ops::Range;
 
@@ -81,9 +82,9 @@ impl Batch for OpList {
     }
 
     #[inline]
-    fn for_each_key<'a>(&'a self, mut visit: impl FnMut(Position, &'a [u8])) {
+    fn for_each_key<'a>(&'a self, mut visit: impl FnMut(Position, Key<'a>)) {
         for (index, op) in self.ops.iter().enumerate() {
-            visit(Position { index: index as u32, offset: 0 }, &self.bytes[op.key.clone()]);
+            visit(Position { index: index as u32, offset: 0 }, Key::from(&self.bytes[op.key.clone()]));
         }
     }
 

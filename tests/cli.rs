@@ -3,16 +3,23 @@
 //! Nothing here sleeps: a test waits for a line of output, or for the end of a process.
 #![forbid(unsafe_code)]
 
+#[path = "support/frames.rs"]
+mod frames;
+#[path = "support/process.rs"]
+mod process;
+
+use frames::read_frame;
 use freight::wire::{
     Capabilities, FrameKind, Header, Hello, Origin, Refusal, RefusalCode, ReplyView, RequestBuilder, hello, refusal,
 };
 use freight::{limits, op};
-use rustix::process::{Pid, Signal, kill_process};
+use process::{Running, Served, freight, run, run_with_input, serve, serve_one};
+use rustix::process::Signal;
 use std::ffi::{OsStr, OsString};
-use std::io::{BufRead, BufReader, Lines, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt;
-use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 
 /// Flags of a benchmark that is over soon.
@@ -34,137 +41,28 @@ const SHORT: [&str; 12] = [
 /// The index besides our own, where it is compiled in.
 const SECOND_INDEX: &str = if cfg!(feature = "leapfrog") { "leapfrog" } else { "buckets" };
 
-fn freight<S: AsRef<OsStr>>(args: &[S]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_freight"));
-    command.args(args).env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-/// What a command left behind.
-struct Done {
-    code: Option<i32>,
-    stdout: Vec<u8>,
-    stderr: String,
-}
-
-impl Done {
-    /// Where a command went wrong: one line, nothing on standard output, code 2.
-    fn assert_one_line(&self, words: &str) {
-        assert_eq!((self.code, self.stdout.len()), (Some(2), 0), "{}", self.stderr);
-        assert!(self.stderr.starts_with("freight: ") && self.stderr.contains(words), "{words:?}: {}", self.stderr);
-        assert_eq!(self.stderr.lines().count(), 1, "{}", self.stderr);
-    }
-}
-
-fn run<S: AsRef<OsStr>>(args: &[S]) -> Done {
-    run_with_input(args, b"")
-}
-
-fn run_with_input<S: AsRef<OsStr>>(args: &[S], input: &[u8]) -> Done {
-    let mut child = freight(args).stdin(Stdio::piped()).spawn().expect("the binary starts");
-    // Whoever does not read it, like a command line that was refused, breaks the pipe.
-    let _ = child.stdin.take().expect("piped").write_all(input);
-    let output = child.wait_with_output().expect("it ends");
-    let stderr = String::from_utf8(output.stderr).expect("errors are text");
-    Done { code: output.status.code(), stdout: output.stdout, stderr }
-}
-
-/// A process that runs until it is told to stop; killed where a test fails.
-struct Running {
-    child: Child,
-    stdout: Lines<BufReader<ChildStdout>>,
-    stderr: Lines<BufReader<ChildStderr>>,
-}
-
-impl Running {
-    fn start(args: &[&str]) -> Self {
-        let mut child = freight(args).spawn().expect("the binary starts");
-        let stdout = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let stderr = BufReader::new(child.stderr.take().expect("piped")).lines();
-        Self { child, stdout, stderr }
-    }
-
-    /// Waits until it says `words` on standard error.
-    fn wait_for(&mut self, words: &str) {
-        let mut said = Vec::new();
-        for line in self.stderr.by_ref().map_while(Result::ok) {
-            if line.contains(words) {
-                return;
-            }
-            said.push(line);
-        }
-        panic!("it never said {words:?}, but\n{}", said.join("\n"));
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id().cast_signed()).expect("a process has a number");
-        kill_process(pid, signal).expect("it runs");
-    }
-
-    /// Waits for its end: the exit code and the lines it still said on standard error.
-    fn end(&mut self) -> (Option<i32>, Vec<String>) {
-        let said = self.stderr.by_ref().map_while(Result::ok).collect();
-        (self.child.wait().expect("it ends").code(), said)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It has ended already where its test went well.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A node, and where it listens.
-struct Served {
-    process: Running,
-    endpoints: Vec<String>,
-}
-
-fn serve(listen: &[&str], flags: &[&str]) -> Served {
-    let mut args = vec!["serve", "--threads", "1"];
-    args.extend(listen.iter().flat_map(|endpoint| ["--listen", endpoint]));
-    args.extend(flags);
-    let mut process = Running::start(&args);
-    let endpoint = |line: String| {
-        let endpoint = line.strip_prefix("listening ").and_then(|line| line.strip_suffix(" (transport tcp)"));
-        endpoint.unwrap_or_else(|| panic!("an unexpected line: {line}")).to_owned()
-    };
-    let lines = process.stdout.by_ref().take(listen.len()).map(|line| endpoint(line.expect("text")));
-    let endpoints: Vec<_> = lines.collect();
-    assert_eq!(endpoints.len(), listen.len(), "{:?}", process.end());
-    Served { process, endpoints }
-}
-
-fn serve_one(flags: &[&str]) -> Served {
-    serve(&["tcp://127.0.0.1:0"], flags)
-}
-
-impl Served {
-    fn endpoint(&self) -> &str {
-        &self.endpoints[0]
-    }
-
-    fn run(&self, args: &[&str]) -> Done {
-        run(&[args, &["--servers", self.endpoint()]].concat())
-    }
-
-    fn raw(&self) -> TcpStream {
-        TcpStream::connect(self.endpoint().trim_start_matches("tcp://")).expect("it listens")
-    }
-}
-
 #[test]
 fn a_key_is_put_found_and_deleted_at_a_shell() {
     let node = serve_one(&[]);
     assert_eq!(node.run(&["get", "k"]).code, Some(1), "absent");
     assert_eq!(node.run(&["put", "k", "one"]).code, Some(0));
     let found = node.run(&["get", "k"]);
-    assert_eq!((found.code, &found.stdout[..], found.stderr.as_str()), (Some(0), &b"one"[..], ""));
+    assert_eq!((found.code, &found.stdout[..]), (Some(0), &b"one"[..]));
     assert_eq!(node.run(&["delete", "k"]).code, Some(0));
     let absent = node.run(&["delete", "k"]);
-    assert_eq!((absent.code, absent.stdout.len(), absent.stderr.as_str()), (Some(1), 0, ""));
+    assert_eq!((absent.code, absent.stdout.len()), (Some(1), 0));
+}
+
+#[test]
+fn every_command_says_on_standard_error_which_transport_it_uses() {
+    let node = serve_one(&[]);
+    for command in [&["put", "k", "v"][..], &["get", "k"], &["delete", "k"], &["stats"], &["ping"]] {
+        let said = node.run(command).stderr;
+        let words = format!("connected to {} (transport tcp)\n", node.endpoint());
+        assert!(said.ends_with(&words) && said.lines().count() == 1, "{command:?}: {said}");
+        let quiet = freight(&[command, &["--servers", node.endpoint()]].concat()).env("RUST_LOG", "warn").output();
+        assert_eq!(quiet.expect("it ends").stderr.len(), 0, "{command:?}");
+    }
 }
 
 #[test]
@@ -230,6 +128,28 @@ fn keys_are_dealt_to_several_nodes() {
 }
 
 #[test]
+fn a_node_serves_a_shell_over_shared_memory_and_its_socket_is_its_own() {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let endpoint = format!("shm://{}/node.sock", folder.path().display());
+    let mut node = serve(&[&endpoint, "tcp://127.0.0.1:0"], &[]);
+    assert_eq!(node.run(&["put", "k", "v"]).code, Some(0));
+    for endpoint in &node.endpoints {
+        assert_eq!(run(&["get", "k", "--servers", endpoint]).stdout, b"v", "{endpoint}");
+    }
+    run(&["serve", "--listen", &endpoint]).assert_one_line("in use");
+    let pong = String::from_utf8(node.run(&["ping"]).stdout).expect("text");
+    assert_eq!(pong, format!("{endpoint} answers (transport shm)\n"));
+    node.process.child.kill().expect("it runs");
+    node.process.end();
+    run(&["get", "k", "--servers", &endpoint]).assert_one_line("Connection refused");
+    // What a killed node left behind is in nobody's way.
+    let mut node = serve(&[&endpoint], &[]);
+    node.process.signal(Signal::TERM);
+    assert_eq!(node.process.end().0, Some(0));
+    run(&["get", "k", "--servers", &endpoint]).assert_one_line("No such file");
+}
+
+#[test]
 fn what_is_wrong_with_a_command_line_is_said_in_one_line() {
     for (line, words) in [
         ("get k --servers ib://a:1", "unknown transport 'ib'"),
@@ -257,8 +177,16 @@ fn what_is_wrong_with_a_command_line_is_said_in_one_line() {
         ("serve --profile flames.png", ".svg"),
         ("serve --profile /nowhere/flames.svg", "/nowhere/flames.svg"),
         ("bench --transport quic", "unknown transport 'quic'"),
+        ("get k --servers shm://node.sock", "an absolute path"),
+        ("serve --listen shm:///dev/null", "no socket"),
+        ("serve --listen shm:///nowhere/node.sock", "/nowhere/node.sock: No such file"),
+        ("get k --servers shm:///nowhere/node.sock", "/nowhere/node.sock: No such file"),
+        ("get k --servers shm:///dev/null", "no socket"),
         ("bench --transport sim", "try tcp"),
         ("bench --transport tcp --servers tcp://a:1", "--servers"),
+        ("bench --index buckets --servers tcp://a:1", "--servers"),
+        ("bench --servers tcp://a:1 --memory 1GiB", "--servers"),
+        ("bench --insecure", "--insecure"),
         ("bench --workload ycsb-z", "ycsb-a"),
         ("bench --batch 0", "--batch"),
         ("bench --batch 65537", "65536"),
@@ -303,22 +231,12 @@ fn peer(bytes: Vec<u8>) -> (String, JoinHandle<()>) {
     let endpoint = format!("tcp://{}", listener.local_addr().expect("an address"));
     let answering = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a client");
-        assert_eq!(kind(&frame(&mut stream).expect("a hello")), FrameKind::Hello);
+        assert_eq!(kind(&read_frame(&mut stream).expect("a hello")), FrameKind::Hello);
         stream.write_all(&bytes).expect("it reads");
         // A reset ends it as well as a close.
         let _ = stream.read(&mut [0; 16]);
     });
     (endpoint, answering)
-}
-
-/// The next frame; none where the other side has closed.
-fn frame(stream: &mut TcpStream) -> Option<Vec<u8>> {
-    let mut frame = vec![0; freight::wire::HEADER_BYTES as usize];
-    stream.read_exact(&mut frame).ok()?;
-    let bytes = u32::from_le_bytes(frame[8..12].try_into().expect("four bytes"));
-    frame.resize(bytes as usize, 0);
-    stream.read_exact(&mut frame[freight::wire::HEADER_BYTES as usize..]).expect("the rest of a frame");
-    Some(frame)
 }
 
 fn kind(frame: &[u8]) -> FrameKind {
@@ -350,11 +268,45 @@ fn a_node_refuses_a_client_of_another_version_and_serves_on() {
     let mut newer = hello(&Hello::new(limits::FRAME_BYTES_DEFAULT, Capabilities(0)));
     newer[4] = 2;
     stream.write_all(&newer).expect("it reads");
-    let answer = frame(&mut stream).expect("a refusal");
+    let answer = read_frame(&mut stream).expect("a refusal");
     let refused = Refusal::parse(&answer).expect("a refusal");
     assert_eq!(refused.code, RefusalCode::Version);
     assert!(refused.text.contains("protocol version 2, this side speaks 1"), "{}", refused.text);
     assert_eq!(node.run(&["ping"]).code, Some(0));
+}
+
+/// A node under a limit of open files, set as `ulimit` is told to.
+fn serve_limited(ulimit: &str, connections_max: &str) -> Served {
+    let script = format!("ulimit {ulimit} && exec \"$0\" \"$@\"");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_freight"), "serve", "--threads", "1"]);
+    command.args(["--listen", "tcp://127.0.0.1:0", "--connections-max", connections_max]);
+    command.env_remove("RUST_LOG").stdout(Stdio::piped()).stderr(Stdio::piped());
+    Served::of(Running::of(command.spawn().expect("a shell")), 1)
+}
+
+/// Connects, says hello, and tells what kind of frame comes back.
+fn greet(node: &Served) -> (TcpStream, FrameKind) {
+    let mut stream = node.raw();
+    stream.write_all(&hello(&Hello::new(limits::FRAME_BYTES_DEFAULT, Capabilities(0)))).expect("it reads");
+    let kind = kind(&read_frame(&mut stream).expect("an answer"));
+    (stream, kind)
+}
+
+#[test]
+fn the_limit_of_open_files_is_raised_as_far_as_it_may_be() {
+    let node = serve_limited("-Sn 64", "200");
+    let served: Vec<_> = (0..200).map(|_| greet(&node)).filter(|(_, kind)| *kind == FrameKind::HelloReply).collect();
+    assert_eq!(served.len(), 200);
+}
+
+#[test]
+fn a_node_serves_no_more_connections_than_it_may_open_files_and_says_so() {
+    let mut node = serve_limited("-n 256", "100000");
+    node.process.wait_for("100000 connections need more than the 256 open files allowed (ulimit -n): 124 are served");
+    let kinds: Vec<_> = (0..134).map(|_| greet(&node)).collect();
+    assert!(kinds[..124].iter().all(|(_, kind)| *kind == FrameKind::HelloReply));
+    assert!(kinds[124..].iter().all(|(_, kind)| *kind == FrameKind::Refusal), "refused, not left waiting");
 }
 
 #[test]
@@ -372,7 +324,8 @@ fn a_reader_that_has_gone_is_an_error_and_no_panic() {
     let child = freight(&["stats", "--servers", node.endpoint()]).stdout(writer).spawn().expect("the binary starts");
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(2));
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "freight: Broken pipe (os error 32)\n");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.ends_with("\nfreight: Broken pipe (os error 32)\n"), "{stderr}");
 }
 
 /// Three frames are in flight, the reply of the first too large for the kernel's buffers, so that the node is told
@@ -382,9 +335,7 @@ fn drains_on(signal: Signal, says: &str) {
     let value = vec![7; limits::VALUE_BYTES_MAX as usize];
     let put = run_with_input(&["put", "k", "-", "--servers", node.endpoint()], &value);
     assert_eq!(put.code, Some(0), "{}", put.stderr);
-    let mut stream = node.raw();
-    stream.write_all(&hello(&Hello::new(limits::FRAME_BYTES_DEFAULT, Capabilities(0)))).expect("it reads");
-    assert_eq!(kind(&frame(&mut stream).expect("an answer")), FrameKind::HelloReply);
+    let (mut stream, _) = greet(&node);
     for request in 1..=3 {
         let mut builder = RequestBuilder::new(Vec::new(), 1, limits::FRAME_BYTES_DEFAULT).expect("room");
         builder.push_get(b"k").expect("room");
@@ -394,14 +345,14 @@ fn drains_on(signal: Signal, says: &str) {
     node.process.signal(signal);
     node.process.wait_for(says);
     for request in 1..=3 {
-        let answer = frame(&mut stream).expect("a reply");
+        let answer = read_frame(&mut stream).expect("a reply");
         let reply = ReplyView::parse(&answer).expect("a reply");
         assert_eq!(reply.header().request.get(), request);
         assert_eq!(reply.outcome(0), op::Outcome::Value { value: &value, version: None });
     }
-    let last = frame(&mut stream).expect("a farewell");
+    let last = read_frame(&mut stream).expect("a farewell");
     assert_eq!(Refusal::parse(&last).expect("a refusal").code, RefusalCode::Draining);
-    assert!(frame(&mut stream).is_none());
+    assert!(read_frame(&mut stream).is_none());
     drop(stream);
     let (code, said) = node.process.end();
     assert_eq!(code, Some(0));
@@ -420,6 +371,8 @@ fn an_interrupt_lets_a_node_answer_what_has_arrived() {
 
 #[test]
 fn a_benchmark_prints_its_report_as_json() {
+    let schema = serde_json::from_str(include_str!("../docs/report.schema.json")).expect("JSON");
+    let schema = jsonschema::draft202012::new(&schema).expect("a schema");
     let node = serve_one(&[]);
     for target in [&["--wire-limit=false"][..], &["--servers", node.endpoint()], &["--index", SECOND_INDEX]] {
         let done = run(&[&SHORT, target, &["--json", "-"]].concat());
@@ -427,8 +380,23 @@ fn a_benchmark_prints_its_report_as_json() {
         let report: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON and nothing else");
         assert_eq!((&report["transport"], &report["errors"]["total"]), (&"tcp".into(), &0.into()), "{report:#}");
         assert!(report["reads"]["hits"].as_u64() > Some(0), "{report:#}");
+        let errors: Vec<_> = schema.iter_errors(&report).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{target:?}: {errors:#?}");
+        let index = if target[0] == "--index" { SECOND_INDEX } else { "buckets" };
+        let expected = if target[0] == "--servers" { serde_json::Value::Null } else { index.into() };
+        assert_eq!(report["config"]["index"], expected, "{target:?}");
         assert!(done.stderr.contains("(transport tcp)") && done.stderr.contains("Why not more?"), "{}", done.stderr);
     }
+}
+
+#[test]
+fn a_benchmark_over_shared_memory_starts_its_own_node_and_leaves_nothing_behind() {
+    let done = run(&[&SHORT, &["--transport", "shm", "--json", "-"][..]].concat());
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let report: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    assert_eq!((&report["transport"], &report["errors"]["total"]), (&"shm".into(), &0.into()), "{report:#}");
+    let socket = done.stderr.split("shm://").nth(1).and_then(|rest| rest.split(' ').next()).expect("an endpoint");
+    assert!(!std::path::Path::new(socket).parent().expect("a folder").exists(), "{socket}");
 }
 
 #[test]
@@ -439,6 +407,22 @@ fn a_benchmark_writes_its_report_to_a_file_and_tells_people() {
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert!(String::from_utf8_lossy(&done.stdout).contains("Why not more?"));
     serde_json::from_slice::<serde_json::Value>(&std::fs::read(path).expect("a file")).expect("JSON");
+}
+
+#[test]
+fn bench_and_serve_write_their_profiles() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [flames, samples] = ["node.svg", "bench.pb.gz"].map(|name| folder.path().join(name));
+    let mut node = serve_one(&["--profile", flames.to_str().expect("text")]);
+    // Long enough for a sampler that looks a hundred times a second of processor time.
+    let longer = ["bench", "--records", "10000", "--batch", "1000", "--duration", "2s", "--warmup", "100ms"];
+    let flags = ["--servers", node.endpoint(), "--profile", samples.to_str().expect("text")];
+    let done = run(&[&longer[..], &flags].concat());
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    node.process.signal(Signal::TERM);
+    assert_eq!(node.process.end().0, Some(0));
+    assert!(std::fs::read(samples).expect("a profile").starts_with(&[0x1F, 0x8B]), "gzip");
+    assert!(std::fs::read_to_string(flames).expect("a flamegraph").contains("<svg"));
 }
 
 #[test]

@@ -23,26 +23,24 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("budget", &["limits"]),
     ("hash", &["limits"]),
     ("short", &[]),
-    ("op", &["budget", "hash", "short"]),
+    ("pages", &[]),
+    ("op", &["budget", "hash", "short", "pages"]),
     ("op_list", &["op"]),
     ("wire", &["op"]),
     ("shard", &["op"]),
     ("transport", &["wire"]),
     ("session", &["wire", "shard"]),
-    ("map", &["op"]),
-    ("auth", &["op"]),
     ("cores", &["op"]),
     ("metrics", &["op"]),
     ("profile", &["op"]),
-    ("config", &["op"]),
-    ("server", &["session", "transport", "map", "auth", "cores", "metrics", "profile", "config"]),
-    ("client", &["transport", "map", "auth", "cores", "metrics", "profile", "config"]),
+    ("server", &["session", "transport", "cores", "metrics", "profile"]),
+    ("client", &["transport", "cores", "metrics", "profile"]),
     ("bench", &["client"]),
     ("cli", &["bench", "server"]),
 ];
 
 /// Modules that replay from a seed: no runtime, socket, clock or randomness of their own.
-const PURE: &[&str] = &["limits", "budget", "hash", "short", "op", "op_list", "wire", "shard", "session"];
+const PURE: &[&str] = &["limits", "budget", "hash", "short", "pages", "op", "op_list", "wire", "shard", "session"];
 
 /// What a pure module may not name: a crate, or a path.
 const WORLD: &[&str] = &[

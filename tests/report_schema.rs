@@ -2,12 +2,13 @@
 #![forbid(unsafe_code)]
 
 use clap::Parser;
-use freight::bench::Target;
 use freight::bench::config::BenchConfig;
 use freight::bench::machine::Machine;
 use freight::bench::measure::{Measure, Window};
 use freight::bench::report::{Carried, Evidence, Memory, NodeMemory, Phase, Report, Topology};
+use freight::bench::{BenchError, Target};
 use freight::server::{Identity, Node, NodeConfig};
+use freight::transport::Endpoint;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,12 @@ struct Command {
 
 fn config(flags: &[&str]) -> BenchConfig {
     let all = std::iter::once("bench").chain(flags.iter().copied());
-    Command::try_parse_from(all).expect("the flags are right").bench.resolved()
+    let mut config = Command::try_parse_from(all).expect("the flags are right").bench.resolved();
+    // The command line has the flags of a node besides; here none is started from them.
+    for flag in ["shards", "index", "memory", "frame_limit", "connections_max", "frames_in_flight_max"] {
+        config.node.insert(flag.into(), Value::Null);
+    }
+    config
 }
 
 fn schema() -> Value {
@@ -70,14 +76,7 @@ fn phase(open_loop: bool) -> Phase {
     measure.bytes_sent = 1_000_000;
     measure.bytes_received = 6_000_000;
     let elapsed = Duration::from_secs(5);
-    Phase {
-        measure,
-        elapsed,
-        machine_busy: 0.95,
-        frames: 50,
-        client_cpu_ns: 4_000_000_000,
-        server_cpu_ns: Some(5_000_000_000),
-    }
+    Phase { measure, elapsed, machine_busy: 0.95, client_cpu_ns: 4_000_000_000, server_cpu_ns: Some(5_000_000_000) }
 }
 
 fn carried() -> Carried {
@@ -215,6 +214,45 @@ fn two_nodes_are_driven_and_have_a_wire_limit() {
     // A batch is a frame to each node.
     let limit = report.wire_limit.unwrap();
     assert!((450.0..550.0).contains(&limit.ops_per_frame), "{} operations a frame", limit.ops_per_frame);
+}
+
+#[test]
+fn a_batch_that_touches_one_node_of_two_counts_as_one_frame() {
+    let nodes = [node(Vec::new()), node(Vec::new())];
+    let endpoints = nodes.iter().map(|node| node.endpoints()[0].clone()).collect();
+    let flags = ["--records", "1000", "--batch", "1", "--duration", "300ms", "--warmup", "100ms"];
+    let config = config(&[&flags[..], &["--wire-limit", "--threads", "1", "--value-size", "1000"]].concat());
+    let report = runtime().block_on(freight::bench::run(config, Target { endpoints, node_cores: None })).unwrap();
+    let limit = report.wire_limit.unwrap();
+    assert_eq!(limit.ops_per_frame, 1.0);
+    assert!((900..1200).contains(&limit.reply_bytes), "a reply of {} bytes", limit.reply_bytes);
+}
+
+#[test]
+fn a_batch_whose_values_fill_several_replies_counts_as_several_frames() {
+    let node = node(Vec::new());
+    let flags = ["--records", "1000", "--batch", "10000", "--duration", "300ms", "--warmup", "100ms", "--verify"];
+    let config = config(&[&flags[..], &["--wire-limit", "--threads", "1", "--value-size", "4096"]].concat());
+    let target = Target { endpoints: node.endpoints().to_vec(), node_cores: None };
+    let report = runtime().block_on(freight::bench::run(config, target)).unwrap();
+    assert_eq!((report.errors.total, report.reads.misses), (0, 0));
+    let limit = report.wire_limit.unwrap();
+    // About 39 MB come back in frames of at most 16 MiB.
+    assert!((3000.0..4000.0).contains(&limit.ops_per_frame), "{} operations a frame", limit.ops_per_frame);
+    assert!(limit.reply_bytes < freight::limits::FRAME_BYTES_DEFAULT, "a reply of {} bytes", limit.reply_bytes);
+}
+
+#[test]
+fn a_node_that_forbids_the_wire_limit_is_told_of_before_anything_is_loaded() {
+    let listen = vec!["tcp://0.0.0.0:0".parse().unwrap()];
+    let config_of_node = NodeConfig::new(listen, Identity::random().unwrap());
+    let node = Node::start(NodeConfig { insecure: true, ..config_of_node }).unwrap();
+    let (_, port) = node.endpoints()[0].host_port().unwrap();
+    let endpoint: Endpoint = format!("tcp://127.0.0.1:{port}").parse().unwrap();
+    let target = Target { endpoints: vec![endpoint.clone()], node_cores: None };
+    let error = runtime().block_on(freight::bench::run(config(&["--wire-limit"]), target)).unwrap_err();
+    assert!(matches!(&error, BenchError::WireLimitForbidden { endpoint: node } if *node == endpoint), "{error}");
+    assert_eq!(node.stats().store.records, 0);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Batches as flat bytes, drawn beforehand, and a reply buffer to copy values into.
 #![forbid(unsafe_code)]
 
+use freight::hash::Key;
 use freight::op::{Action, Batch, Op, Outcome, Outcomes, Position};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -51,11 +52,11 @@ impl Batch for FlatBatch {
     }
 
     #[inline]
-    fn for_each_key<'a>(&'a self, mut visit: impl FnMut(Position, &'a [u8])) {
+    fn for_each_key<'a>(&'a self, mut visit: impl FnMut(Position, Key<'a>)) {
         let mut offset = 0;
         for (index, is_put) in self.is_put.iter().enumerate() {
             let position = Position { index: index as u32, offset: offset as u32 };
-            visit(position, &self.bytes[offset..offset + KEY_BYTES]);
+            visit(position, Key::at_front(&self.bytes[offset..], KEY_BYTES));
             offset += KEY_BYTES + usize::from(*is_put) * VALUE_BYTES;
         }
     }

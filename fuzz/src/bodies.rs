@@ -24,7 +24,7 @@ pub(crate) fn request(bytes: &[u8]) -> Result<(), WireError> {
     let mut visited = 0;
     view.for_each_key(|position, key| {
         let op = ops.next().expect("as many operations as keys");
-        assert_eq!((position.index, key), (visited, op.key));
+        assert_eq!((position.index, key.as_bytes()), (visited, op.key));
         assert_eq!(view.op(position), op);
         assert!(op.key.len() <= KEY_BYTES_MAX as usize);
         if let Action::Put { value } | Action::CompareAndSwap { value, .. } = op.action {

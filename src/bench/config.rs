@@ -44,7 +44,7 @@ pub struct BenchConfig {
     pub cores: Option<CoreList>,
 
     /// The mix of operations and which records they touch
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, ignore_case = true, default_value_t)]
     pub workload: WorkloadName,
     /// Records loaded before the run
     #[arg(long, default_value_t = 1_000_000, value_name = "COUNT")]
@@ -275,6 +275,13 @@ mod tests {
     fn ycsb_values_are_a_thousand_bytes_unless_told_otherwise() {
         assert_eq!(parse(&["--workload", "ycsb-a"]).unwrap().resolved().value_size, Some(1000));
         assert_eq!(parse(&["--workload", "ycsb-a", "--value-size", "5"]).unwrap().resolved().value_size, Some(5));
+    }
+
+    #[test]
+    fn a_workload_goes_by_our_name_or_by_ycsb_s_letter_in_any_case() {
+        for name in ["ycsb-a", "YCSB-A", "a", "A"] {
+            assert_eq!(parse(&["--workload", name]).unwrap().workload, WorkloadName::YcsbA, "{name}");
+        }
     }
 
     #[test]

@@ -5,18 +5,19 @@
 //! runs.
 #![forbid(unsafe_code)]
 
-use super::config::{BenchConfig, Connections};
+use super::config::BenchConfig;
 use super::lane::{Lane, LaneConfig, Pace};
 use super::load::{LoadProgress, LoadSpec, load};
 use super::machine::{self, CoreTime};
 use super::measure::{Measure, Window};
+use super::plan::{Plan, Seat};
 use super::pool::{Pool, PoolSpec};
 use super::progress::{BAR_PERIOD, LiveLine, LoadBar, say};
 use super::report::{Carried, Memory, NodeMemory, Phase, Topology};
 use super::run::{BenchError, Target};
 use super::text::{bytes, grouped};
 use super::threads::ClientThread;
-use super::wire_limit::{FrameSizes, carry};
+use super::wire_limit::{Carrying, FrameSizes};
 use super::workload::Workload;
 use crate::client::{Client, ClientConfig, ClientError};
 use crate::cores::Placement;
@@ -39,6 +40,7 @@ fn client_config(config: &BenchConfig) -> ClientConfig {
 #[derive(Debug)]
 pub(super) struct Driver {
     config: BenchConfig,
+    plan: Plan,
     threads: Vec<ClientThread>,
     /// A client for each worker, or one for all.
     clients: Vec<Client>,
@@ -50,16 +52,20 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    /// Starts threads, draws pools and connects. `config` must be resolved.
+    /// Asks the nodes whether they are there, starts threads, draws pools and connects. `config` must be resolved.
     pub(super) async fn start(config: BenchConfig, endpoints: &[Endpoint]) -> Result<Self, BenchError> {
+        let control = Client::connect(endpoints, client_config(&config)).await?;
+        if let Some(endpoint) = control.forbids_wire_limit().filter(|_| config.wire_limit == Some(true)) {
+            return Err(BenchError::WireLimitForbidden { endpoint: endpoint.clone() });
+        }
         let pinned = config.placement != Placement::Free;
         let seats = config.seats().into_iter().enumerate();
         let threads = seats.map(|(i, core)| ClientThread::start(i, pinned.then_some(core)));
         let threads = threads.collect::<Result<Vec<_>, _>>().map_err(BenchError::Thread)?;
-        let pools = draw(&config, &threads).await?;
+        let plan = Plan::new(&config, threads.len(), endpoints.len());
+        let pools = draw(&config, plan, &threads).await?;
         let pool_bytes = pools.iter().map(Pool::bytes).sum();
-        let control = Client::connect(endpoints, client_config(&config)).await?;
-        let clients = connect(&config, &threads, endpoints).await?;
+        let clients = connect(&config, plan, &threads, endpoints).await?;
         let lane_config = LaneConfig {
             batch: config.batch,
             value_bytes: value_bytes(&config),
@@ -67,13 +73,11 @@ impl Driver {
             verify: config.verify,
             coalesced: config.is_coalesced(),
         };
-        let lanes = pools.into_iter().enumerate().map(|(lane, pool)| {
-            let worker = lane / config.depth as usize;
-            let live = Arc::clone(&threads[worker % threads.len()].live);
-            Lane::new(lane_config, lane as u16, clients[worker % clients.len()].clone(), pool, live)
+        let lanes = (0_u16..).zip(pools).zip(plan.lanes()).map(|((writer, pool), Seat { thread, client })| {
+            Lane::new(lane_config, writer, clients[client].clone(), pool, Arc::clone(&threads[thread].live))
         });
         let lanes = lanes.collect();
-        Ok(Self { config, threads, clients, lanes, pool_bytes, control, nodes: endpoints.len() })
+        Ok(Self { config, plan, threads, clients, lanes, pool_bytes, control, nodes: endpoints.len() })
     }
 
     /// Who talks to whom.
@@ -136,7 +140,7 @@ impl Driver {
         for (i, lane) in lanes.into_iter().enumerate() {
             let pace = self.pace(window, i, count);
             let task = async move { (i, lane.run(window, pace).await) };
-            self.thread(i / self.config.depth as usize).spawn_in(&mut running, task);
+            self.threads[self.plan.seat(i).thread].spawn_in(&mut running, task);
         }
         let mut line = LiveLine::start(self.live_operations());
         let mut seconds = tokio::time::interval_at((window.start + SECOND).into(), SECOND);
@@ -166,25 +170,31 @@ impl Driver {
             return Ok(None);
         }
         let length = self.config.duration / 2;
-        let FrameSizes { request_bytes, reply_bytes, ops_per_frame } = sizes;
+        let FrameSizes { request_bytes, reply_bytes, ops_per_frame, frames_per_batch } = sizes;
         let (there, here) = (grouped(request_bytes.into()), grouped(reply_bytes.into()));
         let duration = humantime::format_duration(length);
         say(&format!(
             "carrying frames of {there} bytes there and {here} back, with no store behind them, for {duration}"
         ));
+        let carriers = self.plan.carriers(frames_per_batch);
+        let bytes = self.pool_bytes / carriers.len() as u64;
+        let mut ready = Vec::with_capacity(carriers.len());
+        for carrier in carriers {
+            let (client, nodes) = (self.clients[carrier.seat.client].clone(), self.nodes);
+            let thread = &self.threads[carrier.seat.thread];
+            ready.push((
+                thread,
+                thread.run(async move { Carrying::prepare(client, carrier, nodes, sizes, bytes) }).await?,
+            ));
+        }
         let before = self.reading().await?;
         let window = Window::new(Instant::now() + LEAD_IN, length);
-        let mut carriers = JoinSet::new();
-        for (i, client) in self.clients.iter().enumerate() {
-            // Merged operations wait for the frame before them, so a client that merges has one in flight.
-            let depth = if self.config.is_coalesced() { 1 } else { self.config.depth };
-            for lane in 0..depth as usize * self.nodes {
-                let carrying = carry(client.clone(), lane % self.nodes, sizes, window);
-                self.thread(i).spawn_in(&mut carriers, carrying);
-            }
+        let mut carrying = JoinSet::new();
+        for (thread, carrier) in ready {
+            thread.spawn_in(&mut carrying, carrier.run(window));
         }
         let mut total = None;
-        while let Some(done) = carriers.join_next().await {
+        while let Some(done) = carrying.join_next().await {
             merge(&mut total, done.expect(TASKS_END));
         }
         let phase = self.phase(before, total.expect("there is a client at least")).await?;
@@ -195,11 +205,11 @@ impl Driver {
     }
 
     /// The average frames of a phase.
-    pub(super) fn frame_sizes(&self, phase: &Phase) -> FrameSizes {
+    pub(super) fn frame_sizes(phase: &Phase) -> FrameSizes {
         let measure = &phase.measure;
-        let frames = if self.config.is_coalesced() { phase.frames } else { measure.batches * self.nodes as u64 };
-        let frames = frames.max(1) as f64;
+        let frames = measure.frames.max(1) as f64;
         FrameSizes {
+            frames_per_batch: frames / measure.batches.max(1) as f64,
             request_bytes: (measure.bytes_sent as f64 / frames).round() as u32,
             reply_bytes: (measure.bytes_received as f64 / frames).round() as u32,
             ops_per_frame: measure.ops as f64 / frames,
@@ -210,8 +220,8 @@ impl Driver {
     pub(super) async fn memory(&self) -> Result<Memory, BenchError> {
         let nodes = self.control.stats().await?;
         let nodes = nodes.iter().map(|node| NodeMemory {
-            records: number(&node.store, "records"),
-            payload_bytes: number(&node.store, "payload_bytes"),
+            records: node.store.records,
+            payload_bytes: node.store.payload_bytes,
             used_bytes: node.memory_bytes_used,
             cap_bytes: node.memory_bytes_max,
         });
@@ -252,12 +262,12 @@ impl Driver {
             // Single calls don't know the frames they travelled in; the nodes do.
             measure.bytes_sent = since(|reading| reading.bytes_to_nodes);
             measure.bytes_received = since(|reading| reading.bytes_from_nodes);
+            measure.frames = since(|reading| reading.frames);
         }
         Ok(Phase {
             measure,
             elapsed: after.at - before.at,
             machine_busy: after.cores.busy_since(before.cores),
-            frames: since(|reading| reading.frames),
             client_cpu_ns: since(|reading| reading.client_ns),
             server_cpu_ns: Some(since(|reading| reading.server_ns)),
         })
@@ -298,11 +308,6 @@ struct Reading {
     bytes_from_nodes: u64,
 }
 
-/// A number of the store's statistics; 0 where a node of another version has none.
-fn number(statistics: &serde_json::Value, name: &str) -> u64 {
-    statistics.get(name).and_then(serde_json::Value::as_u64).unwrap_or(0)
-}
-
 fn merge(total: &mut Option<Measure>, more: Measure) {
     match total {
         Some(total) => total.merge(&more),
@@ -311,8 +316,8 @@ fn merge(total: &mut Option<Measure>, more: Measure) {
 }
 
 /// Draws the pools of all lanes, each on the thread that will run it.
-async fn draw(config: &BenchConfig, threads: &[ClientThread]) -> Result<Vec<Pool>, BenchError> {
-    let lanes = workers(config) * config.depth;
+async fn draw(config: &BenchConfig, plan: Plan, threads: &[ClientThread]) -> Result<Vec<Pool>, BenchError> {
+    let lanes = plan.lanes().count() as u32;
     let spec = PoolSpec {
         workload: Workload::of(config.workload),
         records: config.records,
@@ -323,7 +328,8 @@ async fn draw(config: &BenchConfig, threads: &[ClientThread]) -> Result<Vec<Pool
         seed: config.seed,
     };
     let (needed_bytes, available_bytes) = (spec.bytes_about() * u64::from(lanes), machine::available_bytes());
-    if needed_bytes > available_bytes / 2 {
+    // The wire limit sends from as much memory again.
+    if needed_bytes > available_bytes / 4 {
         return Err(BenchError::PoolTooLarge { needed_bytes, available_bytes });
     }
     let (batches, ops) = (spec.batches_a_lane(), spec.batch);
@@ -331,10 +337,8 @@ async fn draw(config: &BenchConfig, threads: &[ClientThread]) -> Result<Vec<Pool
     say(&format!("drawing {} batches of {} operations", grouped(batches), grouped(ops.into())));
     let started = Instant::now();
     let drawing: Vec<_> = (0..lanes)
-        .map(|lane| {
-            let worker = (lane / config.depth) as usize;
-            threads[worker % threads.len()].spawn(async move { Pool::draw(&spec, lane) })
-        })
+        .zip(plan.lanes())
+        .map(|(lane, seat)| threads[seat.thread].spawn(async move { Pool::draw(&spec, lane) }))
         .collect();
     let mut pools = Vec::with_capacity(lanes as usize);
     for pool in drawing {
@@ -348,25 +352,18 @@ async fn draw(config: &BenchConfig, threads: &[ClientThread]) -> Result<Vec<Pool
 /// A client for each worker on its thread, or one for all on the first.
 async fn connect(
     config: &BenchConfig,
+    plan: Plan,
     threads: &[ClientThread],
     endpoints: &[Endpoint],
 ) -> Result<Vec<Client>, ClientError> {
-    let count = match config.connections {
-        Connections::Own => workers(config),
-        Connections::Shared => 1,
-    };
-    let mut clients = Vec::with_capacity(count as usize);
-    for i in 0..count as usize {
+    let mut clients = Vec::with_capacity(plan.clients);
+    for i in 0..plan.clients {
         let endpoints = endpoints.to_vec();
         let client_config = client_config(config);
         let connecting = async move { Client::connect(&endpoints, client_config).await };
         clients.push(threads[i % threads.len()].run(connecting).await?);
     }
     Ok(clients)
-}
-
-fn workers(config: &BenchConfig) -> u32 {
-    config.workers.expect("the flags are resolved")
 }
 
 fn value_bytes(config: &BenchConfig) -> u32 {

@@ -94,9 +94,8 @@ impl Lane {
         let end = window.end();
         let mut begun = Instant::now();
         while begun < end {
-            let errors_before = measure.errors_total;
-            let answered = self.issue(measure).await;
-            measure.batch(self.ops_since(errors_before, measure), begun, answered);
+            let (ops, answered) = self.issue(measure).await;
+            measure.batch(ops, begun, answered);
             begun = Instant::now();
         }
     }
@@ -113,48 +112,43 @@ impl Lane {
             if timer.wait_until(turn(first_op + u64::from(ops) - 1)).await.is_err() {
                 return measure.failed("Timer", ops.into());
             }
-            let errors_before = measure.errors_total;
-            let answered = self.issue(measure).await;
-            let ops_answered = self.ops_since(errors_before, measure);
+            let (ops_answered, answered) = self.issue(measure).await;
             measure.batch(ops_answered, oldest, answered);
             measure.operations(ops_answered, oldest, spacing_ns, answered);
             first_op += u64::from(ops);
         }
     }
 
-    /// Operations of a batch that didn't fail.
-    #[inline]
-    fn ops_since(&self, errors_before: u64, measure: &Measure) -> u32 {
-        let failed = measure.errors_total - errors_before;
-        u64::from(self.config.batch).saturating_sub(failed) as u32
-    }
-
-    /// Builds, sends and checks the next batch; returns when its reply was there.
-    async fn issue(&mut self, measure: &mut Measure) -> Instant {
+    /// Builds, sends and checks the next batch; returns how many operations didn't fail, and when its reply was there.
+    async fn issue(&mut self, measure: &mut Measure) -> (u32, Instant) {
+        let errors_before = measure.errors_total;
         let answered =
             if self.config.coalesced { self.issue_single(measure).await } else { self.issue_batch(measure).await };
-        self.live.fetch_add(u64::from(self.config.batch), Ordering::Relaxed);
-        answered
+        let ops = u64::from(self.config.batch).saturating_sub(measure.errors_total - errors_before);
+        self.live.fetch_add(ops, Ordering::Relaxed);
+        (ops as u32, answered)
     }
 
     async fn issue_batch(&mut self, measure: &mut Measure) -> Instant {
         let mut batch = self.client.batch(self.config.batch);
-        let from = self.cursor;
+        let (from, written) = (self.cursor, self.stamp);
         match self.build(&mut batch) {
             Ok(after) => self.cursor = after,
             Err(error) => return self.failed(measure, build_error_kind(&error)).await,
         }
+        let gets = batch.len() as u64 - self.stamp.since(written);
         let reply = match self.client.execute(batch).await {
             Ok(reply) => reply,
             Err(error) => return self.failed(measure, client_error_kind(&error)).await,
         };
         let answered = Instant::now();
+        measure.frames += reply.frames();
         measure.bytes_sent += reply.bytes_sent();
         measure.bytes_received += reply.bytes_received();
         if self.config.verify {
             self.verify(from, &reply, measure);
         } else {
-            count(&reply, self.value.len(), measure);
+            self.count(&reply, gets, measure);
         }
         if reply.failures().next().is_some() {
             tokio::time::sleep(PAUSE_AFTER_ERROR).await;
@@ -175,13 +169,23 @@ impl Lane {
         })
     }
 
+    /// Counts outcomes; in a batch without an error they are a get's or a put's, as many of each as were asked for.
+    fn count(&self, reply: &Reply, gets: u64, measure: &mut Measure) {
+        let before = (measure.errors_total, measure.hits + measure.misses);
+        count(reply, self.value.len(), measure);
+        let gets_answered = measure.hits + measure.misses - before.1;
+        if measure.errors_total == before.0 && gets_answered != gets {
+            measure.failed(WRONG_OUTCOME, gets_answered.abs_diff(gets));
+        }
+    }
+
     /// Checks every byte read against its key; walks the batch a second time for the keys.
     fn verify(&self, from: Cursor, reply: &Reply, measure: &mut Measure) {
         let mut outcomes = reply.outcomes();
         let walked = self.pool.walk(from, |step, key| {
             match (step, outcomes.next()) {
                 (Step::Get, Some(Outcome::Value { value, .. })) => self.check_value(key, value, measure),
-                (Step::Get, Some(Outcome::NotFound)) => measure.misses += 1,
+                (Step::Get, Some(Outcome::NotFound)) => self.missed(measure),
                 (Step::Put, Some(Outcome::Done { .. })) => {}
                 (_, Some(other)) => measure.failed(outcome_kind(&other), 1),
                 (_, None) => return Err(()),
@@ -190,6 +194,14 @@ impl Lane {
         });
         if walked.is_err() {
             measure.failed("ReplyTooShort", 1);
+        }
+    }
+
+    /// A workload reads only what was loaded, or written and acknowledged: who verifies takes no miss.
+    fn missed(&self, measure: &mut Measure) {
+        measure.misses += 1;
+        if self.config.verify {
+            measure.failed("MissingRecord", 1);
         }
     }
 
@@ -220,7 +232,7 @@ impl Lane {
             answered = Instant::now();
             match read {
                 Ok(Some(value)) => self.check_single(key.as_bytes(), &value, measure),
-                Ok(None) => measure.misses += 1,
+                Ok(None) => self.missed(measure),
                 Err(error) => return self.failed(measure, client_error_kind(&error)).await,
             }
         }
@@ -257,6 +269,8 @@ impl Lane {
 
 const WRONG_LENGTH: &str = "WrongLength";
 
+const WRONG_OUTCOME: &str = "WrongOutcome";
+
 /// Counts outcomes and checks lengths.
 #[inline]
 fn count(reply: &Reply, value_bytes: usize, measure: &mut Measure) {
@@ -282,7 +296,7 @@ fn count(reply: &Reply, value_bytes: usize, measure: &mut Measure) {
 #[cold]
 pub(super) fn outcome_kind(outcome: &Outcome<'_>) -> &'static str {
     match outcome {
-        Outcome::Value { .. } | Outcome::Done { .. } | Outcome::Counter { .. } => "WrongOutcome",
+        Outcome::Value { .. } | Outcome::Done { .. } | Outcome::Counter { .. } => WRONG_OUTCOME,
         Outcome::NotFound => "NotFound",
         Outcome::VersionMismatch { .. } => "VersionMismatch",
         Outcome::NotANumber => "NotANumber",
@@ -307,9 +321,10 @@ pub(super) fn client_error_kind(error: &ClientError) -> &'static str {
         ClientError::Deadline { .. } => "Deadline",
         ClientError::NotSent { .. } => "NotSent",
         ClientError::Malformed { .. } => "Malformed",
-        ClientError::WrongOutcome { .. } => "WrongOutcome",
+        ClientError::WrongOutcome { .. } => WRONG_OUTCOME,
         ClientError::Build(error) => build_error_kind(error),
         ClientError::OutOfMemory => "OutOfMemory",
+        ClientError::ReplyTooLarge { .. } => "ReplyTooLarge",
         ClientError::NotANumber => "NotANumber",
         ClientError::CounterOverflow => "CounterOverflow",
     }

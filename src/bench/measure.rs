@@ -77,6 +77,8 @@ pub struct Measure {
     pub errors_total: u64,
     /// The first value that was not what it should be.
     pub first_mismatch: Option<Mismatch>,
+    /// Frames exchanged with nodes.
+    pub frames: u64,
     /// Bytes of frames sent.
     pub bytes_sent: u64,
     /// Bytes of frames received.
@@ -99,6 +101,7 @@ impl Measure {
             errors: BTreeMap::new(),
             errors_total: 0,
             first_mismatch: None,
+            frames: 0,
             bytes_sent: 0,
             bytes_received: 0,
         }
@@ -147,6 +150,7 @@ impl Measure {
         self.batches += other.batches;
         self.hits += other.hits;
         self.misses += other.misses;
+        self.frames += other.frames;
         self.bytes_sent += other.bytes_sent;
         self.bytes_received += other.bytes_received;
         self.errors_total += other.errors_total;

@@ -21,6 +21,7 @@ mod load;
 pub mod machine;
 pub mod measure;
 mod pace;
+mod plan;
 pub mod pool;
 mod progress;
 pub mod report;

@@ -41,8 +41,6 @@ pub struct Phase {
     pub elapsed: Duration,
     /// Share of the time of all the machine's cores that was used, by whomever.
     pub machine_busy: f64,
-    /// Frames that the nodes answered.
-    pub frames: u64,
     /// CPU of the client's threads, in nanoseconds.
     pub client_cpu_ns: u64,
     /// CPU of the nodes' threads, in nanoseconds, where the nodes tell.

@@ -30,7 +30,7 @@ pub enum BenchError {
     /// Flags contradict each other.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The pools would take more than half of the memory there is.
+    /// The pools would take more than a quarter of the memory there is.
     #[error(
         "the operations to draw take {needed_bytes} bytes, too much of {available_bytes} available: \
          fewer --workers or a smaller --batch"
@@ -56,8 +56,14 @@ pub enum BenchError {
         /// The kind of failure, as in the report.
         kind: &'static str,
     },
+    /// A node answers no wire-limit frames, as it says in its hello: nothing was loaded.
+    #[error("{endpoint} does not let its wire limit be measured from here: start it with --allow-wire-limit")]
+    WireLimitForbidden {
+        /// The node.
+        endpoint: Endpoint,
+    },
     /// The wire limit could not be measured.
-    #[error("cannot measure the wire limit: {kind} (beyond loopback a node needs --allow-wire-limit)")]
+    #[error("cannot measure the wire limit: {kind}")]
     WireLimit {
         /// The kind of failure, as in the report.
         kind: &'static str,
@@ -103,7 +109,7 @@ pub async fn run(config: BenchConfig, target: Target) -> Result<Report, BenchErr
     if warm.measure.ops == 0 {
         return Err(BenchError::NothingAnswered { kind: warm.measure.errors.keys().next().unwrap_or(&"no time") });
     }
-    let sizes = driver.frame_sizes(&warm);
+    let sizes = Driver::frame_sizes(&warm);
     let before = driver.carry(sizes).await?;
     say(&begin);
     let profile = profile.as_deref().map(Profile::start).transpose()?;

@@ -12,6 +12,7 @@
 //! other and a value of 128 bytes takes about ten nanoseconds.
 #![forbid(unsafe_code)]
 
+use crate::hash::fold;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// The shortest value that carries a stamp: eight bytes of stamp, eight that prove it.
@@ -36,6 +37,12 @@ impl Stamp {
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0.wrapping_add(1))
+    }
+
+    /// How many of its writer's stamps came after an earlier one.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.wrapping_sub(earlier.0)
     }
 }
 
@@ -122,12 +129,6 @@ impl Stream {
         self.state = self.state.wrapping_add(0xA076_1D64_78BD_642F);
         fold(self.state, self.state ^ 0xE703_7ED1_A0B4_28DB)
     }
-}
-
-#[inline]
-fn fold(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b);
-    product as u64 ^ (product >> 64) as u64
 }
 
 #[cfg(test)]

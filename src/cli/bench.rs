@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::serve::NodeArgs;
-use super::{ABSENT, CommandResult, check_cores, check_writable, print, runtime};
+use super::{CommandResult, NOT_AS_EXPECTED, check_cores, check_writable, print, raise_descriptor_limit, runtime};
 use crate::bench::config::BenchConfig;
 use crate::bench::report::Report;
 use crate::bench::{Target, run as measure};
@@ -14,12 +14,14 @@ use crate::transport::{Endpoint, Scheme};
 use std::error::Error;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, clap::Args)]
+#[command(mut_group("NodeArgs", |flags| flags.conflicts_with("servers")))]
 pub(super) struct BenchArgs {
     #[command(flatten)]
     bench: BenchConfig,
@@ -43,12 +45,10 @@ pub(super) fn run(args: BenchArgs) -> CommandResult {
     let _entered = runtime.enter();
     // Before anything runs, so that no interrupt finds the default action.
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let node = if config.servers.is_empty() { Some(own_node(&config, &args.node)?) } else { None };
+    let node = if config.servers.is_empty() { Some(OwnNode::start(&config, &args.node)?) } else { None };
+    config.node = node_flags(&args.node, node.is_some())?;
     let target = match &node {
-        Some(node) => {
-            config.node = serde_json::to_value(&args.node)?.as_object().cloned().unwrap_or_default();
-            Target { endpoints: node.endpoints().to_vec(), node_cores: Some(node_cores(&config)) }
-        }
+        Some(own) => Target { endpoints: own.node.endpoints().to_vec(), node_cores: Some(node_cores(&config)) },
         None => Target { endpoints: config.servers.clone(), node_cores: None },
     };
     announce(&target);
@@ -64,10 +64,19 @@ pub(super) fn run(args: BenchArgs) -> CommandResult {
         }
     })?;
     tell(&report, json.as_deref())?;
-    if let Some(node) = node {
-        node.drain();
+    if let Some(own) = node {
+        own.node.drain();
     }
-    Ok(if report.errors.total == 0 { ExitCode::SUCCESS } else { ExitCode::from(ABSENT) })
+    Ok(if report.errors.total == 0 { ExitCode::SUCCESS } else { ExitCode::from(NOT_AS_EXPECTED) })
+}
+
+/// The flags of a node in this process; null, each of them, where there is none.
+fn node_flags(args: &NodeArgs, in_process: bool) -> serde_json::Result<serde_json::Map<String, serde_json::Value>> {
+    let mut flags = serde_json::to_value(args)?.as_object().cloned().unwrap_or_default();
+    if !in_process {
+        flags.values_mut().for_each(|value| *value = serde_json::Value::Null);
+    }
+    Ok(flags)
 }
 
 /// The cores of the threads of a node in this process; none where the kernel shall choose.
@@ -78,14 +87,53 @@ fn node_cores(config: &BenchConfig) -> Vec<usize> {
     }
 }
 
-fn own_node(config: &BenchConfig, args: &NodeArgs) -> Result<Node, Box<dyn Error>> {
-    let listen = match config.transport {
-        Scheme::Tcp => Endpoint::new(Scheme::Tcp, "127.0.0.1:0")?,
-        Scheme::Rdma => Endpoint::new(Scheme::Rdma, &SocketAddr::new(local_address(&config.rdma)?, 0).to_string())?,
-        Scheme::Sim => return Err("the simulated network is for tests and has no speed to measure: try tcp".into()),
-    };
-    let threads = config.seats().len();
-    Ok(Node::start(args.config(vec![listen], threads, node_cores(config), config.placement, &config.rdma)?)?)
+/// A node in this process.
+struct OwnNode {
+    node: Node,
+    /// Where its socket is, if it has one in the file system; removed when dropped.
+    _folder: Option<Folder>,
+}
+
+impl OwnNode {
+    fn start(config: &BenchConfig, args: &NodeArgs) -> Result<Self, Box<dyn Error>> {
+        let (endpoint, folder) = match config.transport {
+            Scheme::Tcp => (Endpoint::new(Scheme::Tcp, "127.0.0.1:0")?, None),
+            Scheme::Shm => {
+                let folder = Folder::make()?;
+                let path = folder.0.join("node.sock");
+                (Endpoint::new(Scheme::Shm, &path.to_string_lossy())?, Some(folder))
+            }
+            Scheme::Rdma => {
+                let address = SocketAddr::new(local_address(&config.rdma)?, 0).to_string();
+                (Endpoint::new(Scheme::Rdma, &address)?, None)
+            }
+            Scheme::Sim => return Err("the simulated network is for tests and has no speed to measure: try tcp".into()),
+        };
+        raise_descriptor_limit();
+        let threads = config.seats().len();
+        let cores = node_cores(config);
+        let node = Node::start(args.config(vec![endpoint], threads, cores, config.placement, &config.rdma)?)?;
+        Ok(Self { node, _folder: folder })
+    }
+}
+
+/// A folder of this process alone, among the temporary ones.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make() -> Result<Self, String> {
+        let path = std::env::temp_dir().join(format!("freight-bench-{}", std::process::id()));
+        let made = fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What cannot be removed is for the system's own tidying up.
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 fn announce(target: &Target) {

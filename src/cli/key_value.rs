@@ -1,8 +1,12 @@
 //! `freight get | put | delete | stats | ping`: a store at a shell.
+//!
+//! Standard output carries the answer alone; which transport carried it stands on standard error, as a line of the log
+//! that `RUST_LOG=warn` silences.
 #![forbid(unsafe_code)]
 
-use super::{ABSENT, CommandResult, print, runtime};
-use crate::client::{Client, ClientConfig, ClientError};
+use super::{CommandResult, NOT_AS_EXPECTED, print, runtime};
+use crate::client::{BatchError, Client, ClientConfig, ClientError};
+use crate::limits::VALUE_BYTES_MAX;
 use crate::transport::rdma::RdmaOptions;
 use crate::transport::{Endpoint, TransportOptions};
 use std::ffi::OsString;
@@ -61,7 +65,7 @@ impl NodesArgs {
             let config = ClientConfig { deadline: self.deadline, transport, ..ClientConfig::default() };
             let client = Client::connect(&self.servers, config).await?;
             for endpoint in &self.servers {
-                tracing::debug!("connected to {endpoint} (transport {})", endpoint.scheme());
+                tracing::info!("connected to {endpoint} (transport {})", endpoint.scheme());
             }
             run(client).await
         });
@@ -73,7 +77,7 @@ impl NodesArgs {
 
 pub(super) fn get(args: &GetArgs) -> CommandResult {
     let Some(value) = args.nodes.with(async |client| client.get(args.key.as_bytes()).await)? else {
-        return Ok(ExitCode::from(ABSENT));
+        return Ok(ExitCode::from(NOT_AS_EXPECTED));
     };
     let mut out = io::stdout().lock();
     out.write_all(&value)?;
@@ -91,13 +95,16 @@ pub(super) fn put(args: &PutArgs) -> CommandResult {
         value.clear();
         io::stdin().lock().read_to_end(&mut value)?;
     }
+    if value.len() > VALUE_BYTES_MAX as usize {
+        return Err(BatchError::ValueTooLong { got: value.len(), max: VALUE_BYTES_MAX }.into());
+    }
     args.nodes.with(async |client| client.put(args.key.as_bytes(), &value).await)?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn delete(args: &DeleteArgs) -> CommandResult {
     let found = args.nodes.with(async |client| client.delete(args.key.as_bytes()).await)?;
-    Ok(if found { ExitCode::SUCCESS } else { ExitCode::from(ABSENT) })
+    Ok(if found { ExitCode::SUCCESS } else { ExitCode::from(NOT_AS_EXPECTED) })
 }
 
 pub(super) fn stats(args: &NodesArgs) -> CommandResult {

@@ -1,7 +1,7 @@
 //! `freight serve`: a node until it is told to stop.
 #![forbid(unsafe_code)]
 
-use super::{CommandResult, check_cores, check_writable, print, runtime, sizes};
+use super::{CommandResult, check_cores, check_writable, print, raise_descriptor_limit, runtime, sizes};
 use crate::cores::{self, CoreList, Placement};
 use crate::limits;
 use crate::profile::Profile;
@@ -16,7 +16,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ServeArgs {
-    /// Where to listen; may be given several times. A name, IPv4, or IPv6 in brackets; port 0 takes a free one
+    /// Where to listen; may be given several times. A name (its first address), IPv4, or IPv6 in
+    /// brackets; port 0 takes a free one
     #[arg(long, value_name = "ENDPOINT", default_value = "tcp://127.0.0.1:7411", value_delimiter = ',')]
     listen: Vec<Endpoint>,
     #[command(flatten)]
@@ -25,6 +26,12 @@ pub(super) struct ServeArgs {
     node: NodeArgs,
     #[command(flatten)]
     rdma: RdmaOptions,
+    /// Listen beyond this machine although nobody has to authenticate
+    #[arg(long)]
+    insecure: bool,
+    /// Answer wire-limit frames from other machines too: anybody can then keep this node's network busy
+    #[arg(long)]
+    allow_wire_limit: bool,
     /// Write a flamegraph (.svg) or a pprof profile (.pb.gz) of the node's whole life
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
@@ -46,18 +53,12 @@ pub(super) struct NodeArgs {
     /// The longest frame the node takes and sends
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = frame_limit)]
     frame_limit: u32,
-    /// Connections served at a time
+    /// Connections served at a time; fewer under a memory cap or a limit of open files that is too small for them
     #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
     connections_max: usize,
     /// Requests a client may have in flight on one connection
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     frames_in_flight_max: u32,
-    /// Listen beyond this machine although nobody has to authenticate
-    #[arg(long)]
-    insecure: bool,
-    /// Answer wire-limit frames from other machines too: anybody can then keep this node's network busy
-    #[arg(long)]
-    allow_wire_limit: bool,
 }
 
 /// Which cores a node runs on; `bench` has the same flags for both ends.
@@ -113,13 +114,28 @@ impl NodeArgs {
             frame_bytes_max: self.frame_limit,
             connections_max: self.connections_max,
             frames_in_flight_max: self.frames_in_flight_max,
-            insecure: self.insecure,
-            allow_wire_limit: self.allow_wire_limit,
             transport: TransportOptions { rdma: rdma.clone() },
             ..defaults
         })
     }
 }
+
+/// Serves no more connections than there are descriptors for, and says so: one too many is refused, not left waiting.
+fn fit_descriptors(config: &mut NodeConfig, descriptors: usize) {
+    let room = descriptors.saturating_sub(DESCRIPTORS_KEPT + DESCRIPTORS_A_THREAD * config.threads);
+    if config.connections_max > room {
+        let wanted = std::mem::replace(&mut config.connections_max, room);
+        tracing::warn!(
+            "{wanted} connections need more than the {descriptors} open files allowed (ulimit -n): {room} are served"
+        );
+    }
+}
+
+/// Open files that are no connections: what is listened at, what is logged to, and peers that are being refused.
+const DESCRIPTORS_KEPT: usize = 128;
+
+/// Open files of a thread's runtime, at most.
+const DESCRIPTORS_A_THREAD: usize = 4;
 
 pub(super) fn run(args: ServeArgs) -> CommandResult {
     let CoreArgs { threads, cores, placement } = args.cores;
@@ -139,7 +155,11 @@ pub(super) fn run(args: ServeArgs) -> CommandResult {
     let _entered = runtime.enter();
     // Before the node listens, so that no signal finds the default action.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let node = Node::start(args.node.config(args.listen, threads, cores, placement, &args.rdma)?)?;
+    let config = args.node.config(args.listen, threads, cores, placement, &args.rdma)?;
+    let ServeArgs { insecure, allow_wire_limit, .. } = args;
+    let mut config = NodeConfig { insecure, allow_wire_limit, ..config };
+    fit_descriptors(&mut config, raise_descriptor_limit());
+    let node = Node::start(config)?;
     for endpoint in node.endpoints() {
         print(format_args!("listening {endpoint} (transport {})", endpoint.scheme()))?;
     }

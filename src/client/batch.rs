@@ -1,13 +1,14 @@
 //! A batch being built: one frame a node, in memory that the node's transport lent.
 #![forbid(unsafe_code)]
 
+use super::link::Link;
 use super::node::{Exchange, NodeClient};
 use super::reply::{Failure, Part, Reply};
 use super::{BatchError, ClientConfig, ClientError, node_of};
 use crate::limits::FRAME_OPS_MAX;
 use crate::op::{Action, Op, Outcome, Version};
 use crate::transport::{Buffer, Frame};
-use crate::wire::{Origin, ReplyView, RequestBuilder, RequestView, WireError};
+use crate::wire::{Origin, ReplyView, RequestBuilder, RequestView, Status, WireError};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -180,27 +181,41 @@ async fn part(
     deadline: Instant,
     reply_bytes_max: u64,
 ) -> Result<Part, ClientError> {
-    let Some(builder) = builder else { return Ok(Part::default()) };
+    // A refused push may have begun a frame that holds nothing.
+    let Some(builder) = builder.filter(|builder| builder.op_count() > 0) else { return Ok(Part::default()) };
     let op_count = builder.op_count();
     let mut sent = None;
     let exchange = node.exchange(deadline, |request| finish(builder, request, &mut sent)).await;
-    let reply = match exchange {
-        Exchange::Answered(reply) => reply,
+    let (reply, link) = match exchange {
+        Exchange::Answered(reply, link) => (reply, link),
         Exchange::Unsent(error) => return failed(node, error, Outcome::NotSent),
         Exchange::Unknown(error) => return failed(node, error, Outcome::Unknown),
     };
     let request = sent.expect("an answered request was sent");
-    check(node, &reply, op_count)?;
+    // A reply that is not full is the rule; everything else asks again.
+    let mut missing = missing(check(&link, &reply, op_count)?);
     let mut part = Part::new(request.frame_bytes(), reply);
-    // A reply that arrived whole and is not full is the rule; everything else asks again.
-    let mut missing = part.missing();
-    while !missing.is_empty() && part.bytes_received() < reply_bytes_max {
-        let again = rebuild(node, &request, &missing)?;
+    only_gets(&link, &request, &missing)?;
+    while !missing.is_empty() {
+        let (got, max) = (part.bytes_received(), reply_bytes_max);
+        if got >= max {
+            let error = ClientError::ReplyTooLarge { got, max };
+            part.fail(Failure { endpoint: node.endpoint().clone(), error });
+            break;
+        }
+        let again = match rebuild(node, &request, &missing) {
+            Ok(again) => again,
+            // What has taken effect stands.
+            Err(error) => {
+                part.fail(Failure { endpoint: node.endpoint().clone(), error: error.into() });
+                break;
+            }
+        };
         let mut sent = None;
         let exchange = node.exchange(deadline, |number| finish(again, number, &mut sent)).await;
         match exchange {
-            Exchange::Answered(reply) => {
-                check(node, &reply, missing.len() as u32)?;
+            Exchange::Answered(reply, link) => {
+                check(&link, &reply, missing.len() as u32)?;
                 let (asked, bytes_sent) = (missing.len(), sent.map_or(0, |frame| frame.frame_bytes()));
                 missing = part.fill(missing, bytes_sent, reply);
                 // One value always fits a reply: a node without room for any has no memory for one.
@@ -219,6 +234,15 @@ async fn part(
     Ok(part)
 }
 
+/// Operations that a reply left out.
+fn missing(reply: ReplyView<'_>) -> Vec<u32> {
+    if !reply.has_reply_full() {
+        return Vec::new();
+    }
+    let full = (0..).zip(reply.outcomes()).filter(|(_, outcome)| *outcome == Outcome::ReplyFull);
+    full.map(|(index, _)| index).collect()
+}
+
 fn finish(builder: RequestBuilder<Buffer>, request: u64, sent: &mut Option<Frame>) -> Frame {
     let (buffer, frame_bytes) = builder.finish(Origin { request, ..Origin::default() });
     let frame = Frame::new(buffer, frame_bytes);
@@ -234,16 +258,30 @@ fn failed(node: &NodeClient, error: ClientError, outcome: Outcome<'static>) -> R
 }
 
 /// The reply as a view, if it answers that many operations.
-fn check<'a>(node: &NodeClient, reply: &'a Frame, ops: u32) -> Result<ReplyView<'a>, ClientError> {
-    let view = ReplyView::parse(reply).map_err(|source| node.malformed(source))?;
-    if view.op_count() == ops {
-        return Ok(view);
+pub(super) fn check<'a>(link: &Link, reply: &'a Frame, expected: u32) -> Result<ReplyView<'a>, ClientError> {
+    let view = ReplyView::parse(reply).map_err(|source| link.malformed(source))?;
+    match view.op_count() {
+        got if got == expected => Ok(view),
+        got => Err(link.malformed(WireError::WrongOpCount { got, expected })),
     }
-    Err(node.malformed(WireError::BadBody { what: "operation count" }))
+}
+
+/// Only a get is left out of a full reply: whatever else was may have taken effect, and is not sent again.
+fn only_gets(link: &Link, request: &Frame, missing: &[u32]) -> Result<(), ClientError> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let view = RequestView::parse(request).expect("the view reads what the builder wrote");
+    let mut wanted = missing.iter().copied().peekable();
+    let mut left_out = (0..).zip(view.ops()).filter(|(index, _)| wanted.next_if_eq(index).is_some());
+    match left_out.find(|(_, op)| op.action != Action::Get) {
+        Some((index, _)) => Err(link.malformed(WireError::BadStatus { index, got: Status::ReplyFull as u8 })),
+        None => Ok(()),
+    }
 }
 
 /// A request of those operations of another that are listed.
-fn rebuild(node: &NodeClient, request: &Frame, indices: &[u32]) -> Result<RequestBuilder<Buffer>, ClientError> {
+fn rebuild(node: &NodeClient, request: &Frame, indices: &[u32]) -> Result<RequestBuilder<Buffer>, BatchError> {
     let view = RequestView::parse(request).expect("the view reads what the builder wrote");
     let mut builder = begin(node, indices.len() as u32)?;
     let mut wanted = indices.iter().copied().peekable();

@@ -6,16 +6,19 @@
 //! ```
 //!
 //! One frame of a node's singles is in flight at a time, so that an idle wire carries an operation at once, and
-//! under load batches grow by themselves. The task that carries them lives as long as there are any. The queue
-//! holds no more than twice the operations that somebody waits for: abandoned ones are never sent.
+//! under load batches grow by themselves. The task that carries them lives as long as there are any, on the runtime
+//! of whoever found the queue idle; should that end, what waits is not sent, and the next operation starts another.
+//! The queue holds what somebody waits for and no more: who goes away takes its operation along, unsent.
 #![forbid(unsafe_code)]
 
+use super::batch::check as check_reply;
 use super::node::{Exchange, NodeClient};
-use super::{BatchError, ClientError};
+use super::{BatchError, ClientError, Loss, Unsent};
 use crate::limits;
 use crate::op::{Action, Op, Outcome, Version};
 use crate::transport::Frame;
-use crate::wire::{Origin, ReplyView, RequestBuilder, WireError};
+use crate::wire::{Origin, ReplyView, RequestBuilder};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -39,7 +42,7 @@ pub(super) struct Single {
 /// [`Action`] with bytes of its own.
 #[derive(Debug)]
 pub(super) enum SingleAction {
-    Get,
+    Get { version_wanted: bool },
     Put(Box<[u8]>),
     Delete,
     CompareAndSwap(Version, Box<[u8]>),
@@ -68,13 +71,15 @@ impl Answered {
 impl Single {
     fn op(&self) -> Op<'_> {
         let action = match &self.action {
-            SingleAction::Get => Action::Get,
+            SingleAction::Get { .. } => Action::Get,
             SingleAction::Put(value) => Action::Put { value },
             SingleAction::Delete => Action::Delete,
             SingleAction::CompareAndSwap(expected, value) => Action::CompareAndSwap { expected: *expected, value },
             SingleAction::Add(delta) => Action::Add { delta: *delta },
         };
-        Op { key: &self.key, action, version_wanted: matches!(action, Action::Get | Action::CompareAndSwap { .. }) }
+        let version_wanted =
+            matches!(self.action, SingleAction::Get { version_wanted: true } | SingleAction::CompareAndSwap(..));
+        Op { key: &self.key, action, version_wanted }
     }
 
     fn bytes(&self) -> usize {
@@ -94,10 +99,11 @@ pub(super) struct Coalescer {
 
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: Vec<Single>,
+    /// In the order of arrival, by number.
+    waiting: BTreeMap<u64, Single>,
+    /// Number of the next.
+    next: u64,
     carried: bool,
-    /// As many may wait before abandoned ones are looked for.
-    sweep_at: usize,
 }
 
 fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
@@ -105,34 +111,52 @@ fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
 }
 
 impl Queue {
-    fn push(&mut self, single: Single) {
-        if self.waiting.len() >= self.sweep_at.max(OPS_MAX) {
-            self.waiting.retain(|single| !single.done.is_closed());
-            self.sweep_at = 2 * self.waiting.len();
-        }
-        self.waiting.push(single);
+    fn push(&mut self, single: Single) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.waiting.insert(number, single);
+        number
     }
 
     /// Takes what is waiting, up to one frame's worth, in the order of arrival.
     fn take(&mut self) -> Vec<Single> {
-        let waiting = &mut self.waiting;
-        waiting.retain(|single| !single.done.is_closed());
         let mut bytes = 0;
-        let fits = waiting.iter().take(OPS_MAX).take_while(|single| {
+        let fits = self.waiting.values().take(OPS_MAX).take_while(|single| {
             bytes += single.bytes();
             bytes <= BYTES_MAX
         });
         // One that is larger by itself goes alone.
-        let count = fits.count().max(1).min(waiting.len());
-        if count == waiting.len() {
-            return std::mem::take(waiting);
-        }
-        waiting.drain(..count).collect()
+        let count = fits.count().max(1);
+        let left = match self.waiting.keys().nth(count).copied() {
+            Some(first) => self.waiting.split_off(&first),
+            None => BTreeMap::new(),
+        };
+        std::mem::replace(&mut self.waiting, left).into_values().collect()
+    }
+}
+
+/// An operation's place in the queue. Dropped, it takes along what has not been carried.
+struct Place<'a> {
+    queue: &'a Mutex<Queue>,
+    number: u64,
+}
+
+impl Place<'_> {
+    /// Whether the operation was still there, and now is not.
+    fn leave(&self) -> bool {
+        lock(self.queue).waiting.remove(&self.number).is_some()
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
 impl Coalescer {
-    /// Issues an operation and waits for its outcome. Dropping the future abandons it: it may still take effect.
+    /// Issues an operation and waits for its outcome. Dropping the future abandons it: what waits is never sent, what
+    /// is in flight may still take effect.
     pub(super) async fn issue(
         &self,
         node: &Arc<NodeClient>,
@@ -143,21 +167,30 @@ impl Coalescer {
         let (done, answered) = oneshot::channel();
         let single = Single { key: key.into(), action, done };
         check(&single)?;
-        self.push(node, single);
+        let place = self.push(node, single);
         match timeout_at(deadline, answered).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(node.lost("the runtime of its tasks ended")),
+            Ok(Ok(answer)) => {
+                // What was answered was carried: its place is nobody's, and needs no lock to be left.
+                std::mem::forget(place);
+                answer
+            }
+            Ok(Err(_)) => Err(node.lost(Loss::RuntimeEnded)),
+            Err(_) if place.leave() => Err(node.not_sent_in_time()),
             Err(_) => Err(node.late()),
         }
     }
 
-    fn push(&self, node: &Arc<NodeClient>, single: Single) {
+    fn push(&self, node: &Arc<NodeClient>, single: Single) -> Place<'_> {
         let mut queue = lock(&self.queue);
-        queue.push(single);
-        if !std::mem::replace(&mut queue.carried, true) {
+        let number = queue.push(single);
+        let idle = !std::mem::replace(&mut queue.carried, true);
+        // A runtime that is ending drops the task inside `spawn`, and the task's own drop takes the lock.
+        drop(queue);
+        if idle {
             let carrying = Carrying { node: Arc::clone(node), queue: Arc::clone(&self.queue), finished: false };
             tokio::spawn(carrying.run());
         }
+        Place { queue: &self.queue, number }
     }
 }
 
@@ -187,9 +220,17 @@ impl Carrying {
 
 impl Drop for Carrying {
     fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
         // A task that was dropped with its runtime: who waits is told, and who comes next starts another.
-        if !self.finished {
-            *lock(&self.queue) = Queue::default();
+        let mut queue = lock(&self.queue);
+        queue.carried = false;
+        let waiting = std::mem::take(&mut queue.waiting);
+        drop(queue);
+        for single in waiting.into_values() {
+            // The caller may have gone away.
+            let _gone = single.done.send(Err(self.node.not_sent(Unsent::RuntimeEnded)));
         }
     }
 }
@@ -233,18 +274,18 @@ async fn exchange(node: &NodeClient, singles: &[Single]) -> Result<Frame, Client
     let buffer = link.lend(bytes).ok_or(BatchError::OutOfMemory { needed: bytes as u64 })?;
     let mut builder = RequestBuilder::new(buffer, singles.len() as u32, link.node().frame_bytes_max)?;
     for single in singles {
-        builder.push(&single.op())?;
+        match single.action {
+            SingleAction::Get { version_wanted: false } => builder.push_get(&single.key)?,
+            _ => builder.push(&single.op())?,
+        }
     }
     let finish = |request| {
         let (buffer, frame_bytes) = builder.finish(Origin { request, ..Origin::default() });
         Frame::new(buffer, frame_bytes)
     };
     match node.exchange(node.deadline(), finish).await {
-        Exchange::Answered(frame) => {
-            let view = ReplyView::parse(&frame).map_err(|source| node.malformed(source))?;
-            if view.op_count() as usize != singles.len() {
-                return Err(node.malformed(WireError::BadBody { what: "operation count" }));
-            }
+        Exchange::Answered(frame, link) => {
+            check_reply(&link, &frame, singles.len() as u32)?;
             Ok(frame)
         }
         Exchange::Unsent(error) | Exchange::Unknown(error) => Err(error),

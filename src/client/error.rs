@@ -22,12 +22,12 @@ pub enum ClientError {
     #[error(transparent)]
     Connect(Arc<TransportError>),
     /// The node did not answer the hello; nothing was sent.
-    #[error("{endpoint} does not answer: {reason}")]
+    #[error("{endpoint} does not answer: {source}")]
     Hello {
         /// The node.
         endpoint: Endpoint,
         /// What happened instead.
-        reason: String,
+        source: NoHello,
     },
     /// The node refuses to go on.
     #[error("{endpoint} refuses: {text}")]
@@ -47,12 +47,12 @@ pub enum ClientError {
         endpoint: Endpoint,
     },
     /// The connection was lost with the call in flight: a change may or may not have taken effect.
-    #[error("connection to {endpoint} lost, the outcome is unknown: {reason}")]
+    #[error("connection to {endpoint} lost, the outcome is unknown: {source}")]
     Lost {
         /// The node.
         endpoint: Endpoint,
         /// What happened.
-        reason: String,
+        source: Loss,
     },
     /// No answer in time: a change may or may not have taken effect.
     #[error("no answer from {endpoint} within {deadline:?}, the outcome is unknown")]
@@ -62,13 +62,13 @@ pub enum ClientError {
         /// The deadline.
         deadline: Duration,
     },
-    /// The call was not sent in time, and had no effect.
-    #[error("not sent to {endpoint} within {deadline:?}: too many frames are in flight, or connecting takes too long")]
+    /// The call was not sent, and had no effect.
+    #[error("not sent to {endpoint}: {source}")]
     NotSent {
         /// The node.
         endpoint: Endpoint,
-        /// The deadline.
-        deadline: Duration,
+        /// What kept it.
+        source: Unsent,
     },
     /// What came back is no reply to what was sent.
     #[error("{endpoint} sent a malformed reply: {source}")]
@@ -92,12 +92,72 @@ pub enum ClientError {
     /// A node's memory cap is reached; nothing was changed.
     #[error("the node's memory cap is reached, nothing was changed")]
     OutOfMemory,
+    /// The values of a batch take more bytes than the client may bring back; the gets that were left out stay
+    /// `ReplyFull`.
+    #[error("{got} bytes of a batch's replies came, no more than {max} may: the rest was not asked for")]
+    ReplyTooLarge {
+        /// Bytes that came.
+        got: u64,
+        /// `reply_bytes_max`.
+        max: u64,
+    },
     /// An add found a value that is no decimal 64-bit integer; nothing was changed.
     #[error("the value is no decimal 64-bit integer, nothing was changed")]
     NotANumber,
     /// An add would overflow 64 bits; nothing was changed.
     #[error("the counter would overflow 64 bits, nothing was changed")]
     CounterOverflow,
+}
+
+/// Why a node's hello never came.
+#[derive(Debug, Clone, Error)]
+pub enum NoHello {
+    /// The deadline passed.
+    #[error("nothing within {0:?}")]
+    Late(Duration),
+    /// The node closed the connection.
+    #[error("it closed")]
+    Closed,
+    /// There is no memory to say hello with.
+    #[error("no memory for a hello")]
+    OutOfMemory,
+    /// The connection was lost.
+    #[error(transparent)]
+    Transport(Arc<TransportError>),
+    /// What came is no hello.
+    #[error(transparent)]
+    Malformed(#[from] WireError),
+}
+
+/// Why a connection was lost.
+#[derive(Debug, Clone, Error)]
+pub enum Loss {
+    /// The node closed it.
+    #[error("the node closed it")]
+    Closed,
+    /// The last handle of the client was dropped.
+    #[error("the client was dropped")]
+    Dropped,
+    /// The runtime that drove it ended.
+    #[error("the runtime of its tasks ended")]
+    RuntimeEnded,
+    /// A deadline passed, and nothing at all came from the node meanwhile.
+    #[error("the node said nothing for {0:?}")]
+    Silent(Duration),
+    /// The transport failed.
+    #[error(transparent)]
+    Transport(Arc<TransportError>),
+}
+
+/// What kept a call from being sent.
+#[derive(Debug, Clone, Error)]
+pub enum Unsent {
+    /// The deadline passed.
+    #[error("{0:?} passed with too much in flight, or while connecting")]
+    Late(Duration),
+    /// The runtime that would have sent it ended.
+    #[error("the runtime of its tasks ended")]
+    RuntimeEnded,
 }
 
 impl ClientError {

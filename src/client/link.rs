@@ -9,7 +9,7 @@
 //! behind; the reply then finds nobody and is dropped.
 #![forbid(unsafe_code)]
 
-use super::ClientError;
+use super::{ClientError, Loss, NoHello};
 use crate::transport::{
     self, Buffer, Connection, ConnectionConfig, Endpoint, Frame, FrameReceiver, FrameSender, Lender, Transport,
     TransportError, TransportOptions, Visitor,
@@ -22,6 +22,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 /// How a request ends on a link.
@@ -33,6 +34,8 @@ pub(super) struct NodeHello {
     pub(super) incarnation: [u8; 16],
     pub(super) frame_bytes_max: u32,
     pub(super) cpu: Option<u16>,
+    /// Whether it answers wire-limit frames on this connection.
+    pub(super) wire_limit: bool,
     frames_in_flight_max: u32,
 }
 
@@ -46,8 +49,8 @@ pub(super) struct Link {
     /// One permit a frame in flight, kept in its slot until it is answered: what bounds queue and pending.
     window: Arc<Semaphore>,
     next_request: AtomicU64,
-    /// Ends both tasks when the link is dropped.
-    _alive: watch::Sender<()>,
+    /// Ends both tasks when the link is given up or dropped.
+    alive: watch::Sender<()>,
 }
 
 impl fmt::Debug for Link {
@@ -60,6 +63,8 @@ impl fmt::Debug for Link {
 #[derive(Debug, Default)]
 struct Pending {
     state: Mutex<PendingState>,
+    /// Frames received: whoever waits in vain sees from it whether the node says anything at all.
+    received: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -103,8 +108,7 @@ struct Unfinished<'a> {
 
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
-        let reason = "the runtime of its tasks ended".to_owned();
-        self.pending.fail(&ClientError::Lost { endpoint: self.endpoint.clone(), reason });
+        self.pending.fail(&ClientError::Lost { endpoint: self.endpoint.clone(), source: Loss::RuntimeEnded });
     }
 }
 
@@ -150,25 +154,27 @@ impl Connect {
         sender: &mut S,
         receiver: &mut R,
     ) -> Result<NodeHello, ClientError> {
-        let failed = |reason: String| ClientError::Hello { endpoint: self.endpoint.clone(), reason };
+        let failed = |source| ClientError::Hello { endpoint: self.endpoint.clone(), source };
+        let lost = |error| failed(NoHello::Transport(Arc::new(error)));
         let bytes = hello(&Hello::new(self.config.frame_bytes_max, Capabilities::default()));
-        let mut buffer = sender.lender().lend(bytes.len()).ok_or_else(|| failed("no memory for a hello".into()))?;
+        let mut buffer = sender.lender().lend(bytes.len()).ok_or_else(|| failed(NoHello::OutOfMemory))?;
         buffer[..bytes.len()].copy_from_slice(&bytes);
         let sent = sender.send(Frame::new(buffer, bytes.len() as u32)).await;
         // A node that refused at once may have closed already: what it said counts for more.
         let frame = match receiver.receive().await {
             Ok(Some(frame)) => frame,
-            Ok(None) => return Err(failed(sent.err().map_or_else(|| "it closed".into(), |error| error.to_string()))),
-            Err(error) => return Err(failed(error.to_string())),
+            Ok(None) => return Err(sent.err().map_or_else(|| failed(NoHello::Closed), lost)),
+            Err(error) => return Err(lost(error)),
         };
         if let Some(refused) = refused(&self.endpoint, &frame) {
             return Err(refused);
         }
-        let reply = HelloReply::parse(&frame).map_err(|error| failed(error.to_string()))?;
+        let reply = HelloReply::parse(&frame).map_err(|error| failed(error.into()))?;
         Ok(NodeHello {
             incarnation: reply.incarnation,
             frame_bytes_max: reply.frame_bytes_max.get(),
             frames_in_flight_max: reply.frames_in_flight_max.get(),
+            wire_limit: reply.permissions.get() & HelloReply::WIRE_LIMIT != 0,
             cpu: Some(reply.cpu.get()).filter(|cpu| *cpu != HelloReply::CPU_NONE),
         })
     }
@@ -190,7 +196,7 @@ impl Connect {
             pending,
             window: Arc::new(Semaphore::new(window)),
             next_request: AtomicU64::new(1),
-            _alive: alive,
+            alive,
         }
     }
 }
@@ -234,24 +240,26 @@ async fn read<R: FrameReceiver>(
     _reading: oneshot::Sender<Infallible>,
 ) {
     let _unfinished = Unfinished { pending: &pending, endpoint: &endpoint };
-    let lost = |reason: String| ClientError::Lost { endpoint: endpoint.clone(), reason };
+    let lost = |source| ClientError::Lost { endpoint: endpoint.clone(), source };
     let error = loop {
         let received = tokio::select! {
             biased;
             received = receiver.receive() => received,
-            _ = dropped.changed() => break lost("the client was dropped".into()),
+            _ = dropped.changed() => break lost(Loss::Dropped),
         };
         match received {
             Ok(Some(frame)) => {
+                // The one that reads it waits for nothing that stands behind it: no order is needed.
+                pending.received.fetch_add(1, Ordering::Relaxed);
                 if let Err(error) = hand_over(frame, &pending, &endpoint) {
                     break error;
                 }
             }
-            Ok(None) => break lost("the node closed it".into()),
+            Ok(None) => break lost(Loss::Closed),
             Err(TransportError::Framing(source)) => {
                 break ClientError::Malformed { endpoint: endpoint.clone(), source };
             }
-            Err(error) => break lost(error.to_string()),
+            Err(error) => break lost(Loss::Transport(Arc::new(error))),
         }
     };
     pending.fail(&error);
@@ -266,7 +274,7 @@ fn hand_over(frame: Frame, pending: &Pending, endpoint: &Endpoint) -> Result<(),
     }
     let request = header.request.get();
     let Some(slot) = pending.lock().slots.remove(&request) else {
-        return Err(malformed(WireError::BadBody { what: "request number: nobody asked" }));
+        return Err(malformed(WireError::UnknownRequest { got: request }));
     };
     // The caller may have gone away.
     let _gone = slot.answer.send(Ok(frame));
@@ -281,6 +289,19 @@ impl Link {
     /// Why the link is dead, if it is.
     pub(super) fn dead(&self) -> Option<ClientError> {
         self.pending.lock().dead.clone()
+    }
+
+    /// Frames received so far.
+    pub(super) fn received(&self) -> u64 {
+        self.pending.received.load(Ordering::Relaxed)
+    }
+
+    /// Gives the link up where nothing came since it had received so many frames, for a whole deadline: behind a
+    /// node that is gone without a word, abandoned exchanges would keep every place in the window.
+    pub(super) fn fail_if_silent(&self, received: u64, deadline: Duration) {
+        if self.received() == received {
+            self.give_up(&ClientError::Lost { endpoint: self.endpoint.clone(), source: Loss::Silent(deadline) });
+        }
     }
 
     /// A number for the next request.
@@ -305,6 +326,11 @@ impl Link {
         Some(answer)
     }
 
+    /// Takes back what [`Link::reserve`] made ready, for a frame that is not sent.
+    pub(super) fn cancel(&self, request: u64) {
+        self.pending.lock().slots.remove(&request);
+    }
+
     /// Sends a frame whose header carries a reserved number.
     pub(super) fn send(&self, frame: Frame) {
         if self.queue.send(frame).is_err() {
@@ -313,9 +339,17 @@ impl Link {
         }
     }
 
-    /// Gives the link up, for what its node sent.
-    pub(super) fn fail(&self, error: &ClientError) {
+    /// Fails what is in flight and closes the connection, whether or not anybody calls again.
+    fn give_up(&self, error: &ClientError) {
         self.pending.fail(error);
+        self.alive.send_replace(());
+    }
+
+    /// The error for a reply that is none. A node that sent one is not believed further on this link.
+    pub(super) fn malformed(&self, source: WireError) -> ClientError {
+        let error = ClientError::Malformed { endpoint: self.endpoint.clone(), source };
+        self.give_up(&error);
+        error
     }
 
     /// A buffer of at least `bytes` bytes.

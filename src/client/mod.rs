@@ -7,9 +7,10 @@
 //! ```
 //!
 //! A [`Client`] is cheap to clone and may be used from any thread. A connection's tasks run on the runtime that
-//! connected it; should that end, the connection is lost, and the next call connects anew. Frames are built and
-//! checked by whoever issues the batch; dropping a future never harms a connection. After a lost connection the
-//! next batch connects anew.
+//! connected it; should that end, the connection is lost, and the next call connects anew. The task that merges single
+//! operations runs on the runtime of whoever issued the first of them; what waits for it when that ends is not sent.
+//! Frames are built and checked by whoever issues the batch; dropping a future never harms a connection. After a lost
+//! connection the next batch connects anew.
 #![forbid(unsafe_code)]
 
 mod batch;
@@ -21,7 +22,7 @@ mod reply;
 mod single;
 
 pub use batch::Batch;
-pub use error::ClientError;
+pub use error::{ClientError, Loss, NoHello, Unsent};
 pub use reply::{Failure, Outcomes, Reply};
 
 pub use crate::wire::BuildError as BatchError;
@@ -30,7 +31,7 @@ use crate::budget::Budget;
 use crate::hash;
 use crate::limits::{self, SLOTS};
 use crate::metrics::NodeStats;
-use crate::transport::{Endpoint, HeapPool, TransportOptions};
+use crate::transport::{Buffer, Endpoint, Frame, HeapPool, TransportOptions};
 use node::NodeClient;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,13 +40,14 @@ use tokio::time::Instant;
 /// How a client behaves.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
-    /// How long a call may take, connecting included. What is not answered by then is `Unknown`.
+    /// How long a call may take, connecting included. What is not answered by then is `Unknown`; where no frame at all
+    /// came from the node meanwhile, its connection is given up.
     pub deadline: Duration,
     /// Frames in flight on one connection; a node may announce fewer.
     pub frames_in_flight_max: u32,
     /// The longest frame taken from a node, in bytes.
     pub frame_bytes_max: u32,
-    /// Bytes of values one batch may bring back; gets past that stay `ReplyFull`.
+    /// Bytes of values one batch may bring back; gets past that stay `ReplyFull`, and a failure says so.
     pub reply_bytes_max: u64,
     /// What transports are told.
     pub transport: TransportOptions,
@@ -146,15 +148,34 @@ impl Client {
     }
 
     /// Sends one raw frame to a node, by its place in the list, and takes one back, without store, building or
-    /// parsing: what the transport alone can carry.
+    /// parsing: what the transport alone can carry. Both are held together, as a batch holds its own; the request
+    /// is handed back, and its buffer lent again when it is dropped. No frame is shorter than its header.
     ///
     /// # Errors
-    /// Why the node does not answer; it may forbid it.
+    /// Why the node does not answer; it may forbid it. [`ClientError::Build`] where a frame is longer than it takes.
     ///
     /// # Panics
     /// Where there is no such node.
-    pub async fn wire_limit(&self, node: usize, request_bytes: u32, reply_bytes: u32) -> Result<(), ClientError> {
+    pub async fn wire_limit(&self, node: usize, request_bytes: u32, reply_bytes: u32) -> Result<Frame, ClientError> {
         self.inner.nodes[node].wire_limit(request_bytes, reply_bytes).await
+    }
+
+    /// A buffer of at least `bytes` bytes from a node's transport, by its place in the list: what its frames are
+    /// built in.
+    ///
+    /// # Errors
+    /// [`ClientError::Build`] where there is no memory for it.
+    ///
+    /// # Panics
+    /// Where there is no such node.
+    pub fn lend(&self, node: usize, bytes: usize) -> Result<Buffer, ClientError> {
+        self.inner.nodes[node].lend(bytes)
+    }
+
+    /// The first node that answers no wire-limit frames on its connection, if there is one.
+    #[must_use]
+    pub fn forbids_wire_limit(&self) -> Option<&Endpoint> {
+        self.inner.nodes.iter().find(|node| !node.answers_wire_limit()).map(|node| node.endpoint())
     }
 
     /// The processor that serves each node's connection, where the node binds it to one.

@@ -3,10 +3,12 @@
 
 use super::coalescer::Coalescer;
 use super::link::{self, Link};
-use super::{ClientConfig, ClientError};
+use super::{ClientConfig, ClientError, Loss, NoHello, Unsent};
 use crate::metrics::NodeStats;
 use crate::transport::{Buffer, ConnectionConfig, Endpoint, Frame, HeapPool};
-use crate::wire::{FrameKind, HEADER_BYTES, Header, Origin, RequestBuilder, WireError, stats_request, stats_text};
+use crate::wire::{
+    BuildError, FrameKind, HEADER_BYTES, Header, Origin, RequestBuilder, WireError, stats_request, stats_text,
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::{Instant, timeout_at};
 
@@ -32,8 +34,8 @@ struct State {
 
 /// How sending a frame and waiting for its answer ended.
 pub(super) enum Exchange {
-    /// An answer.
-    Answered(Frame),
+    /// An answer, and the link that brought it.
+    Answered(Frame, Arc<Link>),
     /// Nothing was sent, or it was refused: no effect.
     Unsent(ClientError),
     /// It was sent, and what became of it is unknown.
@@ -41,9 +43,9 @@ pub(super) enum Exchange {
 }
 
 impl Exchange {
-    fn into_result(self) -> Result<Frame, ClientError> {
+    fn into_result(self) -> Result<(Frame, Arc<Link>), ClientError> {
         match self {
-            Self::Answered(frame) => Ok(frame),
+            Self::Answered(frame, link) => Ok((frame, link)),
             Self::Unsent(error) | Self::Unknown(error) => Err(error),
         }
     }
@@ -77,6 +79,10 @@ impl NodeClient {
 
     pub(super) fn cpu(&self) -> Option<u16> {
         self.state().link.node().cpu
+    }
+
+    pub(super) fn answers_wire_limit(&self) -> bool {
+        self.state().link.node().wire_limit
     }
 
     pub(super) fn acknowledge_memory_loss(&self) {
@@ -123,56 +129,76 @@ impl NodeClient {
 
     /// Sends the frame that `finish` makes for a request number and waits for its answer.
     pub(super) async fn exchange(&self, deadline: Instant, finish: impl FnOnce(u64) -> Frame) -> Exchange {
-        let not_sent = || ClientError::NotSent { endpoint: self.endpoint.clone(), deadline: self.config.deadline };
+        let patience = self.config.deadline;
+        let mut waited_for = None;
         let ready = timeout_at(deadline, async {
             loop {
                 let link = self.live_link().await?;
+                let received = link.received();
+                let (link, _) = waited_for.insert((link, received));
                 let permit = link.permit().await;
                 let request = link.next_request();
                 // The link may have died meanwhile: nothing was sent, so the next one will do.
                 if let Some(answer) = link.reserve(request, permit) {
-                    return Ok::<_, ClientError>((link, request, answer));
+                    return Ok::<_, ClientError>((Arc::clone(link), request, answer));
                 }
             }
         });
         let (link, request, answer) = match ready.await {
             Ok(Ok(ready)) => ready,
             Ok(Err(error)) => return Exchange::Unsent(error),
-            Err(_) => return Exchange::Unsent(not_sent()),
+            Err(_) => {
+                if let Some((link, received)) = waited_for {
+                    link.fail_if_silent(received, patience);
+                }
+                return Exchange::Unsent(self.not_sent_in_time());
+            }
         };
-        link.send(finish(request));
+        let frame = finish(request);
+        let (needed, max) = (frame.frame_bytes().into(), link.node().frame_bytes_max);
+        if needed > u64::from(max) {
+            // It was built for a life of the node that took longer frames.
+            link.cancel(request);
+            return Exchange::Unsent(BuildError::FrameFull { needed, max }.into());
+        }
+        let received = link.received();
+        link.send(frame);
         match timeout_at(deadline, answer).await {
-            Ok(Ok(Ok(frame))) => Exchange::Answered(frame),
+            Ok(Ok(Ok(frame))) => Exchange::Answered(frame, link),
             // A node answers all that it executed before it refuses to go on.
             Ok(Ok(Err(error @ ClientError::Refused { .. }))) => Exchange::Unsent(error),
             Ok(Ok(Err(error))) => Exchange::Unknown(error),
-            Ok(Err(_)) => Exchange::Unknown(self.lost("the runtime of its tasks ended")),
-            Err(_) => Exchange::Unknown(self.late()),
+            Ok(Err(_)) => Exchange::Unknown(self.lost(Loss::RuntimeEnded)),
+            Err(_) => {
+                link.fail_if_silent(received, patience);
+                Exchange::Unknown(self.late())
+            }
         }
     }
 
-    pub(super) fn lost(&self, reason: &str) -> ClientError {
-        ClientError::Lost { endpoint: self.endpoint.clone(), reason: reason.to_owned() }
+    pub(super) fn lost(&self, source: Loss) -> ClientError {
+        ClientError::Lost { endpoint: self.endpoint.clone(), source }
+    }
+
+    pub(super) fn not_sent(&self, source: Unsent) -> ClientError {
+        ClientError::NotSent { endpoint: self.endpoint.clone(), source }
+    }
+
+    pub(super) fn not_sent_in_time(&self) -> ClientError {
+        self.not_sent(Unsent::Late(self.config.deadline))
     }
 
     pub(super) fn late(&self) -> ClientError {
         ClientError::Deadline { endpoint: self.endpoint.clone(), deadline: self.config.deadline }
     }
 
-    /// The error for a reply that is none. A node that sent one is not believed further on this link.
-    pub(super) fn malformed(&self, source: WireError) -> ClientError {
-        let error = ClientError::Malformed { endpoint: self.endpoint.clone(), source };
-        self.link().fail(&error);
-        error
-    }
-
     pub(super) fn deadline(&self) -> Instant {
         self.config.deadline_from_now()
     }
 
-    fn lend(&self, bytes: usize) -> Result<Buffer, ClientError> {
+    pub(super) fn lend(&self, bytes: usize) -> Result<Buffer, ClientError> {
         let lent = self.link().lend(bytes);
-        lent.ok_or(ClientError::Build(crate::wire::BuildError::OutOfMemory { needed: bytes as u64 }))
+        lent.ok_or(ClientError::Build(BuildError::OutOfMemory { needed: bytes as u64 }))
     }
 
     pub(super) async fn stats(&self) -> Result<NodeStats, ClientError> {
@@ -182,9 +208,9 @@ impl NodeClient {
             buffer[..bytes.len()].copy_from_slice(&bytes);
             Frame::new(buffer, bytes.len() as u32)
         };
-        let frame = self.exchange(self.deadline(), finish).await.into_result()?;
-        let text = stats_text(&frame).map_err(|source| self.malformed(source))?;
-        serde_json::from_str(text).map_err(|_| self.malformed(WireError::BadBody { what: "statistics" }))
+        let (frame, link) = self.exchange(self.deadline(), finish).await.into_result()?;
+        let text = stats_text(&frame).map_err(|source| link.malformed(source))?;
+        serde_json::from_str(text).map_err(|_| link.malformed(WireError::BadBody { what: "statistics" }))
     }
 
     pub(super) async fn ping(&self) -> Result<(), ClientError> {
@@ -194,31 +220,36 @@ impl NodeClient {
             let (buffer, frame_bytes) = builder.finish(Origin { request, ..Origin::default() });
             Frame::new(buffer, frame_bytes)
         };
-        let frame = self.exchange(self.deadline(), finish).await.into_result()?;
-        self.expect_kind(&frame, FrameKind::Reply)
+        let (frame, link) = self.exchange(self.deadline(), finish).await.into_result()?;
+        expect_kind(&link, &frame, FrameKind::Reply)
     }
 
-    pub(super) async fn wire_limit(&self, request_bytes: u32, reply_bytes: u32) -> Result<(), ClientError> {
-        let frame_bytes_max = self.link().node().frame_bytes_max;
-        let request_bytes = request_bytes.clamp(WIRE_LIMIT_BYTES_MIN, frame_bytes_max);
-        let reply_bytes = reply_bytes.clamp(HEADER_BYTES, frame_bytes_max);
+    pub(super) async fn wire_limit(&self, request_bytes: u32, reply_bytes: u32) -> Result<Frame, ClientError> {
+        let max = self.link().node().frame_bytes_max.min(self.config.frame_bytes_max);
+        let (request_bytes, reply_bytes) = (request_bytes.max(WIRE_LIMIT_BYTES_MIN), reply_bytes.max(HEADER_BYTES));
+        let longer = request_bytes.max(reply_bytes);
+        if longer > max {
+            return Err(BuildError::FrameFull { needed: longer.into(), max }.into());
+        }
         let mut buffer = self.lend(request_bytes as usize)?;
+        let mut sent = None;
         let finish = |request| {
             crate::wire::wire_limit_request(&mut buffer, request, request_bytes, reply_bytes);
-            Frame::new(buffer, request_bytes)
+            sent.insert(Frame::new(buffer, request_bytes)).clone()
         };
-        let frame = self.exchange(self.deadline(), finish).await.into_result()?;
-        self.expect_kind(&frame, FrameKind::WireLimitReply)
+        let (frame, link) = self.exchange(self.deadline(), finish).await.into_result()?;
+        expect_kind(&link, &frame, FrameKind::WireLimitReply)?;
+        Ok(sent.expect("an answered request was sent"))
     }
+}
 
-    fn expect_kind(&self, frame: &Frame, expected: FrameKind) -> Result<(), ClientError> {
-        match Header::split(frame) {
-            Ok((_, kind, _)) if kind == expected => Ok(()),
-            Ok((_, kind, _)) => {
-                Err(self.malformed(WireError::UnexpectedKind { got: kind.code(), expected: expected.code() }))
-            }
-            Err(source) => Err(self.malformed(source)),
+fn expect_kind(link: &Link, frame: &Frame, expected: FrameKind) -> Result<(), ClientError> {
+    match Header::split(frame) {
+        Ok((_, kind, _)) if kind == expected => Ok(()),
+        Ok((_, kind, _)) => {
+            Err(link.malformed(WireError::UnexpectedKind { got: kind.code(), expected: expected.code() }))
         }
+        Err(source) => Err(link.malformed(source)),
     }
 }
 
@@ -227,10 +258,8 @@ const WIRE_LIMIT_BYTES_MIN: u32 = 68;
 
 /// Connects and says hello, within the deadline.
 async fn open(endpoint: &Endpoint, config: &ClientConfig, pool: &Arc<HeapPool>) -> Result<Link, ClientError> {
-    let connection =
-        ConnectionConfig { pool: Arc::clone(pool), frame_bytes_max: config.frame_bytes_max, peer_trusted: true };
+    let connection = ConnectionConfig::of_client(Arc::clone(pool), config.frame_bytes_max);
     let connecting = link::connect(endpoint, &config.transport, connection, config.frames_in_flight_max);
-    let late =
-        |_| ClientError::Hello { endpoint: endpoint.clone(), reason: format!("nothing within {:?}", config.deadline) };
+    let late = |_| ClientError::Hello { endpoint: endpoint.clone(), source: NoHello::Late(config.deadline) };
     tokio::time::timeout(config.deadline, connecting).await.map_err(late)?
 }

@@ -117,6 +117,12 @@ impl Reply {
         self.parts.iter().filter_map(|part| part.failure.as_ref())
     }
 
+    /// Frames that came back, those asked for again included.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        self.parts.iter().map(|part| part.frames.len() as u64).sum()
+    }
+
     /// Bytes of all frames sent.
     #[must_use]
     pub fn bytes_sent(&self) -> u64 {
@@ -145,16 +151,6 @@ impl Part {
 
     pub(super) fn bytes_received(&self) -> u64 {
         self.frames.iter().map(|frame| u64::from(frame.frame_bytes())).sum()
-    }
-
-    /// Operations that the first reply left out.
-    pub(super) fn missing(&self) -> Vec<u32> {
-        let view = ReplyView::parsed(&self.frames[0]);
-        if !view.has_reply_full() {
-            return Vec::new();
-        }
-        let full = (0..).zip(view.outcomes()).filter(|(_, outcome)| *outcome == Outcome::ReplyFull);
-        full.map(|(index, _)| index).collect()
     }
 
     /// Takes a reply to the operations in `asked`; returns those that are still left out.

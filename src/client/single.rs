@@ -14,7 +14,7 @@ impl Client {
     /// # Errors
     /// Why there is no answer.
     pub async fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ClientError> {
-        Ok(self.get_with_version(key).await?.map(|(value, _)| value))
+        Ok(self.read(key, false).await?.map(|(value, _)| value))
     }
 
     /// The value of a key and its record's version; `None` where there is no record.
@@ -22,11 +22,18 @@ impl Client {
     /// # Errors
     /// Why there is no answer.
     pub async fn get_with_version(&self, key: &[u8]) -> Result<Option<(Vec<u8>, Version)>, ClientError> {
+        self.read(key, true).await
+    }
+
+    /// A value, and its version where that is wanted.
+    async fn read(&self, key: &[u8], version_wanted: bool) -> Result<Option<(Vec<u8>, Version)>, ClientError> {
         let deadline = self.deadline();
         loop {
-            let (node, answered) = self.issue(key, SingleAction::Get, deadline).await?;
+            let (node, answered) = self.issue(key, SingleAction::Get { version_wanted }, deadline).await?;
             match answered.outcome() {
-                Outcome::Value { value, version: Some(version) } => return Ok(Some((value.to_vec(), version))),
+                Outcome::Value { value, version } if version.is_some() || !version_wanted => {
+                    return Ok(Some((value.to_vec(), version.unwrap_or(VERSION_ABSENT))));
+                }
                 Outcome::NotFound => return Ok(None),
                 Outcome::ReplyFull if answered.without_any_value() => return Err(ClientError::OutOfMemory),
                 // The frame it shared with others was full: a get has no effect, so it is asked again. One value

@@ -3,7 +3,10 @@
 
 use super::connection;
 use super::node::{self, ServerError, Shared};
+use super::worker::Worker;
 use crate::cores::Placement;
+use crate::limits::HELLO_BYTES_MAX;
+use crate::metrics::Counters;
 use crate::transport::{self, ConnectionConfig, Endpoint, Incoming, Listener, Transport, Visitor};
 use crate::wire::{RefusalCode, refusal};
 use std::future::Future;
@@ -11,9 +14,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How long accepting pauses when the system refuses, for example without a free descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections that wait for their thread at a time; more stay with the system until there is a place.
+const DEALT_MAX: usize = 1_024;
+
+/// Connections at a time that are told that they are too many; more are closed without a word.
+const REFUSED_MAX: usize = 64;
 
 type Listening = Pin<Box<dyn Future<Output = Result<Endpoint, ServerError>> + Send>>;
 
@@ -44,9 +54,14 @@ impl Visitor for Listen {
                 return Err(ServerError::Insecure { endpoint });
             }
             tracing::info!(transport = %endpoint.scheme(), "listening at {endpoint}");
-            let wire_limit = local_only || shared.config.allow_wire_limit;
-            let accepting = Accepting { shared: Arc::clone(&shared), wire_limit, turn: AtomicUsize::new(0) };
-            shared.workers[0].spawn(accepting.run::<T>(listener));
+            let accepting = Accepting {
+                shared: Arc::clone(&shared),
+                local_only,
+                turn: AtomicUsize::new(0),
+                dealt: Arc::new(Semaphore::new(DEALT_MAX)),
+                refused: Semaphore::new(REFUSED_MAX),
+            };
+            shared.workers[0].spawn(Arc::new(accepting).run::<T>(listener));
             Ok(endpoint)
         })
     }
@@ -54,25 +69,32 @@ impl Visitor for Listen {
 
 struct Accepting {
     shared: Arc<Shared>,
-    wire_limit: bool,
+    local_only: bool,
     turn: AtomicUsize,
+    /// A permit for each connection that waits for its thread.
+    dealt: Arc<Semaphore>,
+    /// A permit for each connection that is being refused.
+    refused: Semaphore,
 }
 
 impl Accepting {
     /// Accepts until the node drains.
-    async fn run<T: Transport>(self, mut listener: T::Listener) {
-        let this = Arc::new(self);
-        let mut draining = this.shared.draining.subscribe();
+    async fn run<T: Transport>(self: Arc<Self>, mut listener: T::Listener) {
+        let mut draining = self.shared.draining.subscribe();
         loop {
-            let accepted = tokio::select! {
+            let next = async {
+                let place = Arc::clone(&self.dealt).acquire_owned().await.expect("it is never closed");
+                (place, listener.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
                 biased;
                 () = node::drained(&mut draining) => return,
-                accepted = listener.accept() => accepted,
+                next = next => next,
             };
             match accepted {
                 Ok(incoming) => {
-                    let this2 = Arc::clone(&this);
-                    this.shared.workers[0].spawn(async move { this2.deal::<T>(incoming).await });
+                    let dealing = Arc::clone(&self).deal::<T>(incoming, place);
+                    self.shared.workers[0].spawn(dealing);
                 }
                 Err(error) => {
                     tracing::warn!("{error}");
@@ -83,7 +105,7 @@ impl Accepting {
     }
 
     /// Hands a connection to the thread that shall serve it.
-    async fn deal<T: Transport>(self: Arc<Self>, incoming: T::Incoming) {
+    async fn deal<T: Transport>(self: Arc<Self>, incoming: T::Incoming, place: OwnedSemaphorePermit) {
         let cpu = match self.shared.config.placement {
             Placement::Free => None,
             Placement::Paired | Placement::Split if self.shared.workers.len() == 1 => None,
@@ -91,35 +113,54 @@ impl Accepting {
         };
         let worker = Arc::clone(&self.shared.workers[self.worker_for(cpu)]);
         worker.clone().spawn(async move {
-            let shared = Arc::clone(&self.shared);
-            let config = ConnectionConfig {
-                pool: Arc::clone(&worker.pool),
-                frame_bytes_max: shared.config.frame_bytes_max,
-                peer_trusted: false,
-            };
-            let open = Open::new(&shared);
-            match incoming.attach(&config) {
-                Ok(connection) if open.count > shared.config.connections_max => {
-                    // One that is slow to read its refusal must not keep others out.
-                    drop(open);
-                    let text = format!("this node serves {} connections and no more", shared.config.connections_max);
-                    connection::refuse(connection, &worker, refusal(RefusalCode::Connections, &text)).await;
-                }
-                Ok(connection) => connection::serve(connection, &shared, &worker, self.wire_limit).await,
-                Err(error) => tracing::warn!("{error}"),
-            }
+            drop(place);
+            self.attend::<T>(incoming, &worker).await;
         });
     }
 
-    fn worker_for(&self, cpu: Option<usize>) -> usize {
-        let workers = &self.shared.workers;
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % workers.len();
-        let Some(cpu) = cpu else { return turn };
-        match workers.iter().position(|worker| worker.core == Some(cpu)) {
-            None => turn,
-            Some(same) if self.shared.config.placement == Placement::Paired => same,
-            Some(same) => (same + 1) % workers.len(),
+    /// Serves or refuses a connection, on its thread.
+    async fn attend<T: Transport>(&self, incoming: T::Incoming, worker: &Worker) {
+        let shared = &*self.shared;
+        let config = ConnectionConfig {
+            pool: Arc::clone(&worker.pool),
+            frame_bytes_max: HELLO_BYTES_MAX,
+            peer_trusted: false,
+            frame_wait: shared.config.frame_wait,
+            send_wait: shared.config.send_wait,
+        };
+        let open = Open::new(shared);
+        if open.count <= shared.config.connections_max {
+            match incoming.attach(&config) {
+                Ok(connection) => connection::serve(connection, shared, worker, self.local_only).await,
+                Err(error) => tracing::warn!("{error}"),
+            }
+            return;
         }
+        // One that is slow to read its refusal must not keep others out.
+        drop(open);
+        Counters::add(&worker.counters.refusals, 1);
+        let Ok(_told) = self.refused.try_acquire() else { return };
+        if let Ok(connection) = incoming.attach(&config) {
+            let text = format!("this node serves {} connections and no more", shared.config.connections_max);
+            connection::refuse(connection, refusal(RefusalCode::Connections, &text)).await;
+        }
+    }
+
+    fn worker_for(&self, cpu: Option<usize>) -> usize {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let cores: Vec<_> = self.shared.workers.iter().map(|worker| worker.core).collect();
+        thread_for(self.shared.config.placement, cpu, turn, &cores)
+    }
+}
+
+/// The thread for a connection: `cpu` is where its bytes arrive, `turn` counts connections, `cores` are the threads'.
+fn thread_for(placement: Placement, cpu: Option<usize>, turn: usize, cores: &[Option<usize>]) -> usize {
+    let in_turn = turn % cores.len();
+    let Some(same) = cpu.and_then(|cpu| cores.iter().position(|core| *core == Some(cpu))) else { return in_turn };
+    match placement {
+        Placement::Paired => same,
+        Placement::Split => (same + 1) % cores.len(),
+        Placement::Free => in_turn,
     }
 }
 
@@ -138,5 +179,38 @@ impl<'a> Open<'a> {
 impl Drop for Open<'_> {
     fn drop(&mut self) {
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CORES: [Option<usize>; 3] = [Some(4), Some(5), Some(7)];
+
+    #[test]
+    fn paired_is_the_core_where_the_bytes_arrive() {
+        for (thread, core) in CORES.into_iter().enumerate() {
+            assert_eq!(thread_for(Placement::Paired, core, 9, &CORES), thread);
+        }
+    }
+
+    #[test]
+    fn split_is_another_core_where_there_is_one() {
+        for (thread, core) in CORES.into_iter().enumerate() {
+            assert_eq!(thread_for(Placement::Split, core, 9, &CORES), (thread + 1) % 3);
+        }
+        assert_eq!(thread_for(Placement::Split, Some(4), 9, &CORES[..1]), 0);
+    }
+
+    #[test]
+    fn whoever_is_not_placed_takes_turns() {
+        for placement in [Placement::Paired, Placement::Split, Placement::Free] {
+            for (cpu, cores) in [(None, CORES), (Some(6), CORES), (Some(4), [None; 3])] {
+                let threads: Vec<_> = (0..4).map(|turn| thread_for(placement, cpu, turn, &cores)).collect();
+                assert_eq!(threads, [0, 1, 2, 0], "{placement} {cpu:?}");
+            }
+        }
+        assert_eq!(thread_for(Placement::Free, Some(4), 2, &CORES), 2, "free has no core of its own");
     }
 }

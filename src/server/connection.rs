@@ -19,6 +19,10 @@ const REFUSAL_WAIT: Duration = Duration::from_secs(1);
 /// How long a draining node waits for a frame that may be on its way.
 const LAST_FRAME_WAIT: Duration = Duration::from_millis(20);
 
+/// Operations of a frame behind which a connection lets the others of its thread have their turn: few enough that
+/// nobody waits for many such frames, and so many that a turn costs nothing beside them.
+const LONG_FRAME_OPS: u32 = 4_096;
+
 /// Why a connection ends, other than by its client closing it.
 #[derive(Debug, Error)]
 enum Ended {
@@ -28,10 +32,10 @@ enum Ended {
     Session(#[from] SessionError),
     #[error("no hello within {0:?}")]
     NoHello(Duration),
-    #[error("reply not taken within {0:?}")]
-    SendStalled(Duration),
     #[error("this node is shutting down")]
     Draining,
+    #[error("this node is shutting down, and its last reply was not taken within {0:?}")]
+    DrainingStalled(Duration),
     #[error("this node answers wire-limit frames from its own machine only: --allow-wire-limit allows others")]
     WireLimitForbidden,
 }
@@ -42,24 +46,34 @@ impl Ended {
         let code = match self {
             Self::Session(error) => error.refusal_code(),
             Self::Transport(TransportError::Framing(WireError::BadVersion { .. })) => RefusalCode::Version,
-            Self::Transport(TransportError::Framing(_)) => RefusalCode::Malformed,
+            Self::Transport(TransportError::Framing(_) | TransportError::Stalled { .. }) => RefusalCode::Malformed,
             Self::Transport(TransportError::OutOfMemory { .. }) => RefusalCode::Memory,
             Self::Draining => RefusalCode::Draining,
             Self::WireLimitForbidden => RefusalCode::Forbidden,
             Self::NoHello(_) => RefusalCode::Malformed,
-            Self::Transport(_) | Self::SendStalled(_) => return None,
+            Self::Transport(_) | Self::DrainingStalled(_) => return None,
         };
         Some(refusal(code, &self.to_string()))
     }
 }
 
 /// Serves a connection until it ends.
-pub(super) async fn serve<C: Connection>(connection: C, shared: &Shared, worker: &Worker, wire_limit: bool) {
+pub(super) async fn serve<C: Connection>(connection: C, shared: &Shared, worker: &Worker, local_only: bool) {
     let peer = connection.peer().to_owned();
     let (sender, receiver) = connection.split();
     let lender = sender.lender();
     let draining = shared.draining.subscribe();
-    let mut serving = Serving { sender, receiver, lender, shared, draining, worker, wire_limit, reply_bytes_max: 0 };
+    let mut serving = Serving {
+        sender,
+        receiver,
+        lender,
+        shared,
+        draining,
+        worker,
+        local_only,
+        reply_bytes_max: 0,
+        reply_bytes_last: 0,
+    };
     tracing::debug!(%peer, "connected");
     match serving.run().await {
         Ok(()) => tracing::debug!(%peer, "closed"),
@@ -69,42 +83,27 @@ pub(super) async fn serve<C: Connection>(connection: C, shared: &Shared, worker:
                 tracing::info!(%peer, "closing: {ended}");
             }
             if let Some(refusal) = ended.refusal() {
-                serving.refuse(&refusal).await;
+                send_last(&mut serving.sender, &mut serving.receiver, refusal).await;
             }
         }
     }
 }
 
 /// Refuses a connection that was never served.
-pub(super) async fn refuse<C: Connection>(connection: C, worker: &Worker, refusal: Vec<u8>) {
-    Counters::add(&worker.counters.refusals, 1);
-    let (mut sender, receiver) = connection.split();
-    let lender = sender.lender();
-    send_last(&mut sender, receiver, &lender, &refusal).await;
+pub(super) async fn refuse<C: Connection>(connection: C, refusal: Vec<u8>) {
+    let (mut sender, mut receiver) = connection.split();
+    send_last(&mut sender, &mut receiver, refusal).await;
 }
 
 /// Sends a last frame and waits for the peer to close, so that the frame is not lost to a reset.
-async fn send_last<S: FrameSender>(
-    sender: &mut S,
-    mut receiver: impl FrameReceiver,
-    lender: &Arc<dyn Lender>,
-    bytes: &[u8],
-) {
-    let Some(frame) = service_frame(lender, bytes) else { return };
+async fn send_last(sender: &mut impl FrameSender, receiver: &mut impl FrameReceiver, bytes: Vec<u8>) {
     let closing = async {
-        sender.send(frame).await?;
-        sender.close().await?;
-        while receiver.receive().await?.is_some() {}
-        Ok::<(), TransportError>(())
+        let frame = Frame::unaccounted(bytes);
+        let sent = async { sender.send(frame).await.and(sender.close().await) };
+        tokio::join!(sent, receiver.discard())
     };
     // Whether the peer read it or not, the connection ends here.
     let _read = timeout(REFUSAL_WAIT, closing).await;
-}
-
-fn service_frame(lender: &Arc<dyn Lender>, bytes: &[u8]) -> Option<Frame> {
-    let mut buffer = Arc::clone(lender).lend(bytes.len())?;
-    buffer[..bytes.len()].copy_from_slice(bytes);
-    Some(Frame::new(buffer, bytes.len() as u32))
 }
 
 struct Serving<'a, S, R> {
@@ -114,8 +113,11 @@ struct Serving<'a, S, R> {
     shared: &'a Shared,
     draining: watch::Receiver<bool>,
     worker: &'a Worker,
-    wire_limit: bool,
+    /// Whether only clients of this machine reach the endpoint.
+    local_only: bool,
     reply_bytes_max: u32,
+    /// The last reply's length: the next is probably as long, and a buffer that holds it need not grow.
+    reply_bytes_last: u32,
 }
 
 impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
@@ -128,10 +130,11 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
             hello = timeout(hello_wait, self.receiver.receive()) => hello.map_err(|_| Ended::NoHello(hello_wait))?,
         };
         let Some(hello) = hello? else { return Ok(()) };
-        let accepted = self.shared.session.accept(&hello, self.worker.core, self.wire_limit)?;
+        let accepted = self.shared.session.accept(&hello, self.worker.core, self.wire_limit())?;
         drop(hello);
         self.reply_bytes_max = accepted.reply_bytes_max;
-        self.send_bytes(&accepted.reply).await?;
+        self.receiver.set_frame_bytes_max(self.shared.config.frame_bytes_max);
+        self.send(Frame::unaccounted(accepted.reply)).await?;
         loop {
             let received = tokio::select! {
                 biased;
@@ -156,37 +159,55 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
 
     async fn answer(&mut self, frame: Frame) -> Result<(), Ended> {
         let (header, kind, _) = Header::split(&frame).map_err(SessionError::from)?;
-        let request = header.request.get();
+        let (request, ops) = (header.request.get(), header.op_count.get());
         Counters::add(&self.worker.counters.frames, 1);
         Counters::add(&self.worker.counters.bytes_received, u64::from(frame.frame_bytes()));
         match kind {
             FrameKind::Request => {
                 let reply = self.execute(&frame)?;
                 drop(frame);
-                self.send(reply).await
+                self.send(reply).await?;
+                if ops > LONG_FRAME_OPS {
+                    tokio::task::yield_now().await;
+                }
+                Ok(())
             }
             FrameKind::Stats => {
-                let json = serde_json::to_string(&self.shared.stats()).unwrap_or_default();
+                let json = serde_json::to_string(&self.shared.stats_told()).unwrap_or_default();
                 self.send_bytes(&stats_reply(request, &json)).await
             }
-            FrameKind::WireLimit if !self.wire_limit => Err(Ended::WireLimitForbidden),
+            FrameKind::WireLimit if !self.wire_limit() => Err(Ended::WireLimitForbidden),
             FrameKind::WireLimit => {
                 let reply_bytes = WireLimitView::parse(&frame).map_err(SessionError::from)?.reply_bytes;
-                drop(frame);
                 let reply_bytes = reply_bytes.min(self.reply_bytes_max);
                 let mut buffer = self.lend(reply_bytes as usize)?;
+                if !self.local_only {
+                    // What lent memory was last used for is nobody's business; at home zeroing would be measured.
+                    buffer[..reply_bytes as usize].fill(0);
+                }
                 wire_limit_reply(&mut buffer, request, reply_bytes);
+                // Only now, as a request is held until its reply is built: that takes two buffers.
+                drop(frame);
                 self.send(Frame::new(buffer, reply_bytes)).await
             }
             _ => Err(SessionError::Malformed(unexpected(kind)).into()),
         }
     }
 
-    fn execute(&self, frame: &Frame) -> Result<Frame, SessionError> {
-        let lend = |bytes| Arc::clone(&self.lender).lend(bytes);
+    /// Whether wire-limit frames are answered here.
+    fn wire_limit(&self) -> bool {
+        self.local_only || self.shared.config.allow_wire_limit
+    }
+
+    fn execute(&mut self, frame: &Frame) -> Result<Frame, SessionError> {
+        let lend = |bytes: usize| {
+            let lend = |bytes| Arc::clone(&self.lender).lend(bytes);
+            lend(bytes.max(self.reply_bytes_last as usize)).or_else(|| lend(bytes))
+        };
         let mut scratch = self.worker.scratch();
-        let executed = self.shared.session.execute(frame, self.reply_bytes_max, lend, &mut scratch);
-        executed.map(|(buffer, frame_bytes)| Frame::new(buffer, frame_bytes))
+        let (buffer, frame_bytes) = self.shared.session.execute(frame, self.reply_bytes_max, lend, &mut scratch)?;
+        self.reply_bytes_last = frame_bytes;
+        Ok(Frame::new(buffer, frame_bytes))
     }
 
     fn lend(&self, bytes: usize) -> Result<crate::transport::Buffer, Ended> {
@@ -202,27 +223,54 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
 
     async fn send(&mut self, frame: Frame) -> Result<(), Ended> {
         Counters::add(&self.worker.counters.bytes_sent, u64::from(frame.frame_bytes()));
-        let (send_wait, drain_wait) = (self.shared.config.send_wait, self.shared.config.drain_wait);
-        let stalled = async {
-            tokio::select! {
-                biased;
-                () = sleep(send_wait) => send_wait,
-                () = async { drained(&mut self.draining).await; sleep(drain_wait).await } => drain_wait,
-            }
+        let drain_wait = self.shared.config.drain_wait;
+        let drained = async {
+            drained(&mut self.draining).await;
+            sleep(drain_wait).await;
         };
         // A reply that was begun and not taken ends the connection: nothing may be sent behind it, nor a refusal.
         tokio::select! {
             biased;
             sent = self.sender.send(frame) => Ok(sent?),
-            waited = stalled => Err(Ended::SendStalled(waited)),
+            () = drained => Err(Ended::DrainingStalled(drain_wait)),
         }
-    }
-
-    async fn refuse(mut self, refusal: &[u8]) {
-        send_last(&mut self.sender, self.receiver, &self.lender, refusal).await;
     }
 }
 
 fn unexpected(kind: FrameKind) -> WireError {
     WireError::UnexpectedKind { got: kind.code(), expected: FrameKind::Request.code() }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::budget::Budget;
+    use crate::server::{Identity, LocalNode, NodeConfig};
+    use crate::transport::sim::{Network, NetworkConfig, Sim};
+    use crate::transport::{
+        Connection, ConnectionConfig, Endpoint, Frame, FrameReceiver, FrameSender, HeapPool, Transport,
+    };
+    use crate::wire::{Capabilities, Hello, Refusal, RefusalCode, hello};
+    use std::sync::Arc;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_without_any_memory_still_says_so() {
+        let _network = Network::create("without-memory", NetworkConfig::calm(1));
+        let endpoint: Endpoint = "sim://without-memory/a".parse().expect("an endpoint");
+        let identity = Identity { incarnation: [1; 16], hash_secret: [2; 32] };
+        let mut config = NodeConfig::new(vec![endpoint.clone()], identity);
+        config.memory_bytes_max = Some(64 << 20);
+        let node = LocalNode::start(config).await.expect("a node");
+        let pool = HeapPool::new(Arc::new(Budget::new(u64::MAX)));
+        let config = ConnectionConfig::of_client(pool, 1 << 30);
+        let connected = Sim.connect(&endpoint, &config).await.expect("the node listens");
+        let (mut sender, mut receiver) = connected.split();
+        while node.stats().connections == 0 {
+            tokio::task::yield_now().await;
+        }
+        node.exhaust_memory();
+        let greeting = hello(&Hello::new(10 << 20, Capabilities::default()));
+        sender.send(Frame::unaccounted(greeting)).await.expect("the node is there");
+        let answer = receiver.receive().await.expect("no fault").expect("a refusal");
+        assert_eq!(Refusal::parse(&answer).expect("a refusal").code, RefusalCode::Memory);
+    }
 }

@@ -6,13 +6,13 @@ use super::worker::{self, Worker, WorkerThread};
 use crate::budget::Budget;
 use crate::cores::{self, Placement};
 use crate::limits;
-use crate::metrics::{Counters, NodeStats, ThreadStats};
+use crate::metrics::{self, Counters, NodeStats, ThreadStats};
 use crate::session::{NodeFacts, Session};
-use crate::shard::{IndexKind, Store, StoreConfig, StoreError};
-use crate::transport::{Endpoint, TransportError, TransportOptions};
+use crate::shard::{IndexKind, Store, StoreConfig, StoreError, StoreStats};
+use crate::transport::{Endpoint, IDLE_BYTES_MAX, TransportError, TransportOptions};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -36,13 +36,18 @@ pub struct NodeConfig {
     pub memory_bytes_max: Option<u64>,
     /// The longest frame taken and sent, in bytes.
     pub frame_bytes_max: u32,
-    /// Connections served at a time.
+    /// Connections served at a time; fewer where all of them, idle, would take more than half of what a memory cap
+    /// reserves for connections.
     pub connections_max: usize,
     /// Requests a client may have in flight on one connection, at least one.
     pub frames_in_flight_max: u32,
     /// How long a client may take to say hello.
     pub hello_wait: Duration,
-    /// How long a client may leave a reply untaken.
+    /// How long a client may take over a frame that it has begun: over each 256 KiB of it, where it is longer. Nothing
+    /// bounds how long it may be idle between two frames: that costs the node 16 KiB, and its transport sees when it
+    /// has vanished.
+    pub frame_wait: Duration,
+    /// How long a client may leave a reply untaken: each 256 KiB of it, where it is longer.
     pub send_wait: Duration,
     /// How long frames that have arrived are still answered once the node drains.
     pub drain_wait: Duration,
@@ -101,6 +106,7 @@ impl NodeConfig {
             connections_max: 10_000,
             frames_in_flight_max: 64,
             hello_wait: Duration::from_secs(5),
+            frame_wait: Duration::from_secs(10),
             send_wait: Duration::from_secs(30),
             drain_wait: Duration::from_secs(5),
             insecure: false,
@@ -129,6 +135,12 @@ impl NodeConfig {
             None => Budget::new(u64::MAX),
             Some(bytes_max) => Budget::with_reserve(bytes_max, (bytes_max / 32).clamp(RESERVE_MIN, RESERVE_MAX)),
         }
+    }
+
+    /// Connections that this node has room for: the other half of the reserve is for their frames.
+    fn connections_served_max(&self, budget: &Budget) -> usize {
+        let capped = usize::try_from(budget.bytes_reserved() / 2).unwrap_or(usize::MAX) / IDLE_BYTES_MAX;
+        if self.memory_bytes_max.is_some() { self.connections_max.min(capped) } else { self.connections_max }
     }
 }
 
@@ -193,13 +205,19 @@ pub(super) struct Shared {
     pub(super) draining: watch::Sender<bool>,
     pub(super) workers: Vec<Arc<Worker>>,
     started: Instant,
+    /// What the store said of itself when it was last asked for a client.
+    store_told: Mutex<Option<(tokio::time::Instant, StoreStats)>>,
 }
 
+/// How old the store's statistics may be that a client is told: each reading locks every shard.
+const STATS_AGE_MAX: Duration = Duration::from_millis(100);
+
 impl Shared {
-    fn new(config: NodeConfig) -> Result<Arc<Self>, ServerError> {
+    fn new(mut config: NodeConfig) -> Result<Arc<Self>, ServerError> {
         config.check()?;
         let threads = config.threads.max(1);
         let budget = Arc::new(config.budget());
+        config.connections_max = config.connections_served_max(&budget);
         let shards = config.shards.unwrap_or_else(|| (threads as u32 * 8).next_power_of_two().min(limits::SHARDS_MAX));
         let store = Store::new(StoreConfig {
             shards,
@@ -220,12 +238,29 @@ impl Shared {
             connections: AtomicUsize::new(0),
             draining: watch::Sender::new(false),
             started: Instant::now(),
+            store_told: Mutex::default(),
             config,
         }))
     }
 
     /// The node's statistics now.
-    pub(super) fn stats(&self) -> NodeStats {
+    fn stats(&self) -> NodeStats {
+        self.stats_with(self.session.store().stats())
+    }
+
+    /// The node's statistics for a client, those of the store from a moment ago.
+    pub(super) fn stats_told(&self) -> NodeStats {
+        let mut told = self.store_told.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = tokio::time::Instant::now();
+        let store = match &*told {
+            Some((at, store)) if now - *at < STATS_AGE_MAX => store.clone(),
+            _ => told.insert((now, self.session.store().stats())).1.clone(),
+        };
+        drop(told);
+        self.stats_with(store)
+    }
+
+    fn stats_with(&self, store: StoreStats) -> NodeStats {
         let sum = |pick: fn(&Counters) -> &std::sync::atomic::AtomicU64| -> u64 {
             self.workers.iter().map(|worker| pick(&worker.counters).load(Ordering::Relaxed)).sum()
         };
@@ -244,8 +279,30 @@ impl Shared {
             refusals: sum(|counters| &counters.refusals),
             memory_bytes_used: self.budget.bytes_used(),
             memory_bytes_max: self.config.memory_bytes_max,
-            store: serde_json::to_value(self.session.store().stats()).unwrap_or_default(),
+            store: told(store),
         }
+    }
+}
+
+/// The store's own account, as a client is told it.
+fn told(store: StoreStats) -> metrics::StoreStats {
+    let StoreStats {
+        records,
+        payload_bytes,
+        index_bytes,
+        slab_bytes,
+        index_cells_moved_max,
+        index_growths,
+        shard_records,
+    } = store;
+    metrics::StoreStats {
+        records,
+        payload_bytes,
+        index_bytes,
+        slab_bytes,
+        index_cells_moved_max,
+        index_growths,
+        shard_records,
     }
 }
 
@@ -335,6 +392,14 @@ impl LocalNode {
     #[must_use]
     pub fn stats(&self) -> NodeStats {
         self.shared.stats()
+    }
+
+    /// Takes all memory that connections could still be lent.
+    #[cfg(test)]
+    pub(super) fn exhaust_memory(&self) {
+        for bytes in (0..30).rev().map(|bits| 1 << bits) {
+            while self.shared.budget.charge_connection(bytes) {}
+        }
     }
 
     /// Stops accepting and closes every connection when what has arrived is answered; returns when that is done.

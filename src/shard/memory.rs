@@ -14,8 +14,8 @@
 //! what is mapped.
 #![expect(unsafe_code, reason = "spans are slices of mapped memory")]
 
-use super::system;
 use crate::budget::Budget;
+use crate::pages;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,8 +23,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// The smallest span, in bytes.
 pub(super) const UNIT_BYTES: u32 = 64 << 10;
 
-/// What is mapped at a time, in bytes: a huge page on x86-64 and on aarch64 with 4 KiB pages.
-pub(super) const CHUNK_BYTES: u32 = 2 << 20;
+/// What is mapped at a time, in bytes.
+pub(super) const CHUNK_BYTES: u32 = pages::HUGE_PAGE_BYTES;
 
 const CHUNK_UNITS: u32 = CHUNK_BYTES / UNIT_BYTES;
 const _: () = assert!(CHUNK_UNITS == u32::BITS);
@@ -86,7 +86,7 @@ impl Pool {
     /// A span of one slot of at least `bytes`, mapped by itself.
     pub(super) fn large_span(&self, bytes: u32) -> Option<Span> {
         let bytes = large_span_bytes(bytes);
-        let base = self.map(bytes, system::PAGE_BYTES)?;
+        let base = self.map(bytes, pages::PAGE_BYTES)?;
         Some(Span { base, bytes, slot_bytes: bytes })
     }
 
@@ -100,7 +100,7 @@ impl Pool {
         let Some(base) = self.map(CHUNK_BYTES, CHUNK_BYTES) else {
             return false;
         };
-        system::populate(base, CHUNK_BYTES as usize);
+        pages::populate(base, CHUNK_BYTES as usize);
         self.lock().add(base);
         true
     }
@@ -109,10 +109,10 @@ impl Pool {
         if !self.budget.charge(u64::from(bytes)) {
             return None;
         }
-        let mapped = system::map(bytes as usize, alignment as usize);
+        let mapped = pages::map(bytes as usize, alignment as usize);
         match mapped {
             None => self.budget.credit(u64::from(bytes)),
-            Some(base) if bytes == CHUNK_BYTES => system::advise_huge_pages(base, bytes as usize),
+            Some(base) if bytes == CHUNK_BYTES => pages::advise_huge_pages(base, bytes as usize),
             Some(_) => {}
         }
         mapped
@@ -124,13 +124,13 @@ impl Pool {
         let Span { base, bytes, slot_bytes } = span;
         if slot_bytes == bytes {
             // SAFETY: a large span is a whole mapping, and its owner just gave it up.
-            let unmapped = unsafe { system::unmap(base, bytes as usize) };
+            let unmapped = unsafe { pages::unmap(base, bytes as usize) };
             return self.credit_if(unmapped, bytes);
         }
         let emptied = self.lock().give_back(base, bytes / UNIT_BYTES);
         if let Some(chunk) = emptied {
             // SAFETY: a chunk without a used unit has no span, and the pool just forgot it.
-            let unmapped = unsafe { system::unmap(chunk.base, CHUNK_BYTES as usize) };
+            let unmapped = unsafe { pages::unmap(chunk.base, CHUNK_BYTES as usize) };
             self.credit_if(unmapped, CHUNK_BYTES);
         }
     }
@@ -150,7 +150,7 @@ impl Pool {
 
 /// The bytes of a large span that holds `bytes`: whole pages.
 pub(super) fn large_span_bytes(bytes: u32) -> u32 {
-    bytes.next_multiple_of(system::PAGE_BYTES)
+    bytes.next_multiple_of(pages::PAGE_BYTES)
 }
 
 impl Drop for Pool {
@@ -159,7 +159,7 @@ impl Drop for Pool {
         // A span that was never released keeps its chunk mapped: a leak, never a dangling slot.
         for chunk in chunks.into_values().filter(|chunk| chunk.units_used == 0) {
             // SAFETY: a chunk without a used unit has no span, and the pool is at its end.
-            let unmapped = unsafe { system::unmap(chunk.base, CHUNK_BYTES as usize) };
+            let unmapped = unsafe { pages::unmap(chunk.base, CHUNK_BYTES as usize) };
             self.credit_if(unmapped, CHUNK_BYTES);
         }
     }

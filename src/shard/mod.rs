@@ -35,7 +35,6 @@ mod size_class;
 mod slab;
 mod stats;
 mod store;
-mod system;
 mod table;
 mod tags;
 

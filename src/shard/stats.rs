@@ -5,7 +5,7 @@ use super::index::IndexStats;
 use super::record::Records;
 
 /// What a store holds and did since it was made.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoreStats {
     /// Number of records.
     pub records: u64,

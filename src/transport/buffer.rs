@@ -1,7 +1,9 @@
 //! Buffers: lent by a transport, built in by one owner, then shared as a frame, then lent again.
 #![forbid(unsafe_code)]
 
-use super::rdma::Span;
+use super::rdma;
+use super::shm::{InPlace, Span};
+use crate::pages::Pages;
 use crate::wire::FrameBuffer;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -26,8 +28,14 @@ pub trait Lender: Send + Sync {
 pub enum Memory {
     /// On the heap.
     Heap(Box<[u8]>),
+    /// In pages of its own.
+    Pages(Pages),
+    /// In a segment of shared memory, to build in.
+    Span(Span),
+    /// In a segment of shared memory, where a peer built it; to read only.
+    InPlace(InPlace),
     /// In memory that is registered with a network card.
-    Registered(Span),
+    Registered(rdma::Span),
 }
 
 impl Default for Memory {
@@ -43,6 +51,9 @@ impl Deref for Memory {
     fn deref(&self) -> &[u8] {
         match self {
             Self::Heap(memory) => memory,
+            Self::Pages(memory) => memory,
+            Self::Span(span) => span,
+            Self::InPlace(arrived) => arrived,
             Self::Registered(span) => span,
         }
     }
@@ -53,7 +64,10 @@ impl DerefMut for Memory {
     fn deref_mut(&mut self) -> &mut [u8] {
         match self {
             Self::Heap(memory) => memory,
+            Self::Pages(memory) => memory,
+            Self::Span(span) => span,
             Self::Registered(span) => span,
+            Self::InPlace(_) => unreachable!("what arrived is a frame already, and frames are never changed"),
         }
     }
 }
@@ -75,11 +89,19 @@ impl Buffer {
     pub(super) fn memory(&self) -> &Memory {
         &self.memory
     }
+
+    /// Its memory alone: for lenders that take over from others.
+    pub(super) fn into_memory(mut self) -> Memory {
+        std::mem::take(&mut self.memory)
+    }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.lender.take_back(std::mem::take(&mut self.memory));
+        let memory = std::mem::take(&mut self.memory);
+        if !memory.is_empty() {
+            self.lender.take_back(memory);
+        }
     }
 }
 
@@ -111,6 +133,23 @@ impl fmt::Debug for Buffer {
     }
 }
 
+/// Lends nothing and forgets what it takes back.
+struct Unaccounted;
+
+impl Lender for Unaccounted {
+    fn lend(self: Arc<Self>, _: usize) -> Option<Buffer> {
+        None
+    }
+
+    fn grow(&self, _: &mut Memory, _: usize) -> bool {
+        false
+    }
+
+    fn take_back(&self, memory: Memory) {
+        drop(memory);
+    }
+}
+
 /// One whole frame, never changed again. Clones share it; the last one dropped gives its buffer back.
 #[derive(Clone)]
 pub struct Frame {
@@ -129,6 +168,14 @@ impl Frame {
         Self { buffer: Arc::new(buffer), frame_bytes }
     }
 
+    /// A frame in memory of its own, that no account knows of: for a few words that must be said even where there is
+    /// no memory left to lend.
+    #[must_use]
+    pub fn unaccounted(bytes: Vec<u8>) -> Self {
+        let frame_bytes = bytes.len() as u32;
+        Self::new(Buffer::new(Memory::Heap(bytes.into_boxed_slice()), Arc::new(Unaccounted)), frame_bytes)
+    }
+
     /// Bytes of the frame.
     #[must_use]
     pub fn frame_bytes(&self) -> u32 {
@@ -143,6 +190,14 @@ impl Frame {
     /// Whether it is in memory of this lender's.
     pub(super) fn is_lent_by(&self, lender: &Arc<dyn Lender>) -> bool {
         Arc::ptr_eq(&self.buffer.lender, lender)
+    }
+
+    /// The span it was built in, where that is in shared memory.
+    pub(super) fn span(&self) -> Option<&Span> {
+        match &self.buffer.memory {
+            Memory::Span(span) => Some(span),
+            Memory::Heap(_) | Memory::Pages(_) | Memory::InPlace(_) | Memory::Registered(_) => None,
+        }
     }
 }
 

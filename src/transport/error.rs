@@ -1,9 +1,10 @@
 //! What can go wrong below frames.
 #![forbid(unsafe_code)]
 
-use super::Endpoint;
+use super::{Endpoint, shm::ShmError};
 use crate::wire::WireError;
 use std::io;
+use std::time::Duration;
 use thiserror::Error;
 
 /// Why a connection cannot be made, or is lost.
@@ -45,9 +46,32 @@ pub enum TransportError {
         /// Bytes of the frame, or of a header where not even that was there.
         needed: u32,
     },
+    /// The peer stopped sending inside a frame.
+    #[error("frame stalled: {got} of {needed} bytes had arrived, and too few within {wait:?}")]
+    Stalled {
+        /// Bytes that had arrived.
+        got: u32,
+        /// Bytes of the frame, or of a header where not even that was there.
+        needed: u32,
+        /// How long the rest, or the next part of it, was waited for.
+        wait: Duration,
+    },
+    /// The peer stopped taking a frame.
+    #[error("frame not taken: {taken} of {frame_bytes} bytes were, and too few within {wait:?}")]
+    NotTaken {
+        /// Bytes that were taken.
+        taken: u32,
+        /// Bytes of the frame.
+        frame_bytes: u32,
+        /// How long the peer was waited for.
+        wait: Duration,
+    },
     /// What arrives is no frame: framing is lost.
     #[error("peer does not speak this protocol: {0}")]
     Framing(#[from] WireError),
+    /// Two processes do not come to share memory, or stop to.
+    #[error("shared memory: {0}")]
+    Shm(#[source] ShmError),
     /// The memory budget has no room for the peer's frame.
     #[error("no memory for a frame of {frame_bytes} bytes")]
     OutOfMemory {

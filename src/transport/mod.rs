@@ -18,8 +18,10 @@
 mod buffer;
 mod endpoint;
 mod error;
+mod pace;
 mod pool;
 pub mod rdma;
+pub mod shm;
 pub mod sim;
 mod stream;
 pub mod tcp;
@@ -31,17 +33,35 @@ pub use pool::HeapPool;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Most bytes that an idle connection keeps of its pool's account.
+pub const IDLE_BYTES_MAX: usize = 16 << 10;
 
 /// What both ends of a connection give their transport.
 #[derive(Debug, Clone)]
 pub struct ConnectionConfig {
     /// Heap buffers, for transports that need no memory of their own; its budget counts for all.
     pub pool: Arc<HeapPool>,
-    /// The longest frame taken from the peer, in bytes.
+    /// The longest frame taken from the peer, in bytes, until [`FrameReceiver::set_frame_bytes_max`] says otherwise.
     pub frame_bytes_max: u32,
     /// Whether memory is lent for a whole frame when only its header has arrived. A client trusts its node; a
     /// node lends as bytes arrive.
     pub peer_trusted: bool,
+    /// How long the peer may take over a frame that it has begun to send: over each part of it, of some hundred
+    /// KiB, where it is longer. `Duration::MAX` for as long as it likes.
+    pub frame_wait: Duration,
+    /// How long the peer may take to take a frame, part by part likewise.
+    pub send_wait: Duration,
+}
+
+impl ConnectionConfig {
+    /// What a client gives: it trusts its node, and its calls have deadlines of their own.
+    #[must_use]
+    pub fn of_client(pool: Arc<HeapPool>, frame_bytes_max: u32) -> Self {
+        let (frame_wait, send_wait) = (Duration::MAX, Duration::MAX);
+        Self { pool, frame_bytes_max, peer_trusted: true, frame_wait, send_wait }
+    }
 }
 
 /// A way to carry frames.
@@ -53,7 +73,7 @@ pub trait Transport: Send + Sync + 'static {
     /// An open connection.
     type Connection: Connection;
 
-    /// Listens at an endpoint.
+    /// Listens at an endpoint; where it is a name of several addresses, at the first.
     ///
     /// # Errors
     /// Why that is not possible.
@@ -119,7 +139,7 @@ pub trait Connection: Send + 'static {
 
 /// Sends frames in order.
 pub trait FrameSender: Send + 'static {
-    /// Lends the buffers that this half sends best.
+    /// Lends the buffers that this half sends best; it takes others too.
     fn lender(&self) -> Arc<dyn Lender>;
 
     /// Sends one frame; returns when the transport has taken it. A frame whose future was dropped may have been
@@ -144,6 +164,13 @@ pub trait FrameReceiver: Send + 'static {
     /// # Errors
     /// The connection is lost, or what arrives is no frame.
     fn receive(&mut self) -> impl Future<Output = Result<Option<Frame>, TransportError>> + Send;
+
+    /// Takes frames of up to so many bytes from the next one on.
+    fn set_frame_bytes_max(&mut self, frame_bytes_max: u32);
+
+    /// Throws away what the peer still sends, frames or not, until it closes the connection; no frame can be received
+    /// any more. So that a last frame is not lost because the peer was still sending.
+    fn discard(&mut self) -> impl Future<Output = ()> + Send;
 }
 
 /// What to do with a transport once its type is known: dispatch happens here, once a connection.
@@ -167,6 +194,7 @@ pub fn dispatch<V: Visitor>(scheme: Scheme, options: &TransportOptions, visitor:
     match scheme {
         Scheme::Tcp => visitor.visit(tcp::Tcp),
         Scheme::Rdma => visitor.visit(rdma::Rdma::new(options.rdma.clone())),
+        Scheme::Shm => visitor.visit(shm::Shm),
         Scheme::Sim => visitor.visit(sim::Sim),
     }
 }

@@ -9,14 +9,15 @@
 //! frame behind it.
 #![forbid(unsafe_code)]
 
-use super::{Buffer, ConnectionConfig, Frame, FrameReceiver, FrameSender, Lender, TransportError};
+use super::pace::Pace;
+use super::{Buffer, ConnectionConfig, Frame, FrameReceiver, FrameSender, IDLE_BYTES_MAX, Lender, TransportError};
 use crate::wire::{FrameBuffer, HEADER_BYTES, frame_bytes};
 use std::io;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Bytes read at a time while no frame is known: enough for about a hundred frames of one operation.
-const STAGING_BYTES: usize = 16 << 10;
+const STAGING_BYTES: usize = IDLE_BYTES_MAX;
 
 /// Bytes lent at once for a frame of an untrusted peer; more only as they arrive.
 const UNTRUSTED_BYTES: usize = 256 << 10;
@@ -26,7 +27,7 @@ const UNTRUSTED_BYTES: usize = 256 << 10;
 /// # Errors
 /// The memory budget has no room for another connection.
 pub(super) fn staging(config: &ConnectionConfig) -> io::Result<Buffer> {
-    let lent = Arc::clone(&config.pool).lend(STAGING_BYTES);
+    let lent = Arc::clone(&config.pool).lend_for_long(STAGING_BYTES);
     lent.ok_or_else(|| io::Error::new(io::ErrorKind::OutOfMemory, "the memory cap has no room for a connection"))
 }
 
@@ -34,23 +35,37 @@ pub(super) fn staging(config: &ConnectionConfig) -> io::Result<Buffer> {
 #[derive(Debug)]
 pub struct StreamSender<W> {
     writer: W,
-    pool: Arc<super::HeapPool>,
+    config: ConnectionConfig,
+    pace: Pace,
 }
 
 impl<W> StreamSender<W> {
     /// Frames over `writer`.
     pub(super) fn new(writer: W, config: &ConnectionConfig) -> Self {
-        Self { writer, pool: Arc::clone(&config.pool) }
+        Self { writer, config: config.clone(), pace: Pace::new(config.send_wait) }
     }
 }
 
 impl<W: AsyncWrite + Unpin + Send + 'static> FrameSender for StreamSender<W> {
     fn lender(&self) -> Arc<dyn Lender> {
-        Arc::clone(&self.pool) as _
+        Arc::clone(&self.config.pool) as _
     }
 
     async fn send(&mut self, frame: Frame) -> Result<(), TransportError> {
-        self.writer.write_all(&frame).await.map_err(|source| TransportError::Lost { source })
+        self.pace.begin();
+        let mut taken = 0;
+        while taken < frame.len() {
+            match self.pace.step(self.writer.write(&frame[taken..])).await {
+                None => {
+                    let (taken, frame_bytes, wait) = (taken as u32, frame.frame_bytes(), self.config.send_wait);
+                    return Err(TransportError::NotTaken { taken, frame_bytes, wait });
+                }
+                Some(Err(source)) => return Err(TransportError::Lost { source }),
+                Some(Ok(0)) => return Err(TransportError::Lost { source: io::ErrorKind::WriteZero.into() }),
+                Some(Ok(count)) => taken += count,
+            }
+        }
+        Ok(())
     }
 
     async fn close(&mut self) -> Result<(), TransportError> {
@@ -68,6 +83,7 @@ pub struct StreamReceiver<R> {
     begin: usize,
     end: usize,
     partial: Option<Partial>,
+    pace: Pace,
 }
 
 /// A frame of which not all bytes are there.
@@ -81,7 +97,8 @@ struct Partial {
 impl<R> StreamReceiver<R> {
     /// Frames from `reader`, through a staging buffer that [`staging`] lent.
     pub(super) fn new(reader: R, staging: Buffer, config: &ConnectionConfig) -> Self {
-        Self { reader, config: config.clone(), staging, begin: 0, end: 0, partial: None }
+        let pace = Pace::new(config.frame_wait);
+        Self { reader, config: config.clone(), staging, begin: 0, end: 0, partial: None, pace }
     }
 
     /// Begins the next frame from what is staged; false where not even its header is.
@@ -126,26 +143,41 @@ impl<R: AsyncRead + Unpin + Send + 'static> FrameReceiver for StreamReceiver<R> 
     async fn receive(&mut self) -> Result<Option<Frame>, TransportError> {
         loop {
             if let Some(partial) = self.partial.take_if(|partial| partial.filled == partial.frame_bytes as usize) {
+                self.pace.begin();
                 return Ok(Some(Frame::new(partial.buffer, partial.frame_bytes)));
             }
-            let lost = |source| TransportError::Lost { source };
-            if let Some(partial) = &mut self.partial {
-                let got = self.reader.read(partial.room()?).await.map_err(lost)?;
-                if got == 0 {
-                    return Err(TransportError::CutShort { got: partial.filled as u32, needed: partial.frame_bytes });
-                }
-                partial.filled += got;
-            } else if !self.begin_frame()? {
+            let (got, needed, read) = if let Some(partial) = &mut self.partial {
+                let (got, needed) = (partial.filled as u32, partial.frame_bytes);
+                (got, needed, self.pace.step(self.reader.read(partial.room()?)).await)
+            } else if self.begin_frame()? {
+                continue;
+            } else {
                 self.compact();
-                let got = self.reader.read(&mut self.staging[self.end..STAGING_BYTES]).await.map_err(lost)?;
-                if got == 0 && self.end == 0 {
-                    return Ok(None);
-                }
-                if got == 0 {
-                    return Err(TransportError::CutShort { got: self.end as u32, needed: HEADER_BYTES });
-                }
-                self.end += got;
+                let read = self.reader.read(&mut self.staging[self.end..STAGING_BYTES]);
+                // Between two frames a peer may be silent for as long as it likes.
+                let read = if self.end == 0 { Some(read.await) } else { self.pace.step(read).await };
+                (self.end as u32, HEADER_BYTES, read)
+            };
+            let count = match read {
+                None => return Err(TransportError::Stalled { got, needed, wait: self.config.frame_wait }),
+                Some(Err(source)) => return Err(TransportError::Lost { source }),
+                Some(Ok(0)) if got == 0 => return Ok(None),
+                Some(Ok(0)) => return Err(TransportError::CutShort { got, needed }),
+                Some(Ok(count)) => count,
+            };
+            match &mut self.partial {
+                Some(partial) => partial.filled += count,
+                None => self.end += count,
             }
         }
+    }
+
+    fn set_frame_bytes_max(&mut self, frame_bytes_max: u32) {
+        self.config.frame_bytes_max = frame_bytes_max;
+    }
+
+    async fn discard(&mut self) {
+        self.partial = None;
+        while self.reader.read(&mut self.staging).await.is_ok_and(|count| count > 0) {}
     }
 }

@@ -3,7 +3,7 @@
 
 use super::stream::{self, StreamReceiver, StreamSender};
 use super::{Buffer, Connection, ConnectionConfig, Endpoint, Incoming, Listener, Scheme, Transport, TransportError};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,6 +20,14 @@ const LOOPBACK_SEND_BYTES: usize = 400_000;
 
 /// How long a new connection may stay silent before it is served without knowing its processor.
 const FIRST_BYTES_WAIT: Duration = Duration::from_millis(20);
+
+/// How long a connection is silent before its peer's system is asked whether it is still there, and then how often.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// How long bytes may go unacknowledged before the peer counts as gone. Longer than any wait for a peer that is
+/// there and slow: the kernel counts a closed window too.
+const GONE_WAIT: Duration = Duration::from_secs(120);
 
 /// TCP on any Linux machine.
 #[derive(Debug, Clone, Copy)]
@@ -130,8 +138,13 @@ impl TcpConnection {
     fn new(stream: TcpStream, peer: String, config: &ConnectionConfig) -> io::Result<Self> {
         // A frame is one write: nothing is gained by holding it back.
         stream.set_nodelay(true)?;
+        let socket = SockRef::from(&stream);
+        // A peer that vanished without a word must not keep its place for ever.
+        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
+        socket.set_tcp_keepalive(&keepalive)?;
+        socket.set_tcp_user_timeout(Some(GONE_WAIT))?;
         if stream.peer_addr()?.ip().to_canonical().is_loopback() {
-            SockRef::from(&stream).set_send_buffer_size(LOOPBACK_SEND_BYTES)?;
+            socket.set_send_buffer_size(LOOPBACK_SEND_BYTES)?;
         }
         Ok(Self { stream, peer, staging: stream::staging(config)?, config: config.clone() })
     }
@@ -148,5 +161,30 @@ impl Connection for TcpConnection {
     fn split(self) -> (Self::Sender, Self::Receiver) {
         let (reader, writer) = self.stream.into_split();
         (StreamSender::new(writer, &self.config), StreamReceiver::new(reader, self.staging, &self.config))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Budget;
+    use crate::transport::HeapPool;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn both_ends_notice_a_peer_that_vanished() {
+        let pool = HeapPool::new(Arc::new(Budget::new(u64::MAX)));
+        let config = ConnectionConfig::of_client(pool, 1 << 30);
+        let any: Endpoint = "tcp://127.0.0.1:0".parse().expect("an endpoint");
+        let mut listener = Tcp.listen(&any).await.expect("loopback");
+        let endpoint = listener.endpoint().clone();
+        let (near, far) = tokio::join!(Tcp.connect(&endpoint, &config), listener.accept());
+        let far = far.and_then(|incoming| incoming.attach(&config));
+        for end in [near.expect("connected"), far.expect("accepted")] {
+            let socket = SockRef::from(&end.stream);
+            assert!(socket.keepalive().expect("an option"));
+            assert_eq!(socket.tcp_keepalive_time().expect("an option"), KEEPALIVE_IDLE);
+            assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(GONE_WAIT));
+        }
     }
 }

@@ -156,6 +156,20 @@ pub enum WireError {
         /// The greatest.
         max: u32,
     },
+    /// A reply to a request that nobody waits for.
+    #[error("reply to request {got}, which nobody waits for")]
+    UnknownRequest {
+        /// The request's number in the header.
+        got: u64,
+    },
+    /// A reply to another number of operations than were asked.
+    #[error("reply to {got} operations where {expected} were asked")]
+    WrongOpCount {
+        /// The count in the header.
+        got: u32,
+        /// The operations of the request.
+        expected: u32,
+    },
     /// Text that is not UTF-8, or a value that makes no sense, in a service frame.
     #[error("unreadable {what} in a service frame")]
     BadBody {

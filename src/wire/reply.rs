@@ -106,6 +106,8 @@ pub struct ReplyView<'a> {
     header: &'a Header,
     descriptors: &'a [ReplyDescriptor],
     frame: &'a [u8],
+    /// False where no get was left out; true where one was, or where nobody looked.
+    may_be_full: bool,
 }
 
 impl<'a> ReplyView<'a> {
@@ -121,11 +123,14 @@ impl<'a> ReplyView<'a> {
         let payload_bytes = u64::from(length(payload.len()));
         let payload_begin = frame_end.saturating_sub(payload_bytes);
         let mut used = 0_u64;
-        let mut cover = Cover::default();
+        let (mut cover, mut may_be_full) = (Cover::default(), false);
         for (op_index, descriptor) in (0..op_count).zip(descriptors) {
             let bytes = match descriptor.plain_value_bytes() {
                 Some(bytes) if bytes <= limits::VALUE_BYTES_MAX => u64::from(bytes),
-                _ => descriptor.check(op_index)?,
+                _ => {
+                    may_be_full |= descriptor.status == Status::ReplyFull.code();
+                    descriptor.check(op_index)?
+                }
             };
             let begin = u64::from(descriptor.offset.get());
             let end = begin.saturating_add(bytes);
@@ -142,7 +147,7 @@ impl<'a> ReplyView<'a> {
         if !cover.is_exactly(payload_begin, frame_end) {
             return Err(first_overlap(descriptors));
         }
-        Ok(Self { header, descriptors, frame })
+        Ok(Self { header, descriptors, frame, may_be_full })
     }
 
     /// A view of a frame that [`ReplyView::parse`] has already taken, without validating it again.
@@ -155,7 +160,7 @@ impl<'a> ReplyView<'a> {
         let (header, rest) = Header::ref_from_prefix(frame).expect("a validated frame has a header");
         let (descriptors, _) =
             descriptors::<ReplyDescriptor>(rest, header.op_count.get()).expect("a validated frame has its descriptors");
-        Self { header, descriptors, frame }
+        Self { header, descriptors, frame, may_be_full: true }
     }
 
     /// The frame's header.
@@ -190,7 +195,7 @@ impl<'a> ReplyView<'a> {
     /// Whether any get was left out because the reply was full.
     #[must_use]
     pub fn has_reply_full(&self) -> bool {
-        self.descriptors.iter().any(|descriptor| descriptor.status == Status::ReplyFull.code())
+        self.may_be_full && self.descriptors.iter().any(|descriptor| descriptor.status == Status::ReplyFull.code())
     }
 
     #[inline(always)]

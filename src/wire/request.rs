@@ -15,6 +15,7 @@
 use super::error::WireError;
 use super::header::{FrameKind, Header};
 use super::number::{index, length};
+use crate::hash::Key;
 use crate::limits;
 use crate::op::{Action, Batch, Op, Position};
 use zerocopy::little_endian::{I64, U16, U32, U64};
@@ -144,12 +145,12 @@ impl Batch for RequestView<'_> {
     }
 
     #[inline]
-    fn for_each_key<'a>(&'a self, mut visit: impl FnMut(Position, &'a [u8])) {
+    fn for_each_key<'a>(&'a self, mut visit: impl FnMut(Position, Key<'a>)) {
         let mut offset = 0;
         for (op_index, descriptor) in (0..).zip(self.descriptors) {
             let rest = self.payload.get(offset..).expect("parse validated every operation");
-            let (op, op_bytes) = op_at(*descriptor, rest);
-            visit(Position { index: op_index, offset: length(offset) }, op.key);
+            let (key, op_bytes) = key_at(*descriptor, rest);
+            visit(Position { index: op_index, offset: length(offset) }, key);
             offset = offset.wrapping_add(op_bytes);
         }
     }
@@ -171,6 +172,17 @@ fn op_at(descriptor: OpDescriptor, rest: &[u8]) -> (Op<'_>, usize) {
         return (Op { key: &rest[..key_bytes], action: Action::Get, version_wanted: false }, key_bytes);
     }
     any_op_at(descriptor, rest)
+}
+
+/// The key of the operation at the front of `rest` in a validated request, and how many bytes the operation has.
+#[inline(always)]
+fn key_at(descriptor: OpDescriptor, rest: &[u8]) -> (Key<'_>, usize) {
+    if descriptor.is_plain_get() {
+        let key_bytes = usize::from(descriptor.key_bytes.get());
+        return (Key::at_front(rest, key_bytes), key_bytes);
+    }
+    let (op, op_bytes) = any_op_at(descriptor, rest);
+    (Key::from(op.key), op_bytes)
 }
 
 #[inline(never)]

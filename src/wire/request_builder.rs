@@ -238,7 +238,7 @@ mod tests {
             let mut seen = Vec::new();
             view.for_each_key(|position, key| seen.push((position, key)));
             for ((position, key), op) in seen.into_iter().zip(ops()) {
-                assert_eq!((key, view.op(position)), (op.key, op));
+                assert_eq!((key.as_bytes(), view.op(position)), (op.key, op));
             }
         }
     }

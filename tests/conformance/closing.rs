@@ -1,9 +1,10 @@
 //! Ends of connections: orderly, in the middle, and by a peer that is simply gone.
 #![forbid(unsafe_code)]
 
-use crate::lab::{End, Lab, bytes, pair, send};
-use freight::transport::{FrameReceiver, FrameSender, Transport, TransportError};
+use crate::lab::{End, Lab, Side, bytes, pair, pair_of, send};
+use freight::transport::{Frame, FrameReceiver, FrameSender, Transport, TransportError};
 use freight::wire::HEADER_BYTES;
+use std::time::Duration;
 
 pub(crate) async fn a_close_between_frames_is_the_end<T: Transport>(transport: T, lab: Lab) {
     let (mut near, mut far) = pair(&transport, &lab).await;
@@ -87,4 +88,60 @@ pub(crate) async fn a_peer_dropped_in_the_middle_of_a_frame_is_seen<T: Transport
     };
     let ((), error) = tokio::join!(dying, far.expect_error());
     assert!(matches!(error, TransportError::CutShort { .. } | TransportError::Lost { .. }), "{error}");
+}
+
+pub(crate) async fn a_frame_that_stalls_ends_and_silence_between_frames_does_not<T: Transport>(transport: T, lab: Lab) {
+    let wait = Duration::from_millis(50);
+    let impatient = Side { frame_wait: wait, ..Side::NODE };
+    let frame = bytes(2, 1_000_000);
+    for cut in [10, 64, 5_000, 900_000] {
+        let (mut near, mut far) = pair_of(&transport, &lab, &Side::CLIENT, &impatient).await;
+        assert!(
+            tokio::time::timeout(3 * wait, far.receiver.receive()).await.is_err(),
+            "an idle peer is no stalled one"
+        );
+        tokio::join!(near.send(1, 1_000), far.expect(1, 1_000));
+        let ((), error) = tokio::join!(near.send_bytes(&frame[..cut]), far.expect_error());
+        let TransportError::Stalled { got, needed, wait: waited } = error else { panic!("{error}") };
+        let expected = if cut < 64 { HEADER_BYTES } else { 1_000_000 };
+        assert_eq!((got, needed, waited), (cut as u32, expected, wait));
+    }
+}
+
+pub(crate) async fn last_words_reach_a_peer_that_is_still_sending<T: Transport>(transport: T, lab: Lab) {
+    for first in [&[0xA5; 64][..], &bytes(1, 3 << 20)[..100_000]] {
+        let (mut near, mut far) = pair(&transport, &lab).await;
+        let sending = async {
+            near.send_bytes(first).await;
+            for _ in 0..8 {
+                near.send_bytes(&[0xA5; 1 << 20]).await;
+            }
+            near.sender.close().await.expect("the peer is there");
+            near.expect(7, 64).await;
+        };
+        let refusing = async {
+            let last_words = Frame::unaccounted(bytes(7, 64));
+            far.sender.send(last_words).await.expect("the peer is there");
+            let before = far.budget.bytes_used();
+            far.receiver.discard().await;
+            assert_eq!(far.budget.bytes_used(), before, "what is discarded needs no memory");
+            drop(far);
+        };
+        tokio::join!(sending, refusing);
+    }
+}
+
+pub(crate) async fn a_frame_that_nobody_takes_is_given_up<T: Transport>(transport: T, lab: Lab) {
+    let wait = Duration::from_millis(50);
+    let impatient = Side { send_wait: wait, ..Side::NODE };
+    let (near, mut far) = pair_of(&transport, &lab, &Side::CLIENT, &impatient).await;
+    let error = loop {
+        if let Err(error) = send(&mut far.sender, 1, 1 << 20).await {
+            break error;
+        }
+    };
+    let TransportError::NotTaken { taken, frame_bytes, wait: waited } = error else { panic!("{error}") };
+    assert!(taken < frame_bytes, "{taken}");
+    assert_eq!((frame_bytes, waited), (1 << 20, wait));
+    drop(near);
 }

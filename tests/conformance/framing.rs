@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::lab::{Lab, Side, bytes, pair};
-use freight::transport::{FrameSender, Transport, TransportError};
+use freight::transport::{FrameReceiver, FrameSender, Transport, TransportError};
 use freight::wire::{HEADER_BYTES, WireError};
 
 /// The error that these bytes cause; the peer stays connected and silent behind them.
@@ -51,4 +51,15 @@ pub(crate) async fn what_came_before_garbage_still_arrives<T: Transport>(transpo
         let error = far.expect_error().await;
         assert!(matches!(error, TransportError::Framing(WireError::BadMagic { got: 0xA5A5_A5A5 })), "{error}");
     });
+}
+
+pub(crate) async fn the_limit_can_be_raised_between_frames<T: Transport>(transport: T, lab: Lab) {
+    let (mut near, mut far) = pair(&transport, &lab).await;
+    far.receiver.set_frame_bytes_max(1_000);
+    tokio::join!(near.send(1, 1_000), far.expect(1, 1_000));
+    far.receiver.set_frame_bytes_max(200_000);
+    tokio::join!(near.send(2, 200_000), far.expect(2, 200_000));
+    let ((), error) = tokio::join!(near.send(3, 200_001), far.expect_error());
+    let expected = WireError::BadFrameBytes { got: 200_001, min: HEADER_BYTES, max: 200_000 };
+    assert!(matches!(&error, TransportError::Framing(got) if *got == expected), "{error}");
 }

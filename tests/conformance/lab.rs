@@ -77,6 +77,18 @@ pub(crate) fn rdma() -> Lab {
     }
 }
 
+pub(crate) fn shm() -> Lab {
+    let folder = tempfile::tempdir().expect("a folder");
+    let endpoint = |name: &str| format!("shm://{}", folder.path().join(name).display()).parse().expect("an endpoint");
+    let (endpoint, nobody) = (endpoint("node.sock"), endpoint("nobody.sock"));
+    // A socket that is bound and never listened at stays nobody's.
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).expect("a socket");
+    let path = folder.path().join("nobody.sock");
+    socket.bind(&socket2::SockAddr::unix(path).expect("a short path")).expect("a free path");
+    let _alive = Box::new((folder, socket));
+    Lab { endpoint, nobody, local_only: true, own_bytes: 0, time_is_simulated: false, _alive }
+}
+
 pub(crate) fn calm_sim() -> Lab {
     sim(NetworkConfig::calm(1))
 }
@@ -117,15 +129,24 @@ pub(crate) struct Side {
     pub(crate) frame_bytes_max: u32,
     pub(crate) peer_trusted: bool,
     pub(crate) budget_bytes: u64,
+    pub(crate) frame_wait: Duration,
+    pub(crate) send_wait: Duration,
 }
 
 impl Side {
-    pub(crate) const CLIENT: Self = Self { frame_bytes_max: 4 << 20, peer_trusted: true, budget_bytes: u64::MAX };
+    pub(crate) const CLIENT: Self = Self {
+        frame_bytes_max: 4 << 20,
+        peer_trusted: true,
+        budget_bytes: u64::MAX,
+        frame_wait: Duration::MAX,
+        send_wait: Duration::MAX,
+    };
     pub(crate) const NODE: Self = Self { peer_trusted: false, ..Self::CLIENT };
 
     pub(crate) fn config(&self) -> ConnectionConfig {
         let pool = HeapPool::new(Arc::new(Budget::new(self.budget_bytes)));
-        ConnectionConfig { pool, frame_bytes_max: self.frame_bytes_max, peer_trusted: self.peer_trusted }
+        let Self { frame_bytes_max, peer_trusted, frame_wait, send_wait, .. } = *self;
+        ConnectionConfig { pool, frame_bytes_max, peer_trusted, frame_wait, send_wait }
     }
 }
 

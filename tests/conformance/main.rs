@@ -16,6 +16,7 @@ conformance!(
     freight::transport::rdma::Rdma::default(),
     crate::lab::rdma
 );
+conformance!(shm, freight::transport::shm::Shm, crate::lab::shm);
 conformance!(sim, freight::transport::sim::Sim, crate::lab::calm_sim);
 conformance!(sim_in_pieces, freight::transport::sim::Sim, crate::lab::sim_in_pieces);
 
@@ -28,8 +29,11 @@ macro_rules! conformance {
                 closing::a_close_between_frames_is_the_end,
                 closing::a_close_inside_a_frame_is_cut_short,
                 closing::a_close_inside_a_header_is_cut_short,
+                closing::a_frame_that_nobody_takes_is_given_up,
+                closing::a_frame_that_stalls_ends_and_silence_between_frames_does_not,
                 closing::a_dropped_peer_is_seen_by_both_halves,
                 closing::a_peer_dropped_in_the_middle_of_a_frame_is_seen,
+                closing::last_words_reach_a_peer_that_is_still_sending,
                 closing::the_other_direction_outlives_a_close,
                 closing::the_other_direction_outlives_a_dropped_sender,
                 frames::a_dropped_receive_loses_nothing,
@@ -40,6 +44,7 @@ macro_rules! conformance {
                 framing::another_version_is_refused_by_its_fifth_byte,
                 framing::lengths_shorter_than_a_header_are_refused,
                 framing::something_else_is_refused_by_its_first_byte,
+                framing::the_limit_can_be_raised_between_frames,
                 framing::what_came_before_garbage_still_arrives,
                 halves::both_directions_at_once_do_not_wait_for_each_other,
                 halves::halves_work_on_tasks_of_their_own,

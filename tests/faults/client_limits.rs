@@ -4,7 +4,8 @@
 use crate::support::cluster::{Cluster, Plan, Wire, on_each_wire};
 use crate::support::scripted::ScriptedNode;
 use freight::client::{BatchError, Client, ClientConfig, ClientError};
-use freight::limits::{FRAME_BYTES_MIN, FRAME_OPS_MAX, KEY_BYTES_MAX, SLOTS, VALUE_BYTES_MAX};
+use freight::hash::slot;
+use freight::limits::{FRAME_BYTES_DEFAULT, FRAME_BYTES_MIN, FRAME_OPS_MAX, KEY_BYTES_MAX, SLOTS, VALUE_BYTES_MAX};
 use freight::op::Outcome;
 use freight::transport::{Endpoint, TransportError};
 use std::time::Duration;
@@ -48,6 +49,27 @@ fn what_no_frame_holds_is_refused_and_leaves_the_batch_as_it_was() {
         let reply = client.execute(batch).await.expect("an answer");
         assert_eq!(reply.outcome(0), Outcome::Done { version: None });
         assert_eq!(reply.outcome(2), Outcome::Value { value: b"v", version: None });
+    });
+}
+
+#[test]
+fn a_node_that_took_nothing_has_no_part_in_its_batch() {
+    let plan = Plan { nodes: 3, ..Plan::new(Wire::Sim) };
+    plan.node(|config| config.frame_bytes_max = FRAME_BYTES_MIN).run(async |cluster: &mut Cluster| {
+        let client = cluster.client().await;
+        let key_of = |node| {
+            let keys = (0..100_u32).map(u32::to_le_bytes);
+            let mut owned = keys.filter(move |key| slot(key) as usize * 3 / SLOTS as usize == node);
+            owned.next().expect("keys are dealt evenly")
+        };
+        cluster.stop(2).await;
+        let mut batch = client.batch(2);
+        batch.put(&key_of(0), b"v").expect("room");
+        let refused = batch.put(&key_of(2), &vec![1; VALUE_BYTES_MAX as usize + 1]);
+        assert!(matches!(refused, Err(BatchError::ValueTooLong { .. })), "{refused:?}");
+        let reply = client.execute(batch).await.expect("an answer");
+        assert_eq!((reply.outcome(0), reply.failures().count()), (Outcome::Done { version: None }, 0));
+        assert_eq!(reply.frames(), 1);
     });
 }
 
@@ -127,12 +149,19 @@ fn patience_may_be_none_at_all() {
 }
 
 #[test]
-fn wire_limit_frames_of_any_size_are_answered() {
+fn wire_limit_frames_are_answered_up_to_the_frame_limit_and_refused_beyond() {
     on_each_wire(async |cluster| {
         let client = cluster.client().await;
-        for (request_bytes, reply_bytes) in [(0, 0), (64, 64), (1_000, 1 << 20), (1 << 20, 100), (u32::MAX, u32::MAX)] {
-            client.wire_limit(0, request_bytes, reply_bytes).await.expect("an answer");
+        let max = FRAME_BYTES_DEFAULT;
+        for (request_bytes, reply_bytes) in [(0, 0), (64, 64), (1_000, 1 << 20), (1 << 20, 100), (max, max)] {
+            let request = client.wire_limit(0, request_bytes, reply_bytes).await.expect("an answer");
+            assert_eq!(request.frame_bytes(), request_bytes.max(68), "header and body");
         }
-        assert_eq!(cluster.stats(0).refusals, 0);
+        let before = cluster.stats(0).frames;
+        for (request_bytes, reply_bytes) in [(max + 1, 100), (100, max + 1), (u32::MAX, u32::MAX)] {
+            let error = client.wire_limit(0, request_bytes, reply_bytes).await.expect_err("too long");
+            assert!(matches!(error, ClientError::Build(BatchError::FrameFull { .. })), "{error}");
+        }
+        assert_eq!((cluster.stats(0).frames, cluster.stats(0).refusals), (before, 0));
     });
 }

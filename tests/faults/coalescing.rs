@@ -49,7 +49,7 @@ fn what_comes_while_a_frame_is_in_flight_rides_in_the_next() {
         first.join_all().await;
         others.join_all().await;
         assert_eq!(cluster.stats(0).frames, 2, "one for the first, one for a thousand others");
-        assert_eq!(cluster.stats(0).store["records"], 1_001);
+        assert_eq!(cluster.stats(0).store.records, 1_001);
     });
 }
 
@@ -58,7 +58,7 @@ fn more_than_a_frame_s_worth_goes_in_several() {
     far_away().run(async |cluster: &mut Cluster| {
         let client = cluster.client().await;
         spawn_puts(&client, 0..20_000).join_all().await;
-        assert_eq!(cluster.stats(0).store["records"], 20_000);
+        assert_eq!(cluster.stats(0).store.records, 20_000);
         assert!((5..=7).contains(&cluster.stats(0).frames), "{} frames", cluster.stats(0).frames);
     });
 }
@@ -109,6 +109,27 @@ fn a_key_that_no_frame_holds_spoils_nobody_s_frame() {
         assert!(client.put(b"k", &vec![0; (8 << 20) + 1]).await.is_err());
         others.join_all().await;
         client.put(&vec![0; 65_535], b"v").await.expect("the longest key fits");
+    });
+}
+
+#[test]
+fn a_get_asks_for_no_version_that_nobody_wants() {
+    Plan::new(Wire::Sim).run(async |cluster: &mut Cluster| {
+        let client = cluster.client().await;
+        client.put(b"k", b"value").await.expect("written");
+        let mut replies = Vec::new();
+        for version_wanted in [false, true] {
+            let before = cluster.stats(0);
+            if version_wanted {
+                client.get_with_version(b"k").await.expect("an answer").expect("a record");
+            } else {
+                client.get(b"k").await.expect("an answer").expect("a record");
+            }
+            let after = cluster.stats(0);
+            assert_eq!(after.bytes_received - before.bytes_received, 64 + 4 + 1, "header, descriptor, key");
+            replies.push(after.bytes_sent - before.bytes_sent);
+        }
+        assert_eq!(replies, [64 + 8 + 5, 64 + 8 + 8 + 5], "header, descriptor, version where it is wanted, value");
     });
 }
 

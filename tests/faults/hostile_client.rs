@@ -58,7 +58,7 @@ fn malformed_requests_are_refused_in_one_line() {
         other.works();
     }
     assert_eq!(node.stats().refusals, cases.len() as u64);
-    assert_eq!(node.stats().store["records"], 1, "nothing of a malformed frame was executed");
+    assert_eq!(node.stats().store.records, 1, "nothing of a malformed frame was executed");
     node.drain();
 }
 
@@ -147,7 +147,7 @@ fn a_client_that_ends_in_the_middle_gets_no_answer_and_does_no_harm() {
         assert_eq!(raw.frame(), None);
     }
     Raw::connect(&node).works();
-    assert_eq!(node.stats().store["records"], 1, "half a put is none");
+    assert_eq!(node.stats().store.records, 1, "half a put is none");
     node.drain();
 }
 
@@ -244,6 +244,29 @@ fn refusals_reach_a_client_that_sent_much_more() {
     bytes.resize(100_000, 0);
     raw.send(&bytes);
     raw.expect_refusal(RefusalCode::Malformed);
+    node.drain();
+}
+
+#[test]
+fn refusals_reach_a_client_that_sent_much_that_is_no_frame() {
+    let node = node(|_| {});
+    let mut raw = Raw::connect(&node);
+    raw.send(&vec![0xA5; 8 << 20]);
+    let text = raw.expect_refusal(RefusalCode::Malformed);
+    assert!(text.contains("no Freight frame"), "{text}");
+    node.drain();
+}
+
+#[test]
+fn a_long_hello_is_refused_by_its_header() {
+    let node = node(|_| {});
+    let mut raw = Raw::connect_silently(&node);
+    let mut greeting = hello(&Hello::new(FRAME_BYTES_DEFAULT, Capabilities::default()));
+    greeting[8..12].copy_from_slice(&(1_u32 << 20).to_le_bytes());
+    greeting.resize(1 << 20, 0);
+    raw.send(&greeting);
+    let text = raw.expect_refusal(RefusalCode::Malformed);
+    assert!(text.contains("frame of 1048576 bytes, allowed are 64 to 65536"), "{text}");
     node.drain();
 }
 

@@ -6,6 +6,9 @@ use crate::support::scripted::{Peer, ScriptedNode, reply, well_behaved};
 use freight::client::{Client, ClientConfig, ClientError, Reply};
 use freight::op::Outcome;
 use freight::wire::{HelloReply, RefusalCode, WireError, hello_reply, refusal, stats_reply};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 /// What comes of a get, single and in a batch, that the node answers with the bytes that `answer` makes of it.
@@ -87,9 +90,9 @@ fn a_value_that_lies_outside_its_frame_is_a_typed_error() {
 #[test]
 fn a_reply_of_another_number_of_operations_is_a_typed_error() {
     let too_many = |request: &[u8]| reply(request, &[Outcome::NotFound; 2]);
-    is_malformed(too_many, |error| matches!(error, WireError::BadBody { what: "operation count" }));
+    is_malformed(too_many, |error| matches!(error, WireError::WrongOpCount { got: 2, expected: 1 }));
     let none = |request: &[u8]| reply(request, &[]);
-    is_malformed(none, |error| matches!(error, WireError::BadBody { what: "operation count" }));
+    is_malformed(none, |error| matches!(error, WireError::WrongOpCount { got: 0, expected: 1 }));
 }
 
 #[test]
@@ -99,7 +102,7 @@ fn a_reply_to_nobody_is_a_typed_error() {
         bytes[48..56].copy_from_slice(&u64::MAX.to_le_bytes());
         bytes
     };
-    is_malformed(astray, |error| matches!(error, WireError::BadBody { .. }));
+    is_malformed(astray, |error| matches!(error, WireError::UnknownRequest { got: u64::MAX }));
 }
 
 #[test]
@@ -128,11 +131,62 @@ fn a_second_reply_to_one_request_is_a_typed_error() {
 }
 
 #[test]
+fn a_malformed_reply_that_is_read_late_does_not_harm_the_connection_that_came_since() {
+    Wire::Sim.runtime().block_on(async {
+        let mut node = ScriptedNode::start().await;
+        let endpoints = [node.endpoint()];
+        let (mut peer, client) = tokio::join!(node.accept(), Client::connect(&endpoints, ClientConfig::default()));
+        let client = client.expect("the node listens");
+        // A batch whose answer has come, and whose task has not been polled since.
+        let mut late = pin!(get_in_a_batch(&client));
+        poll_fn(|cx| {
+            assert!(late.as_mut().poll(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        let request = peer.next().await;
+        peer.send(&reply(&request, &[Outcome::NotFound; 2])).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        drop(peer);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let (pong, mut peer) = tokio::join!(client.ping(), async {
+            let mut peer = node.accept().await;
+            let request = peer.next().await;
+            peer.answer(&request, &[]).await;
+            peer
+        });
+        pong.expect("connected anew");
+        assert!(matches!(late.await, Err(ClientError::Malformed { .. })));
+        // The connection of the moment did nothing wrong.
+        let (found, ()) = tokio::join!(client.get(b"k"), async {
+            let request = peer.next().await;
+            peer.answer(&request, &[Outcome::NotFound]).await;
+        });
+        assert_eq!(found.expect("an answer"), None);
+    });
+}
+
+#[test]
+fn a_hello_that_never_comes_and_a_lost_connection_keep_their_cause() {
+    let error = greeted_with(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+    let source = std::error::Error::source(&error).expect("why there is no hello");
+    assert!(source.to_string().contains("does not speak this protocol"), "{source}");
+    let half = |request: &[u8]| reply(request, &[Outcome::NotFound])[..70].to_vec();
+    for result in answered_with(half) {
+        let Err(error) = result else { panic!("{result:?}") };
+        let source = std::error::Error::source(&error).expect("why it was lost");
+        assert!(source.to_string().contains("closed inside a frame"), "{source}");
+    }
+}
+
+#[test]
 fn frames_of_the_wrong_kind_are_typed_errors() {
     let statistics = |_: &[u8]| stats_reply(1, "{}");
-    is_malformed(statistics, |error| matches!(error, WireError::UnexpectedKind { .. } | WireError::BadBody { .. }));
+    is_malformed(statistics, |error| {
+        matches!(error, WireError::UnexpectedKind { .. } | WireError::UnknownRequest { .. })
+    });
     let hello_again = |_: &[u8]| hello_reply(&well_behaved());
-    is_malformed(hello_again, |error| matches!(error, WireError::BadBody { .. }));
+    is_malformed(hello_again, |error| matches!(error, WireError::UnknownRequest { got: 0 }));
     let echo = |request: &[u8]| request.to_vec();
     is_malformed(echo, |error| matches!(error, WireError::UnexpectedKind { got: 3, expected: 4 }));
 }

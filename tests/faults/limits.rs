@@ -1,11 +1,14 @@
 //! Limits of a node: connections, and what counts as one.
 #![forbid(unsafe_code)]
 
-use crate::raw::{Raw, node};
+use crate::raw::{Raw, node, op, request};
 use crate::support::cluster::{Cluster, Plan, Wire, on_each_wire};
 use crate::support::scripted::Peer;
 use freight::client::{Client, ClientConfig, ClientError};
+use freight::limits::VALUE_BYTES_MAX;
+use freight::op::Action;
 use freight::wire::{Refusal, RefusalCode};
+use std::io::Write;
 
 #[test]
 fn one_connection_too_many_is_refused_and_the_others_go_on() {
@@ -22,6 +25,26 @@ fn one_connection_too_many_is_refused_and_the_others_go_on() {
         std::thread::yield_now();
     }
     Raw::connect(&node).works();
+    node.drain();
+}
+
+#[test]
+fn refused_peers_that_send_much_cost_no_memory() {
+    let node = node(|config| config.connections_max = 1);
+    let mut served = Raw::connect(&node);
+    let put = request(1, &[op(b"k", Action::Put { value: &vec![1; VALUE_BYTES_MAX as usize] })]);
+    let before = node.stats().memory_bytes_used;
+    let refused: Vec<Raw> = (0..100)
+        .map(|_| {
+            let mut raw = Raw::connect_silently(&node);
+            let _sent_or_refused = raw.stream.write_all(&put[..put.len() - 1]);
+            let more = node.stats().memory_bytes_used.saturating_sub(before);
+            assert!(more < 4 << 20, "{more} bytes for those who were refused");
+            raw
+        })
+        .collect();
+    served.works();
+    drop(refused);
     node.drain();
 }
 
@@ -73,4 +96,21 @@ fn connections_come_and_go_without_a_trace() {
         let left = cluster.stats(0).memory_bytes_used - idle;
         assert!(left < 4 << 20, "{left} bytes are left of closed connections");
     });
+}
+
+#[test]
+fn an_idle_connection_keeps_no_large_buffer() {
+    let node = node(|config| config.threads = 1);
+    let mut writer = Raw::connect(&node);
+    let put = request(1, &[op(b"k", Action::Put { value: &vec![1; VALUE_BYTES_MAX as usize] })]);
+    let idle: Vec<Raw> = (0..20)
+        .map(|_| {
+            writer.send(&put);
+            writer.frame().expect("a reply");
+            Raw::connect(&node)
+        })
+        .collect();
+    let used = node.stats().memory_bytes_used;
+    assert!(used < 80 << 20, "{used} bytes for one record and {} idle connections", idle.len());
+    node.drain();
 }

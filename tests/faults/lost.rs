@@ -3,7 +3,8 @@
 
 use crate::support::cluster::Wire;
 use crate::support::scripted::{Peer, ScriptedNode};
-use freight::client::{Batch, Client, ClientConfig, ClientError, Reply};
+use freight::client::{Batch, BatchError, Client, ClientConfig, ClientError, Loss, Reply, Unsent};
+use freight::limits::FRAME_BYTES_MIN;
 use freight::op::Outcome;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -71,6 +72,30 @@ fn what_never_left_is_not_sent() {
 }
 
 #[test]
+fn a_batch_that_the_node_s_next_connection_does_not_take_is_not_sent() {
+    Wire::Sim.runtime().block_on(async {
+        let (mut node, peer, client) = connected(ClientConfig::default()).await;
+        let mut batch = client.batch(2);
+        batch.put(b"a", &vec![1; 8 << 20]).expect("room");
+        batch.put(b"b", &vec![1; 4 << 20]).expect("room");
+        node.hello.frame_bytes_max = FRAME_BYTES_MIN.into();
+        drop(peer);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let (reply, mut peer) = tokio::join!(client.execute(batch), node.accept());
+        let reply = reply.expect("no error of the batch");
+        assert_eq!(reply.outcomes().collect::<Vec<_>>(), [Outcome::NotSent; 2]);
+        let failure = the_failure(&reply);
+        assert!(matches!(failure, ClientError::Build(BatchError::FrameFull { max: FRAME_BYTES_MIN, .. })), "{failure}");
+        // Nothing of it went out, and the connection goes on.
+        let (found, ()) = tokio::join!(client.get(b"a"), async {
+            let request = peer.next().await;
+            peer.answer(&request, &[Outcome::NotFound]).await;
+        });
+        assert_eq!(found.expect("an answer"), None);
+    });
+}
+
+#[test]
 fn the_next_batch_connects_anew() {
     Wire::Sim.runtime().block_on(async {
         let (mut node, peer, client) = connected(ClientConfig::default()).await;
@@ -118,7 +143,12 @@ fn a_silent_node_lets_the_deadline_pass() {
         assert_eq!(began.elapsed().as_secs(), DEADLINE.as_secs(), "simulated time is exact");
         let (sent, waiting) = (sent.expect("an answer"), waiting.expect("an answer"));
         assert_eq!(sent.outcome(0), Outcome::Unknown);
-        assert!(matches!(the_failure(&sent), ClientError::Deadline { .. }), "{}", the_failure(&sent));
+        // Whoever waits for the window finds out at the same instant that the node is silent.
+        let failure = the_failure(&sent);
+        assert!(
+            matches!(failure, ClientError::Deadline { .. } | ClientError::Lost { source: Loss::Silent(DEADLINE), .. }),
+            "{failure}"
+        );
         assert_eq!(waiting.outcome(0), Outcome::NotSent, "the window had no place for it");
         assert!(matches!(the_failure(&waiting), ClientError::NotSent { .. }), "{}", the_failure(&waiting));
     });
@@ -152,6 +182,95 @@ fn single_operations_have_one_deadline_however_long_the_queue() {
             assert!(matches!(error, ClientError::Deadline { .. } | ClientError::NotSent { .. }), "{error}");
             assert_eq!(began.elapsed().as_secs(), DEADLINE.as_secs(), "simulated time is exact");
         }
+    });
+}
+
+#[test]
+fn a_node_that_is_silent_for_a_whole_deadline_is_connected_to_anew() {
+    Wire::Sim.runtime().block_on(async {
+        let config = ClientConfig { deadline: DEADLINE, frames_in_flight_max: 3, ..ClientConfig::default() };
+        let (mut node, _black_hole, client) = connected(config).await;
+        for _ in 0..3 {
+            let abandoned = client.execute(three_ops(&client));
+            assert!(timeout(Duration::from_millis(5), abandoned).await.is_err(), "the node is silent");
+        }
+        // The window is full of calls that nobody waits for.
+        let reply = client.execute(three_ops(&client)).await.expect("an answer");
+        assert!(matches!(the_failure(&reply), ClientError::NotSent { .. }), "{}", the_failure(&reply));
+        let (reply, mut peer) = tokio::join!(client.execute(three_ops(&client)), async {
+            let mut peer = node.accept().await;
+            let request = peer.next().await;
+            peer.answer(&request, &[Outcome::NotFound; 3]).await;
+            peer
+        });
+        assert_eq!(reply.expect("an answer").failures().count(), 0);
+        // What others sent meanwhile goes down with a silent link.
+        let (sent, later, ()) = tokio::join!(
+            client.execute(three_ops(&client)),
+            async {
+                tokio::time::sleep(DEADLINE / 2).await;
+                client.execute(three_ops(&client)).await
+            },
+            async {
+                peer.next().await;
+                peer.next().await;
+            }
+        );
+        assert!(matches!(the_failure(&sent.expect("an answer")), ClientError::Deadline { .. }));
+        let later = later.expect("an answer");
+        let failure = the_failure(&later);
+        assert!(matches!(failure, ClientError::Lost { source: Loss::Silent(DEADLINE), .. }), "{failure}");
+    });
+}
+
+#[test]
+fn a_slow_node_that_answers_others_is_not_given_up() {
+    Wire::Sim.runtime().block_on(async {
+        let config = ClientConfig { deadline: DEADLINE, ..ClientConfig::default() };
+        let (_node, mut peer, client) = connected(config).await;
+        let (late, answered, first) =
+            tokio::join!(client.execute(three_ops(&client)), client.execute(three_ops(&client)), async {
+                let (first, second) = (peer.next().await, peer.next().await);
+                peer.answer(&second, &[Outcome::NotFound; 3]).await;
+                first
+            });
+        assert!(matches!(the_failure(&late.expect("an answer")), ClientError::Deadline { .. }));
+        assert_eq!(answered.expect("an answer").failures().count(), 0);
+        // Its reply comes too late, and the connection goes on.
+        peer.answer(&first, &[Outcome::NotFound; 3]).await;
+        let (reply, ()) = tokio::join!(client.execute(three_ops(&client)), async {
+            let request = peer.next().await;
+            peer.answer(&request, &[Outcome::NotFound; 3]).await;
+        });
+        assert_eq!(reply.expect("an answer").failures().count(), 0);
+    });
+}
+
+#[test]
+fn single_operations_that_waited_until_their_deadline_are_not_sent() {
+    Wire::Sim.runtime().block_on(async {
+        let config = ClientConfig { deadline: DEADLINE, ..ClientConfig::default() };
+        let (_node, mut peer, client) = connected(config).await;
+        // More than half of what one frame carries: the second waits while the first is in flight.
+        let value = vec![1; 600 << 10];
+        let put = |key, after| {
+            let (client, value) = (&client, &value);
+            async move {
+                tokio::time::sleep(Duration::from_millis(after)).await;
+                client.put(key, value).await.expect_err("the node falls silent")
+            }
+        };
+        let (first, sent, waiting, ()) =
+            tokio::join!(client.get(b"first"), put(&b"sent"[..], 1), put(&b"waiting"[..], 2), async {
+                let request = peer.next().await;
+                tokio::time::sleep(DEADLINE / 2).await;
+                peer.answer(&request, &[Outcome::NotFound]).await;
+                peer.next().await;
+            });
+        assert_eq!(first.expect("an answer"), None);
+        assert!(matches!(sent, ClientError::Deadline { .. }) && sent.may_have_taken_effect(), "{sent}");
+        assert!(matches!(waiting, ClientError::NotSent { source: Unsent::Late(DEADLINE), .. }), "{waiting}");
+        assert!(!waiting.may_have_taken_effect());
     });
 }
 

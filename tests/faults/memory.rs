@@ -1,9 +1,15 @@
 //! A node at its memory cap: puts are refused, everything else goes on, and deletes make room again.
 #![forbid(unsafe_code)]
 
+use crate::raw::{Raw, node, op, request};
 use crate::support::cluster::{Cluster, Plan, Wire};
+use crate::support::scripted::Peer;
 use freight::client::{Client, ClientError};
-use freight::op::Outcome;
+use freight::limits::FRAME_BYTES_DEFAULT;
+use freight::op::{Action, Outcome};
+use freight::transport::FrameReceiver;
+use freight::wire::{Capabilities, Hello, Refusal, RefusalCode, ReplyView, hello};
+use std::io::Write;
 
 const CAP: u64 = 64 << 20;
 
@@ -53,15 +59,17 @@ fn past_the_cap_only_puts_fail_and_deletes_make_room() {
         let taken = fill(&client).await;
         assert!(u64::from(taken) * (10 << 10) > CAP / 3, "only {taken} records fit");
         assert!(cluster.stats(0).memory_bytes_used <= CAP);
-        assert!(matches!(client.put(b"one more", &[1; 1 << 20]).await, Err(ClientError::OutOfMemory)));
         // Gets, deletes and new connections go on.
         let value = client.get(&0_u32.to_le_bytes()).await.expect("an answer").expect("a record");
         assert_eq!(value, [7; 10 << 10]);
         let second = cluster.client().await;
-        assert_eq!(second.get(b"one more").await.expect("an answer"), None);
+        assert_eq!(second.get(b"none such").await.expect("an answer"), None);
         assert_eq!(delete_all(&second).await, taken);
         let again = fill(&client).await;
         assert!(again >= taken - taken / 10, "{again} records fit where {taken} did");
+        // A chunk of 2 MiB was refused just now: less than that is left.
+        assert!(matches!(client.put(b"one more", &vec![1; 2 << 20]).await, Err(ClientError::OutOfMemory)));
+        assert_eq!(second.get(b"one more").await.expect("an answer"), None);
         assert_eq!(cluster.stats(0).refusals, 0);
     });
 }
@@ -98,5 +106,68 @@ fn a_full_node_still_answers_large_gets() {
             assert!(value == vec![9; 8 << 20]);
         }
         assert!(client.delete(b"large").await.expect("an answer"));
+    });
+}
+
+#[test]
+fn half_frames_on_many_connections_leave_room_for_everybody_else() {
+    let node = node(|config| config.memory_bytes_max = Some(CAP));
+    let mut other = Raw::connect(&node);
+    let put = request(1, &[op(b"k", Action::Put { value: &vec![1; 8 << 20] })]);
+    let greedy: Vec<Raw> = (0..64)
+        .map(|_| {
+            let mut raw = Raw::connect(&node);
+            let _sent_or_refused = raw.stream.write_all(&put[..put.len() - 1]);
+            other.works();
+            Raw::connect(&node).works();
+            raw
+        })
+        .collect();
+    assert!(node.stats().refusals > 0, "what was sent is more than the cap");
+    // The greedy ones are let go in time, and a large put finds room again.
+    let put = request(1, &[op(b"large", Action::Put { value: &vec![1; 1 << 20] })]);
+    let done = loop {
+        let mut raw = Raw::connect(&node);
+        raw.send(&put);
+        let frame = raw.frame().expect("an answer");
+        match ReplyView::parse(&frame) {
+            Ok(reply) => break reply.outcome(0) == Outcome::Done { version: None },
+            Err(_) => assert_eq!(Refusal::parse(&frame).expect("a refusal").code, RefusalCode::Memory),
+        }
+    };
+    assert!(done, "records have room of their own");
+    drop(greedy);
+    node.drain();
+}
+
+#[test]
+fn idle_connections_leave_a_full_node_room_for_frames() {
+    Plan::new(Wire::Sim).node(|config| config.memory_bytes_max = Some(CAP)).run(async |cluster: &mut Cluster| {
+        let client = cluster.client().await;
+        fill(&client).await;
+        let mut idle = Vec::new();
+        let mut refused = 0;
+        for _ in 0..1_536 {
+            let mut peer = Peer::connect_silently(&cluster.endpoints()[0]).await;
+            peer.send(&hello(&Hello::new(FRAME_BYTES_DEFAULT, Capabilities::default()))).await;
+            let answer = peer.receiver.receive().await.expect("no fault").expect("an answer");
+            match Refusal::parse(&answer) {
+                Ok(refusal) => {
+                    assert_eq!(refusal.code, RefusalCode::Connections);
+                    refused += 1;
+                }
+                Err(_) => idle.push(peer),
+            }
+        }
+        assert_eq!(refused, 1_536 - 767, "half of the reserve of 24 MiB, at 16 KiB each");
+        for _ in 0..10 {
+            let value = client.get(&0_u32.to_le_bytes()).await.expect("an answer").expect("a record");
+            assert_eq!(value, [7; 10 << 10]);
+        }
+        drop(idle.pop());
+        while cluster.stats(0).connections > 767 {
+            tokio::task::yield_now().await;
+        }
+        assert!(cluster.client().await.get(&1_u32.to_le_bytes()).await.expect("an answer").is_some());
     });
 }

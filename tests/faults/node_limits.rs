@@ -12,7 +12,7 @@ use freight::server::{Node, NodeConfig, ServerError};
 use freight::session::{NodeFacts, Session, SessionError};
 use freight::shard::{Scratch, Store, StoreConfig};
 use freight::transport::{Endpoint, FrameReceiver, TransportError};
-use freight::wire::{Refusal, RefusalCode};
+use freight::wire::{HEADER_BYTES, Refusal, RefusalCode, wire_limit_request};
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,13 +82,70 @@ fn wire_limit_frames_from_other_machines_need_permission() {
         Wire::Tcp.runtime().block_on(async {
             let client = Client::connect(&[endpoint], ClientConfig::default()).await.expect("connected");
             match client.wire_limit(0, 1_000, 1_000).await {
-                Ok(()) => assert!(allowed),
+                Ok(_) => assert!(allowed),
                 Err(ClientError::Refused { code, .. }) => assert_eq!((allowed, code), (false, RefusalCode::Forbidden)),
                 Err(error) => panic!("{error}"),
             }
         });
         node.drain();
     }
+}
+
+#[test]
+fn wire_limit_replies_tell_other_machines_nothing_of_other_clients() {
+    let node = node(|config| {
+        config.listen = vec!["tcp://0.0.0.0:0".parse().expect("an endpoint")];
+        (config.threads, config.insecure, config.allow_wire_limit) = (1, true, true);
+    });
+    let mut owner = Raw::connect(&node);
+    owner.send(&request(1, &[op(b"secret", Action::Put { value: &[0xAB; 100_000] })]));
+    owner.frame().expect("a reply");
+    owner.send(&request(2, &[op(b"secret", Action::Get)]));
+    owner.frame().expect("a reply");
+    let mut other = Raw::connect(&node);
+    for reply_bytes in [100, 60_000, 110_000, 1 << 20] {
+        let mut ask = vec![0; 68];
+        wire_limit_request(&mut ask, 1, 68, reply_bytes);
+        other.send(&ask);
+        let reply = other.frame().expect("a reply");
+        assert_eq!(reply.len(), reply_bytes as usize);
+        assert!(reply[HEADER_BYTES as usize..].iter().all(|byte| *byte == 0), "{reply_bytes} bytes, not all zero");
+    }
+    node.drain();
+}
+
+#[test]
+fn statistics_on_demand_read_the_store_ten_times_a_second_at_most() {
+    Plan::new(Wire::Sim).run(async |cluster: &mut Cluster| {
+        let client = cluster.client().await;
+        let records = async || client.stats().await.expect("an answer")[0].store.records;
+        assert_eq!(records().await, 0);
+        client.put(b"k", b"v").await.expect("written");
+        assert_eq!(records().await, 0, "what was told a moment ago");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(records().await, 1);
+        assert_eq!(client.stats().await.expect("an answer")[0].frames, 5, "counters are of now");
+    });
+}
+
+#[test]
+fn one_client_s_long_frames_take_turns_with_others() {
+    Plan::new(Wire::Sim).run(async |cluster: &mut Cluster| {
+        let mut greedy = Peer::connect(&cluster.endpoints()[0]).await;
+        let mut other = Peer::connect(&cluster.endpoints()[0]).await;
+        let gets = vec![op(b"k", Action::Get); 5_000];
+        // All of them are on their way when the other's comes.
+        for number in 0..20 {
+            greedy.send(&request(number, &gets)).await;
+        }
+        other.send(&request(100, &gets[..1])).await;
+        other.next().await;
+        let frames = cluster.stats(0).frames;
+        assert!(frames < 10, "{frames} frames were answered before a short one");
+        for _ in 0..20 {
+            greedy.next().await;
+        }
+    });
 }
 
 #[test]
@@ -100,6 +157,45 @@ fn a_client_that_does_not_say_hello_is_told_so() {
         assert_eq!((refusal.code, refusal.text), (RefusalCode::Malformed, "no hello within 5s"));
         assert!(matches!(silent.receiver.receive().await, Ok(None)));
         assert_eq!(cluster.stats(0).refusals, 1);
+    });
+}
+
+#[test]
+fn a_client_that_stops_inside_a_frame_is_told_so() {
+    Plan::new(Wire::Sim).run(async |cluster: &mut Cluster| {
+        let put = request(1, &[op(b"k", Action::Put { value: &[1; 100_000] })]);
+        let mut silent = Peer::connect(&cluster.endpoints()[0]).await;
+        silent.send(&put[..70_000]).await;
+        let frame = silent.next().await;
+        let refusal = Refusal::parse(&frame).expect("a refusal");
+        assert_eq!(refusal.code, RefusalCode::Malformed);
+        assert!(refusal.text.contains("70000 of"), "{}", refusal.text);
+        assert_eq!(cluster.stats(0).refusals, 1);
+    });
+}
+
+#[test]
+fn a_client_that_trickles_keeps_no_large_frame_for_ever() {
+    Plan::new(Wire::Sim).run(async |cluster: &mut Cluster| {
+        let put = request(1, &[op(b"k", Action::Put { value: &vec![1; 8 << 20] })]);
+        let mut slow = Peer::connect(&cluster.endpoints()[0]).await;
+        slow.send(&put[..put.len() - 1_000]).await;
+        let refused = async {
+            while cluster.stats(0).refusals == 0 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        // A byte a second, as long as anybody listens.
+        for byte in put[put.len() - 1_000..].chunks(1) {
+            slow.send(byte).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if cluster.stats(0).refusals > 0 {
+                break;
+            }
+        }
+        tokio::time::timeout(Duration::from_secs(1), refused).await.expect("a client that trickles is let go");
+        let frame = slow.next().await;
+        assert_eq!(Refusal::parse(&frame).expect("a refusal").code, RefusalCode::Malformed);
     });
 }
 
@@ -116,6 +212,27 @@ fn a_client_that_does_not_take_its_reply_is_let_go() {
         let error = slow.receiver.receive().await.expect_err("half a reply");
         assert!(matches!(error, TransportError::CutShort { .. }), "{error}");
         assert_eq!(cluster.stats(0).refusals, 1);
+    });
+}
+
+#[test]
+fn a_client_that_takes_its_reply_slowly_gets_all_of_it() {
+    Plan::new(Wire::Sim).run(async |cluster: &mut Cluster| {
+        let mut slow = Peer::connect(&cluster.endpoints()[0]).await;
+        slow.send(&request(1, &[op(b"k", Action::Put { value: &vec![1; 8 << 20] })])).await;
+        slow.next().await;
+        slow.send(&request(2, &[op(b"k", Action::Get)])).await;
+        // What the network holds, a mebibyte, every five seconds: forty seconds in all.
+        let reply = loop {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            tokio::select! {
+                biased;
+                reply = slow.receiver.receive() => break reply.expect("no fault").expect("a reply"),
+                () = std::future::ready(()) => {}
+            }
+        };
+        assert!(reply.frame_bytes() > 8 << 20);
+        assert_eq!(cluster.stats(0).refusals, 0);
     });
 }
 

@@ -2,13 +2,12 @@
 #![forbid(unsafe_code)]
 
 use crate::support::cluster::identity;
+use crate::support::frames::read_frame;
 use freight::limits::FRAME_BYTES_DEFAULT;
 use freight::op::{Action, Op};
 use freight::server::{Node, NodeConfig};
-use freight::wire::{
-    Capabilities, HEADER_BYTES, Hello, HelloReply, Origin, Refusal, RefusalCode, ReplyView, RequestBuilder, hello,
-};
-use std::io::{ErrorKind, Read, Write};
+use freight::wire::{Capabilities, Hello, HelloReply, Origin, Refusal, RefusalCode, ReplyView, RequestBuilder, hello};
+use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 
 /// A node on loopback with two threads.
@@ -48,16 +47,7 @@ impl Raw {
 
     /// The next frame; `None` at the end of the connection.
     pub(crate) fn frame(&mut self) -> Option<Vec<u8>> {
-        let mut frame = vec![0; HEADER_BYTES as usize];
-        match self.stream.read_exact(&mut frame) {
-            Ok(()) => {}
-            Err(error) if is_end(&error) => return None,
-            Err(error) => panic!("{error}"),
-        }
-        let whole = u32::from_le_bytes(*frame[8..].first_chunk().expect("a length"));
-        frame.resize(whole as usize, 0);
-        self.stream.read_exact(&mut frame[HEADER_BYTES as usize..]).expect("the node sends whole frames");
-        Some(frame)
+        read_frame(&mut self.stream)
     }
 
     /// Expects a refusal and the end of the connection behind it; gives its one line.
@@ -77,10 +67,6 @@ impl Raw {
         let reply = self.frame().expect("a reply");
         assert_eq!(ReplyView::parse(&reply).expect("a reply").op_count(), 2);
     }
-}
-
-fn is_end(error: &std::io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
 
 pub(crate) fn op<'a>(key: &'a [u8], action: Action<'a>) -> Op<'a> {

@@ -6,6 +6,8 @@ use crate::support::scripted::{Peer, ScriptedNode};
 use freight::client::{Batch, Client, ClientConfig, ClientError};
 use freight::limits::{FRAME_BYTES_MIN, FRAME_OPS_MAX, VALUE_BYTES_MAX};
 use freight::op::{Outcome, Version};
+use freight::transport::FrameReceiver;
+use freight::wire::WireError;
 
 /// Runs on each wire, with a node whose frames are as short as they may be.
 fn with_short_frames(test: impl AsyncFn(&mut Cluster)) {
@@ -93,6 +95,9 @@ fn the_largest_batch_of_the_largest_value_ends_within_its_bound() {
             }
         }
         assert_eq!(values + left_out, FRAME_OPS_MAX);
+        let failures: Vec<_> = reply.failures().map(|failure| failure.error.clone()).collect();
+        let [ClientError::ReplyTooLarge { got, max: REPLY_BYTES_MAX }] = failures[..] else { panic!("{failures:?}") };
+        assert_eq!(got, reply.bytes_received());
         assert!(values >= 4, "one value a frame, and five frames fit the bound: {values}");
         assert!(reply.bytes_received() < REPLY_BYTES_MAX + u64::from(FRAME_BYTES_MIN));
         drop(reply);
@@ -114,6 +119,30 @@ async fn never_has_room(peer: &mut Peer) {
         let ops = freight::wire::RequestView::parse(&request).expect("a request").ops().count();
         peer.answer(&request, &vec![Outcome::ReplyFull; ops]).await;
     }
+}
+
+#[test]
+fn only_a_get_can_be_left_out_and_nothing_else_is_ever_sent_again() {
+    Wire::Sim.runtime().block_on(async {
+        let (mut node, mut peer, client) = connected().await;
+        let mut batch: Batch = client.batch(2);
+        batch.get(b"a").expect("room");
+        batch.add(b"n", 1).expect("room");
+        let (reply, ()) = tokio::join!(client.execute(batch), async {
+            let request = peer.next().await;
+            peer.answer(&request, &[Outcome::ReplyFull; 2]).await;
+        });
+        let error = reply.expect_err("an add is never left out");
+        let source = WireError::BadStatus { index: 1, got: 9 };
+        assert!(matches!(&error, ClientError::Malformed { source: found, .. } if *found == source), "{error}");
+        assert!(matches!(peer.receiver.receive().await, Ok(None)), "no second request, and the connection is given up");
+        let (found, ()) = tokio::join!(client.get(b"a"), async {
+            let mut peer = node.accept().await;
+            let request = peer.next().await;
+            peer.answer(&request, &[Outcome::NotFound]).await;
+        });
+        assert_eq!(found.expect("an answer"), None);
+    });
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn a_restarted_node_is_reported_on_every_call_until_it_is_acknowledged() {
             batch.get(b"k").expect("room");
             told(&client.execute(batch).await.expect_err("memory is lost"));
         }
-        assert_eq!(cluster.stats(0).store["records"], 0, "nothing was executed");
+        assert_eq!(cluster.stats(0).store.records, 0, "nothing was executed");
         client.acknowledge_memory_loss();
         assert_eq!(client.get(b"k").await.expect("an answer"), None);
         client.put(b"k", b"again").await.expect("written");
@@ -83,8 +83,7 @@ fn one_restarted_node_of_three_fails_what_it_has_a_part_in() {
         keys.iter().for_each(|key| batch.put(key, key).expect("room"));
         let reply = client.execute(batch).await.expect("an answer");
         assert!(reply.outcomes().all(|outcome| outcome == Outcome::Done { version: None }));
-        let held: Vec<u64> =
-            (0..3).map(|node| cluster.stats(node).store["records"].as_u64().expect("a number")).collect();
+        let held: Vec<u64> = (0..3).map(|node| cluster.stats(node).store.records).collect();
         assert_eq!(held.iter().sum::<u64>(), 300);
         cluster.restart(1).await;
         let restarted = cluster.endpoints().remove(1);

@@ -2,10 +2,12 @@
 #![forbid(unsafe_code)]
 
 use crate::support::cluster::identity;
-use freight::client::{Client, ClientConfig, ClientError};
+use freight::client::{Client, ClientConfig, ClientError, Unsent};
 use freight::server::{Node, NodeConfig};
 use std::future::pending;
+use std::pin::pin;
 use std::sync::mpsc;
+use std::task::{Context, Poll, Waker};
 use tokio::runtime::{Builder, Runtime};
 
 fn node() -> Node {
@@ -43,6 +45,22 @@ fn a_client_may_connect_on_a_runtime_that_another_thread_drives() {
     }
     drop(end);
     driver.join().expect("the driver ends");
+}
+
+#[test]
+fn an_operation_issued_on_a_runtime_that_ended_is_not_sent() {
+    let (node, living, ended) = (node(), runtime(), runtime());
+    let client = living.block_on(Client::connect(node.endpoints(), ClientConfig::default())).expect("connected");
+    let handle = ended.handle().clone();
+    drop(ended);
+    {
+        let _entered = handle.enter();
+        let put = pin!(client.put(b"k", b"v")).poll(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(Err(error)) = put else { panic!("{put:?}") };
+        assert!(matches!(error, ClientError::NotSent { source: Unsent::RuntimeEnded, .. }), "{error}");
+        assert!(!error.may_have_taken_effect());
+    }
+    assert_eq!(living.block_on(client.get(b"k")).expect("the client goes on"), None);
 }
 
 #[test]

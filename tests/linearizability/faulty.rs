@@ -74,7 +74,7 @@ impl FaultyNode {
     async fn accept(self: Rc<Self>, mut listener: SimListener) {
         while let Ok(incoming) = listener.accept().await {
             let pool = HeapPool::new(Arc::new(Budget::new(u64::MAX)));
-            let config = ConnectionConfig { pool, frame_bytes_max: FRAME_BYTES_DEFAULT, peer_trusted: true };
+            let config = ConnectionConfig::of_client(pool, FRAME_BYTES_DEFAULT);
             let connection = incoming.attach(&config).expect("no cap");
             tokio::task::spawn_local(Rc::clone(&self).serve(connection));
         }

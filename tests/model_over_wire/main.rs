@@ -1,4 +1,4 @@
-//! Random operations through the public client against a plain map: both wires, both indexes, one node and three.
+//! Random operations through the public client against a plain map: every wire, both indexes, one node and three.
 #![forbid(unsafe_code)]
 
 mod draw;
@@ -8,6 +8,7 @@ mod support;
 
 use draw::{Draw, DrawnOp};
 use freight::client::Client;
+use freight::metrics::StoreStats;
 use freight::op::{Action, Outcome};
 use freight::shard::IndexKind;
 use freight::transport::sim::NetworkConfig;
@@ -79,11 +80,11 @@ async fn issue(client: &Client, model: &mut Model, op: &DrawnOp) {
 
 /// The nodes hold what the model holds, no more and no less.
 async fn assert_agree(cluster: &Cluster, client: &Client, model: &mut Model) {
-    let sum = |field: &str| -> u64 {
-        (0..cluster.endpoints().len()).map(|node| cluster.stats(node).store[field].as_u64().expect("a number")).sum()
+    let sum = |pick: fn(&StoreStats) -> u64| -> u64 {
+        (0..cluster.endpoints().len()).map(|node| pick(&cluster.stats(node).store)).sum()
     };
-    assert_eq!(sum("records"), model.len() as u64);
-    assert_eq!(sum("payload_bytes"), model.payload_bytes());
+    assert_eq!(sum(|store| store.records), model.len() as u64);
+    assert_eq!(sum(|store| store.payload_bytes), model.payload_bytes());
     for keys in model.keys().chunks(500) {
         let ops: Vec<_> = keys.iter().map(|key| DrawnOp::get(key)).collect();
         execute(client, model, &ops).await;
@@ -116,6 +117,13 @@ async fn random_run(cluster: &mut Cluster, seed: u64, batches: u32) {
 fn random_operations_agree_with_a_map_on_tcp() {
     for_each_seed(6, |seed| {
         on_each_cluster(Wire::Tcp, seed, async |cluster| random_run(cluster, seed, 60).await);
+    });
+}
+
+#[test]
+fn random_operations_agree_with_a_map_on_shm() {
+    for_each_seed(6, |seed| {
+        on_each_cluster(Wire::Shm, seed, async |cluster| random_run(cluster, seed, 60).await);
     });
 }
 

@@ -166,6 +166,14 @@ fn a_dropped_store_credits_all_it_charged() {
     }
 }
 
+#[cfg(not(feature = "leapfrog"))]
+#[test]
+fn an_index_that_is_not_built_is_an_error() {
+    let budget = Arc::new(Budget::new(u64::MAX));
+    let config = StoreConfig { shards: 1, index: IndexKind::Leapfrog, hash_secret: [1; 32], budget };
+    assert_eq!(Store::new(config).err(), Some(StoreError::IndexNotBuilt));
+}
+
 #[test]
 fn a_cap_below_the_empty_shards_is_an_error() {
     for index in INDEXES {

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::support::{INDEXES, Random, execute, op, store};
+use freight::hash::Key;
 use freight::op::{Action, Batch, Op, Outcome, Outcomes, Position};
 use freight::op_list::{OpList, OutcomeList};
 use freight::shard::Scratch;
@@ -94,7 +95,7 @@ impl Batch for Faulty {
         self.0.op_count()
     }
 
-    fn for_each_key<'a>(&'a self, visit: impl FnMut(Position, &'a [u8])) {
+    fn for_each_key<'a>(&'a self, visit: impl FnMut(Position, Key<'a>)) {
         self.0.for_each_key(visit);
     }
 

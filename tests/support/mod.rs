@@ -4,6 +4,7 @@
 
 pub(crate) mod checker;
 pub(crate) mod cluster;
+pub(crate) mod frames;
 pub(crate) mod history;
 pub(crate) mod scripted;
 

@@ -122,5 +122,5 @@ pub(crate) fn well_behaved() -> HelloReply {
 
 fn config() -> ConnectionConfig {
     let pool = HeapPool::new(Arc::new(Budget::new(u64::MAX)));
-    ConnectionConfig { pool, frame_bytes_max: 1 << 30, peer_trusted: true }
+    ConnectionConfig::of_client(pool, 1 << 30)
 }

@@ -14,7 +14,7 @@ mod shard;
 mod wire;
 
 use batches::BATCH_OPS;
-use freight::hash::KeyHasher;
+use freight::hash::{Key, KeyHasher};
 use std::hint::black_box;
 use std::process::ExitCode;
 
@@ -62,7 +62,7 @@ fn hash_keys() -> Box<dyn FnMut()> {
     let keys = batches::keys();
     Box::new(move || {
         for key in &keys {
-            black_box(hasher.hash(black_box(key)));
+            black_box(hasher.hash(Key::from(&black_box(key)[..])));
         }
     })
 }

@@ -33,7 +33,7 @@ const CHUNK_BYTES: u32 = 1 << 20;
 pub struct RdmaConnection {
     shared: Arc<Shared>,
     peer: String,
-    frame_bytes_max: u32,
+    config: ConnectionConfig,
 }
 
 impl RdmaConnection {
@@ -65,7 +65,7 @@ impl RdmaConnection {
             shared: Arc::downgrade(&shared),
         };
         keeper.start(&shared);
-        Ok(Self { shared, peer, frame_bytes_max: config.frame_bytes_max })
+        Ok(Self { shared, peer, config: config.clone() })
     }
 
     /// What was posted so far; the connection's halves go on counting.
@@ -124,7 +124,7 @@ impl Connection for RdmaConnection {
     }
 
     fn split(self) -> (RdmaSender, RdmaReceiver) {
-        let receiver = RdmaReceiver::new(Arc::clone(&self.shared), self.frame_bytes_max);
-        (RdmaSender::new(self.shared), receiver)
+        let receiver = RdmaReceiver::new(Arc::clone(&self.shared), &self.config);
+        (RdmaSender::new(self.shared, self.config.send_wait), receiver)
     }
 }

@@ -93,6 +93,8 @@ pub(super) struct Queue {
     owed_credits: u16,
     owed_frames_read: u16,
     frame_bytes_max: u32,
+    /// Nobody takes frames any more.
+    discarding: bool,
     /// Frames that are read in place.
     pub(super) in_place: u16,
     /// The peer's receive buffers, once it is known.
@@ -127,6 +129,7 @@ impl Queue {
             owed_credits: 0,
             owed_frames_read: 0,
             frame_bytes_max,
+            discarding: false,
             in_place: 0,
             peer_receive_bytes: None,
             credits: 0,
@@ -237,8 +240,9 @@ impl Queue {
     /// Begins to read announced frames, in order, as far ahead as agreed.
     pub(super) fn read_ahead(&mut self) -> Result<(), RdmaError> {
         let of_frames = |arrived: &&Arrived| matches!(arrived, Arrived::Reading | Arrived::Read { .. });
+        let most = if self.discarding { 0 } else { READ_AHEAD_MAX };
         let mut ahead = self.arrived.iter().filter(of_frames).count();
-        while ahead < READ_AHEAD_MAX {
+        while ahead < most {
             let Some(next) = self.arrived.iter_mut().find(|arrived| matches!(arrived, Arrived::There(_))) else {
                 break;
             };
@@ -251,14 +255,53 @@ impl Queue {
                     self.work.begin_read(buffer, frame_bytes.get(), address.get(), key.get());
                     ahead += 1;
                 }
-                Err(refused) => {
-                    *next = Arrived::Refused(refused);
-                    // Its memory is the sender's again, unread.
-                    self.owed_frames_read += 1;
-                }
+                // Whoever receives it is told, by the limit that holds then.
+                Err(_) => break,
             }
         }
         self.work.post_reads()
+    }
+
+    /// Reads the announced frame that is next, or refuses it.
+    pub(super) fn read_next(&mut self) -> Result<(), RdmaError> {
+        if self.end.is_some() {
+            return Ok(());
+        }
+        self.read_ahead()?;
+        let Some(Arrived::There(announcement)) = self.arrived.front() else { return Ok(()) };
+        if let Err(refused) = begin(announcement, self.frame_bytes_max, &self.pool) {
+            self.arrived[0] = Arrived::Refused(refused);
+            // Its memory is the sender's again, unread.
+            self.owed_frames_read += 1;
+        }
+        Ok(())
+    }
+
+    /// Throws away what arrives, and reads nothing more; true once no more can follow.
+    pub(super) fn discard(&mut self) -> Result<bool, RdmaError> {
+        self.discarding = true;
+        let mut closed = false;
+        for arrived in std::mem::take(&mut self.arrived) {
+            match arrived {
+                Arrived::Here { span, .. } => self.post_again(span),
+                Arrived::There(_) => self.owed_frames_read += 1,
+                Arrived::Reading => self.arrived.push_back(arrived),
+                Arrived::Read { .. } | Arrived::Refused(_) => {}
+                Arrived::Close => closed = true,
+            }
+        }
+        self.tell_read()?;
+        Ok(closed || self.end.is_some())
+    }
+
+    /// Whether anything came behind the last message taken: another one, or the end.
+    pub(super) fn has_more(&self) -> bool {
+        self.end.is_some() || !self.arrived.is_empty()
+    }
+
+    /// Takes announced frames of up to so many bytes from now on.
+    pub(super) fn set_frame_bytes_max(&mut self, frame_bytes_max: u32) {
+        self.frame_bytes_max = frame_bytes_max;
     }
 
     /// Takes a receive buffer back that was read in place.

@@ -4,9 +4,11 @@
 use super::RdmaError;
 use super::queue::{Arrived, Half, Queue};
 use super::shared::{InPlace, Shared, Waiter};
-use crate::transport::{Buffer, Frame, FrameReceiver, Lender, Memory, TransportError};
+use crate::transport::pace::Pace;
+use crate::transport::{Buffer, ConnectionConfig, Frame, FrameReceiver, Lender, Memory, TransportError};
 use crate::wire::{HEADER_BYTES, frame_bytes};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Receives frames in place, as long as there are receive buffers to spare.
 #[derive(Debug)]
@@ -14,6 +16,8 @@ pub struct RdmaReceiver {
     shared: Arc<Shared>,
     in_place: Arc<InPlace>,
     frame_bytes_max: u32,
+    frame_wait: Duration,
+    pace: Pace,
     /// What follows a message's first frame.
     rest: Option<Rest>,
 }
@@ -34,13 +38,15 @@ enum Next {
 }
 
 impl RdmaReceiver {
-    pub(super) fn new(shared: Arc<Shared>, frame_bytes_max: u32) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, config: &ConnectionConfig) -> Self {
         let in_place = Arc::new(InPlace(Arc::downgrade(&shared)));
-        Self { shared, in_place, frame_bytes_max, rest: None }
+        let (frame_bytes_max, frame_wait) = (config.frame_bytes_max, config.frame_wait);
+        Self { shared, in_place, frame_bytes_max, frame_wait, pace: Pace::new(frame_wait), rest: None }
     }
 
     fn next(&self) -> Result<Next, TransportError> {
         self.shared.look(Half::Receiver, |queue| {
+            queue.read_next().map_err(RdmaError::lost)?;
             let ended = queue.end().cloned();
             let gone = |ended: RdmaError| match ended {
                 RdmaError::Gone => Ok(Next::End),
@@ -98,6 +104,21 @@ impl RdmaReceiver {
         }
     }
 
+    /// What comes of a frame whose message ended before it: a peer that sends whole frames is dying, or none of ours.
+    async fn unfinished(&mut self, got: u32, needed: u32) -> TransportError {
+        let shared = &self.shared;
+        let ending = async {
+            let mut waiter = Waiter::new(shared, Half::Receiver);
+            while !shared.look(Half::Receiver, |queue| queue.has_more() || queue.tell_read().is_err()) {
+                waiter.wait().await;
+            }
+        };
+        match self.pace.in_time(ending).await {
+            Some(()) => TransportError::CutShort { got, needed },
+            None => TransportError::Stalled { got, needed, wait: self.frame_wait },
+        }
+    }
+
     /// The next frame of a message with several, copied; what is wrong with a message stays wrong.
     fn frame_of_rest(&mut self) -> Result<Frame, TransportError> {
         let rest = self.rest.as_mut().expect("the caller looked");
@@ -123,7 +144,10 @@ impl RdmaReceiver {
 impl FrameReceiver for RdmaReceiver {
     async fn receive(&mut self) -> Result<Option<Frame>, TransportError> {
         if self.rest.is_some() {
-            return self.frame_of_rest().map(Some);
+            return match self.frame_of_rest() {
+                Err(TransportError::CutShort { got, needed }) => Err(self.unfinished(got, needed).await),
+                frame => frame.map(Some),
+            };
         }
         // Whoever comes for the next frame has sent what there was to send: a reply would have told it by the way.
         let _lost = self.shared.look(Half::Receiver, Queue::tell_read);
@@ -142,7 +166,23 @@ impl FrameReceiver for RdmaReceiver {
             // Nobody may come for another.
             let _lost = self.shared.look(Half::Receiver, Queue::tell_read);
         }
-        frame.map(Some)
+        match frame {
+            Err(TransportError::CutShort { got, needed }) => Err(self.unfinished(got, needed).await),
+            frame => frame.map(Some),
+        }
+    }
+
+    fn set_frame_bytes_max(&mut self, frame_bytes_max: u32) {
+        self.frame_bytes_max = frame_bytes_max;
+        self.shared.change(|queue| queue.set_frame_bytes_max(frame_bytes_max));
+    }
+
+    async fn discard(&mut self) {
+        self.rest = None;
+        let mut waiter = Waiter::new(&self.shared, Half::Receiver);
+        while !self.shared.look(Half::Receiver, Queue::discard).unwrap_or(true) {
+            waiter.wait().await;
+        }
     }
 }
 

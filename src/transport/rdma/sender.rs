@@ -3,6 +3,7 @@
 
 use super::queue::Half;
 use super::shared::{Shared, ToSend, Waiter};
+use crate::transport::pace::Pace;
 use crate::transport::{Frame, FrameSender, Lender, TransportError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +16,13 @@ const CLOSE_WAIT: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct RdmaSender {
     shared: Arc<Shared>,
+    send_wait: Duration,
+    pace: Pace,
 }
 
 impl RdmaSender {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    pub(super) fn new(shared: Arc<Shared>, send_wait: Duration) -> Self {
+        Self { shared, send_wait, pace: Pace::new(send_wait) }
     }
 
     /// The frame in memory of this connection's, copied where it is in somebody else's: a request that is sent again on
@@ -44,14 +47,21 @@ impl FrameSender for RdmaSender {
 
     async fn send(&mut self, frame: Frame) -> Result<(), TransportError> {
         let frame = self.own(frame)?;
-        let mut waiter = Waiter::new(&self.shared, Half::Sender);
-        loop {
-            let sent = self.shared.look(Half::Sender, |queue| queue.send(&frame));
-            if sent.map_err(|error| error.lost())? {
-                return Ok(());
+        let shared = &self.shared;
+        let taking = async {
+            let mut waiter = Waiter::new(shared, Half::Sender);
+            loop {
+                let sent = shared.look(Half::Sender, |queue| queue.send(&frame));
+                if sent.map_err(|error| error.lost())? {
+                    return Ok(());
+                }
+                waiter.wait().await;
             }
-            waiter.wait().await;
-        }
+        };
+        // Nothing of a frame is taken before the peer has room for its message.
+        let not_taken = TransportError::NotTaken { taken: 0, frame_bytes: frame.frame_bytes(), wait: self.send_wait };
+        self.pace.begin();
+        self.pace.in_time(taking).await.unwrap_or(Err(not_taken))
     }
 
     /// Returns when the peer has all that was sent. It reads announced frames as it comes to them: what it has not

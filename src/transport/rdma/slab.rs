@@ -31,7 +31,7 @@ struct Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.budget.credit(self.bytes);
+        self.budget.credit_connection(self.bytes);
     }
 }
 
@@ -60,7 +60,7 @@ pub(super) fn spans(
 ) -> Result<Vec<Span>, VerbsError> {
     assert!(span_bytes > 0 && count > 0, "{count} spans of {span_bytes} bytes");
     let bytes = (span_bytes as usize * count as usize).next_multiple_of(PAGE_BYTES);
-    if !budget.charge_reserved(bytes as u64) {
+    if !budget.charge_connection(bytes as u64) {
         return Err(VerbsError::Budget { bytes: bytes as u64 });
     }
     let charge = Charge { budget: Arc::clone(budget), bytes: bytes as u64 };

@@ -296,6 +296,8 @@ pub(super) fn address_of(frame: &Frame) -> (u64, u32) {
 fn span_of(memory: &Memory) -> &Span {
     match memory {
         Memory::Registered(span) => span,
-        Memory::Heap(_) => unreachable!("frames from elsewhere are copied before they come here"),
+        Memory::Heap(_) | Memory::Pages(_) | Memory::Span(_) | Memory::InPlace(_) => {
+            unreachable!("frames from elsewhere are copied before they come here")
+        }
     }
 }

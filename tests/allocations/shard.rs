@@ -1,37 +1,12 @@
 //! A warm store allocates nothing for a batch, whatever is in it.
-#![expect(unsafe_code, reason = "an allocator that counts has to be an allocator")]
+#![forbid(unsafe_code)]
 
+use crate::counting::allocations;
 use freight::budget::Budget;
 use freight::op::{Action, Op, Outcome, Outcomes};
 use freight::op_list::OpList;
 use freight::shard::{IndexKind, Scratch, Store, StoreConfig};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::sync::Arc;
-
-/// Counts this thread's allocations and hands them on.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is handed on to `System` unchanged; counting neither allocates nor unwinds.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller keeps `GlobalAlloc::alloc`'s contract, which is `System`'s.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from `System.alloc` above with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 /// Counts outcomes and the bytes of values.
 #[derive(Default)]
@@ -73,9 +48,8 @@ fn assert_warm_batches_allocate_nothing(index: IndexKind) {
     let (batch, mut scratch, mut sum) = (batch(&[1; 1000]), Scratch::new(0), Sum::default());
     // Warm: bins grow to their size, tables to theirs.
     (0..20).for_each(|_| store.execute(&batch, &mut sum, &mut scratch));
-    let before = ALLOCATIONS.with(Cell::get);
-    (0..100).for_each(|_| store.execute(&batch, &mut sum, &mut scratch));
-    assert_eq!(ALLOCATIONS.with(Cell::get) - before, 0, "{index:?}");
+    let allocated = allocations(|| (0..100).for_each(|_| store.execute(&batch, &mut sum, &mut scratch)));
+    assert_eq!(allocated, 0, "{index:?}");
     assert_eq!(sum.outcomes, 120 * 2000);
     assert!(sum.value_bytes > 0);
 }

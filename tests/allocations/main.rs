@@ -1,0 +1,7 @@
+//! What allocates nothing: views of frames, and a warm store.
+
+mod counting;
+#[path = "../golden/mod.rs"]
+mod golden;
+mod shard;
+mod wire;

@@ -3,20 +3,23 @@
 //! Nothing here sleeps: a test waits for a line of output, or for the end of a process.
 #![forbid(unsafe_code)]
 
+#[path = "support/binary.rs"]
+mod binary;
 #[path = "support/frames.rs"]
 mod frames;
 
+use binary::{Running, Served, freight, run, run_with_input, serve, serve_one};
 use frames::read_frame;
 use freight::wire::{
     Capabilities, FrameKind, Header, Hello, Origin, Refusal, RefusalCode, ReplyView, RequestBuilder, hello, refusal,
 };
 use freight::{limits, op};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use std::ffi::{OsStr, OsString};
-use std::io::{BufRead, BufReader, Lines, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt;
-use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 
 /// Flags of a benchmark that is over soon.
@@ -37,134 +40,6 @@ const SHORT: [&str; 12] = [
 
 /// The index besides our own, where it is compiled in.
 const SECOND_INDEX: &str = if cfg!(feature = "leapfrog") { "leapfrog" } else { "buckets" };
-
-fn freight<S: AsRef<OsStr>>(args: &[S]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_freight"));
-    command.args(args).env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-/// What a command left behind.
-struct Done {
-    code: Option<i32>,
-    stdout: Vec<u8>,
-    stderr: String,
-}
-
-impl Done {
-    /// Where a command went wrong: one line, nothing on standard output, code 2.
-    fn assert_one_line(&self, words: &str) {
-        assert_eq!((self.code, self.stdout.len()), (Some(2), 0), "{}", self.stderr);
-        assert!(self.stderr.starts_with("freight: ") && self.stderr.contains(words), "{words:?}: {}", self.stderr);
-        assert_eq!(self.stderr.lines().count(), 1, "{}", self.stderr);
-    }
-}
-
-fn run<S: AsRef<OsStr>>(args: &[S]) -> Done {
-    run_with_input(args, b"")
-}
-
-fn run_with_input<S: AsRef<OsStr>>(args: &[S], input: &[u8]) -> Done {
-    let mut child = freight(args).stdin(Stdio::piped()).spawn().expect("the binary starts");
-    // Whoever does not read it, like a command line that was refused, breaks the pipe.
-    let _ = child.stdin.take().expect("piped").write_all(input);
-    let output = child.wait_with_output().expect("it ends");
-    let stderr = String::from_utf8(output.stderr).expect("errors are text");
-    Done { code: output.status.code(), stdout: output.stdout, stderr }
-}
-
-/// A process that runs until it is told to stop; killed where a test fails.
-struct Running {
-    child: Child,
-    stdout: Lines<BufReader<ChildStdout>>,
-    stderr: Lines<BufReader<ChildStderr>>,
-}
-
-impl Running {
-    fn start(args: &[&str]) -> Self {
-        Self::of(freight(args).spawn().expect("the binary starts"))
-    }
-
-    fn of(mut child: Child) -> Self {
-        let stdout = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let stderr = BufReader::new(child.stderr.take().expect("piped")).lines();
-        Self { child, stdout, stderr }
-    }
-
-    /// Waits until it says `words` on standard error.
-    fn wait_for(&mut self, words: &str) {
-        let mut said = Vec::new();
-        for line in self.stderr.by_ref().map_while(Result::ok) {
-            if line.contains(words) {
-                return;
-            }
-            said.push(line);
-        }
-        panic!("it never said {words:?}, but\n{}", said.join("\n"));
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id().cast_signed()).expect("a process has a number");
-        kill_process(pid, signal).expect("it runs");
-    }
-
-    /// Waits for its end: the exit code and the lines it still said on standard error.
-    fn end(&mut self) -> (Option<i32>, Vec<String>) {
-        let said = self.stderr.by_ref().map_while(Result::ok).collect();
-        (self.child.wait().expect("it ends").code(), said)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It has ended already where its test went well.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A node, and where it listens.
-struct Served {
-    process: Running,
-    endpoints: Vec<String>,
-}
-
-fn serve(listen: &[&str], flags: &[&str]) -> Served {
-    let mut args = vec!["serve", "--threads", "1"];
-    args.extend(listen.iter().flat_map(|endpoint| ["--listen", endpoint]));
-    args.extend(flags);
-    Served::of(Running::start(&args), listen.len())
-}
-
-fn serve_one(flags: &[&str]) -> Served {
-    serve(&["tcp://127.0.0.1:0"], flags)
-}
-
-impl Served {
-    /// A node that says where it listens, at so many endpoints.
-    fn of(mut process: Running, count: usize) -> Self {
-        let endpoint = |line: String| {
-            let endpoint = line.strip_prefix("listening ").and_then(|line| line.strip_suffix(" (transport tcp)"));
-            endpoint.unwrap_or_else(|| panic!("an unexpected line: {line}")).to_owned()
-        };
-        let lines = process.stdout.by_ref().take(count);
-        let endpoints: Vec<_> = lines.map(|line| endpoint(line.expect("text"))).collect();
-        assert_eq!(endpoints.len(), count, "{:?}", process.end());
-        Self { process, endpoints }
-    }
-
-    fn endpoint(&self) -> &str {
-        &self.endpoints[0]
-    }
-
-    fn run(&self, args: &[&str]) -> Done {
-        run(&[args, &["--servers", self.endpoint()]].concat())
-    }
-
-    fn raw(&self) -> TcpStream {
-        TcpStream::connect(self.endpoint().trim_start_matches("tcp://")).expect("it listens")
-    }
-}
 
 #[test]
 fn a_key_is_put_found_and_deleted_at_a_shell() {

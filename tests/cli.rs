@@ -128,6 +128,28 @@ fn keys_are_dealt_to_several_nodes() {
 }
 
 #[test]
+fn a_node_serves_a_shell_over_shared_memory_and_its_socket_is_its_own() {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let endpoint = format!("shm://{}/node.sock", folder.path().display());
+    let mut node = serve(&[&endpoint, "tcp://127.0.0.1:0"], &[]);
+    assert_eq!(node.run(&["put", "k", "v"]).code, Some(0));
+    for endpoint in &node.endpoints {
+        assert_eq!(run(&["get", "k", "--servers", endpoint]).stdout, b"v", "{endpoint}");
+    }
+    run(&["serve", "--listen", &endpoint]).assert_one_line("in use");
+    let pong = String::from_utf8(node.run(&["ping"]).stdout).expect("text");
+    assert_eq!(pong, format!("{endpoint} answers (transport shm)\n"));
+    node.process.child.kill().expect("it runs");
+    node.process.end();
+    run(&["get", "k", "--servers", &endpoint]).assert_one_line("Connection refused");
+    // What a killed node left behind is in nobody's way.
+    let mut node = serve(&[&endpoint], &[]);
+    node.process.signal(Signal::TERM);
+    assert_eq!(node.process.end().0, Some(0));
+    run(&["get", "k", "--servers", &endpoint]).assert_one_line("No such file");
+}
+
+#[test]
 fn what_is_wrong_with_a_command_line_is_said_in_one_line() {
     for (line, words) in [
         ("get k --servers rdma://a:1", "unknown transport 'rdma'"),
@@ -153,6 +175,11 @@ fn what_is_wrong_with_a_command_line_is_said_in_one_line() {
         ("serve --profile flames.png", ".svg"),
         ("serve --profile /nowhere/flames.svg", "/nowhere/flames.svg"),
         ("bench --transport quic", "unknown transport 'quic'"),
+        ("get k --servers shm://node.sock", "an absolute path"),
+        ("serve --listen shm:///dev/null", "no socket"),
+        ("serve --listen shm:///nowhere/node.sock", "/nowhere/node.sock: No such file"),
+        ("get k --servers shm:///nowhere/node.sock", "/nowhere/node.sock: No such file"),
+        ("get k --servers shm:///dev/null", "no socket"),
         ("bench --transport sim", "try tcp"),
         ("bench --transport tcp --servers tcp://a:1", "--servers"),
         ("bench --index buckets --servers tcp://a:1", "--servers"),
@@ -358,6 +385,16 @@ fn a_benchmark_prints_its_report_as_json() {
         assert_eq!(report["config"]["index"], expected, "{target:?}");
         assert!(done.stderr.contains("(transport tcp)") && done.stderr.contains("Why not more?"), "{}", done.stderr);
     }
+}
+
+#[test]
+fn a_benchmark_over_shared_memory_starts_its_own_node_and_leaves_nothing_behind() {
+    let done = run(&[&SHORT, &["--transport", "shm", "--json", "-"][..]].concat());
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let report: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    assert_eq!((&report["transport"], &report["errors"]["total"]), (&"shm".into(), &0.into()), "{report:#}");
+    let socket = done.stderr.split("shm://").nth(1).and_then(|rest| rest.split(' ').next()).expect("an endpoint");
+    assert!(!std::path::Path::new(socket).parent().expect("a folder").exists(), "{socket}");
 }
 
 #[test]

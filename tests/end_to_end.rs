@@ -1,4 +1,4 @@
-//! A real node and a real client, over TCP and over the simulated network.
+//! A real node and a real client, over TCP, over shared memory, and over the simulated network.
 #![forbid(unsafe_code)]
 
 use freight::client::{Client, ClientConfig, ClientError};
@@ -13,8 +13,12 @@ fn identity(seed: u8) -> Identity {
 }
 
 fn node(seed: u8) -> Node {
-    let config = NodeConfig::new(vec!["tcp://127.0.0.1:0".parse().expect("an endpoint")], identity(seed));
-    Node::start(config).expect("a node on loopback")
+    node_at("tcp://127.0.0.1:0", seed)
+}
+
+fn node_at(endpoint: &str, seed: u8) -> Node {
+    let config = NodeConfig::new(vec![endpoint.parse().expect("an endpoint")], identity(seed));
+    Node::start(config).expect("a node on this machine")
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -61,9 +65,7 @@ async fn a_large_batch(client: &Client) {
     assert_eq!(reply.len(), 20_000);
 }
 
-#[test]
-fn a_client_talks_to_a_node_over_tcp() {
-    let node = node(1);
+fn a_client_talks_to(node: Node) {
     runtime().block_on(async {
         let client = Client::connect(node.endpoints(), ClientConfig::default()).await.expect("connected");
         all_operations(&client).await;
@@ -73,6 +75,18 @@ fn a_client_talks_to_a_node_over_tcp() {
         assert_eq!(stats[0].connections, 1);
     });
     node.drain();
+}
+
+#[test]
+fn a_client_talks_to_a_node_over_tcp() {
+    a_client_talks_to(node(1));
+}
+
+#[test]
+fn a_client_talks_to_a_node_over_shm() {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    a_client_talks_to(node_at(&format!("shm://{}/node.sock", folder.path().display()), 1));
+    assert_eq!(folder.path().read_dir().expect("a folder").count(), 0, "the socket's file goes with its node");
 }
 
 #[test]

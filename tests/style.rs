@@ -16,6 +16,8 @@ const UNSAFE_FILES: &[&str] = &[
     "src/shard/memory.rs",
     "src/shard/prefetch.rs",
     "src/shard/tags.rs",
+    "src/transport/shm/segment.rs",
+    "src/transport/shm/watch.rs",
     "tests/allocations/counting.rs",
 ];
 

@@ -12,7 +12,8 @@ use crate::server::Node;
 use crate::transport::{Endpoint, Scheme};
 use std::error::Error;
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,10 +43,10 @@ pub(super) fn run(args: BenchArgs) -> CommandResult {
     let _entered = runtime.enter();
     // Before anything runs, so that no interrupt finds the default action.
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let node = if config.servers.is_empty() { Some(own_node(&config, &args.node)?) } else { None };
+    let node = if config.servers.is_empty() { Some(OwnNode::start(&config, &args.node)?) } else { None };
     config.node = node_flags(&args.node, node.is_some())?;
     let target = match &node {
-        Some(node) => Target { endpoints: node.endpoints().to_vec(), node_cores: Some(node_cores(&config)) },
+        Some(own) => Target { endpoints: own.node.endpoints().to_vec(), node_cores: Some(node_cores(&config)) },
         None => Target { endpoints: config.servers.clone(), node_cores: None },
     };
     announce(&target);
@@ -61,8 +62,8 @@ pub(super) fn run(args: BenchArgs) -> CommandResult {
         }
     })?;
     tell(&report, json.as_deref())?;
-    if let Some(node) = node {
-        node.drain();
+    if let Some(own) = node {
+        own.node.drain();
     }
     Ok(if report.errors.total == 0 { ExitCode::SUCCESS } else { ExitCode::from(NOT_AS_EXPECTED) })
 }
@@ -84,14 +85,48 @@ fn node_cores(config: &BenchConfig) -> Vec<usize> {
     }
 }
 
-fn own_node(config: &BenchConfig, args: &NodeArgs) -> Result<Node, Box<dyn Error>> {
-    let listen = match config.transport {
-        Scheme::Tcp => Endpoint::new(Scheme::Tcp, "127.0.0.1:0")?,
-        Scheme::Sim => return Err("the simulated network is for tests and has no speed to measure: try tcp".into()),
-    };
-    raise_descriptor_limit();
-    let threads = config.seats().len();
-    Ok(Node::start(args.config(vec![listen], threads, node_cores(config), config.placement)?)?)
+/// A node in this process.
+struct OwnNode {
+    node: Node,
+    /// Where its socket is, if it has one in the file system; removed when dropped.
+    _folder: Option<Folder>,
+}
+
+impl OwnNode {
+    fn start(config: &BenchConfig, args: &NodeArgs) -> Result<Self, Box<dyn Error>> {
+        let (endpoint, folder) = match config.transport {
+            Scheme::Tcp => (Endpoint::new(Scheme::Tcp, "127.0.0.1:0")?, None),
+            Scheme::Shm => {
+                let folder = Folder::make()?;
+                let path = folder.0.join("node.sock");
+                (Endpoint::new(Scheme::Shm, &path.to_string_lossy())?, Some(folder))
+            }
+            Scheme::Sim => return Err("the simulated network is for tests and has no speed to measure: try tcp".into()),
+        };
+        raise_descriptor_limit();
+        let threads = config.seats().len();
+        let node = Node::start(args.config(vec![endpoint], threads, node_cores(config), config.placement)?)?;
+        Ok(Self { node, _folder: folder })
+    }
+}
+
+/// A folder of this process alone, among the temporary ones.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make() -> Result<Self, String> {
+        let path = std::env::temp_dir().join(format!("freight-bench-{}", std::process::id()));
+        let made = fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What cannot be removed is for the system's own tidying up.
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 fn announce(target: &Target) {

@@ -1,6 +1,7 @@
 //! Buffers: lent by a transport, built in by one owner, then shared as a frame, then lent again.
 #![forbid(unsafe_code)]
 
+use super::shm::{InPlace, Span};
 use crate::pages::Pages;
 use crate::wire::FrameBuffer;
 use std::fmt;
@@ -28,6 +29,10 @@ pub enum Memory {
     Heap(Box<[u8]>),
     /// In pages of its own.
     Pages(Pages),
+    /// In a segment of shared memory, to build in.
+    Span(Span),
+    /// In a segment of shared memory, where a peer built it; to read only.
+    InPlace(InPlace),
 }
 
 impl Default for Memory {
@@ -44,6 +49,8 @@ impl Deref for Memory {
         match self {
             Self::Heap(memory) => memory,
             Self::Pages(memory) => memory,
+            Self::Span(span) => span,
+            Self::InPlace(arrived) => arrived,
         }
     }
 }
@@ -54,6 +61,8 @@ impl DerefMut for Memory {
         match self {
             Self::Heap(memory) => memory,
             Self::Pages(memory) => memory,
+            Self::Span(span) => span,
+            Self::InPlace(_) => unreachable!("what arrived is a frame already, and frames are never changed"),
         }
     }
 }
@@ -70,11 +79,19 @@ impl Buffer {
     pub fn new(memory: Memory, lender: Arc<dyn Lender>) -> Self {
         Self { memory, lender }
     }
+
+    /// Its memory alone: for lenders that take over from others.
+    pub(super) fn into_memory(mut self) -> Memory {
+        std::mem::take(&mut self.memory)
+    }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.lender.take_back(std::mem::take(&mut self.memory));
+        let memory = std::mem::take(&mut self.memory);
+        if !memory.is_empty() {
+            self.lender.take_back(memory);
+        }
     }
 }
 
@@ -153,6 +170,14 @@ impl Frame {
     #[must_use]
     pub fn frame_bytes(&self) -> u32 {
         self.frame_bytes
+    }
+
+    /// The span it was built in, where that is in shared memory.
+    pub(super) fn span(&self) -> Option<&Span> {
+        match &self.buffer.memory {
+            Memory::Span(span) => Some(span),
+            Memory::Heap(_) | Memory::Pages(_) | Memory::InPlace(_) => None,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 use thiserror::Error;
 
@@ -10,19 +11,22 @@ use thiserror::Error;
 pub enum Scheme {
     /// `tcp://host:port`
     Tcp,
+    /// `shm:///path/to/node.sock`: between processes of one host.
+    Shm,
     /// `sim://network/node`: the in-process seeded twin, for tests.
     Sim,
 }
 
 impl Scheme {
     /// Every scheme.
-    pub const ALL: [Self; 2] = [Self::Tcp, Self::Sim];
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Shm, Self::Sim];
 
     /// Its name in endpoints and flags.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
+            Self::Shm => "shm",
             Self::Sim => "sim",
         }
     }
@@ -87,6 +91,7 @@ impl Endpoint {
         let endpoint = Self { scheme, address: address.to_owned() };
         match scheme {
             Scheme::Tcp => endpoint.host_port().map(|_| ()).ok_or_else(|| bad("host:port, [IPv6]:port"))?,
+            Scheme::Shm => endpoint.path().map(|_| ()).ok_or_else(|| bad("an absolute path of at most 107 bytes"))?,
             Scheme::Sim => endpoint.network_node().map(|_| ()).ok_or_else(|| bad("network/node"))?,
         }
         Ok(endpoint)
@@ -116,6 +121,12 @@ impl Endpoint {
             return None;
         }
         Some((host, port.parse().ok()?))
+    }
+
+    /// The path of a socket, which the kernel keeps in 108 bytes with a zero behind it.
+    pub(super) fn path(&self) -> Option<&Path> {
+        let fits = self.address.starts_with('/') && self.address.len() <= 107 && !self.address.contains('\0');
+        fits.then(|| Path::new(&self.address))
     }
 
     /// Simulated network and node.
@@ -162,6 +173,9 @@ mod tests {
         assert!(matches!(parse("localhost:7411"), EndpointError::NoScheme { .. }));
         assert!(matches!(parse("quic://a:1"), EndpointError::UnknownScheme { .. }));
         for text in ["tcp://", "tcp://a", "tcp://:1", "tcp://a:", "tcp://a:65536", "tcp://::1:1", "tcp://a:+1"] {
+            assert!(matches!(parse(text), EndpointError::BadAddress { .. }), "{text}");
+        }
+        for text in ["shm://relative", "shm://", &format!("shm:///{}", "x".repeat(107)), "shm:///a\0b"] {
             assert!(matches!(parse(text), EndpointError::BadAddress { .. }), "{text}");
         }
         assert!(matches!(parse("sim://x"), EndpointError::BadAddress { .. }));

@@ -1,7 +1,7 @@
 //! What can go wrong below frames.
 #![forbid(unsafe_code)]
 
-use super::Endpoint;
+use super::{Endpoint, shm::ShmError};
 use crate::wire::WireError;
 use std::io;
 use std::time::Duration;
@@ -69,6 +69,9 @@ pub enum TransportError {
     /// What arrives is no frame: framing is lost.
     #[error("peer does not speak this protocol: {0}")]
     Framing(#[from] WireError),
+    /// Two processes do not come to share memory, or stop to.
+    #[error("shared memory: {0}")]
+    Shm(#[source] ShmError),
     /// The memory budget has no room for the peer's frame.
     #[error("no memory for a frame of {frame_bytes} bytes")]
     OutOfMemory {

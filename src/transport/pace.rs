@@ -35,6 +35,13 @@ impl Pace {
     /// Moves some bytes of a frame that has begun; `None` where the peer has stalled. Dropping the future gives the
     /// peer no more time than it had.
     pub(super) async fn step(&mut self, step: impl Future<Output = io::Result<usize>>) -> Option<io::Result<usize>> {
+        let moved = self.in_time(step).await?;
+        self.moved(moved.as_ref().map_or(0, |bytes| *bytes));
+        Some(moved)
+    }
+
+    /// Waits for a peer in the middle of a frame; `None` where it has stalled, likewise.
+    pub(super) async fn in_time<T>(&mut self, step: impl Future<Output = T>) -> Option<T> {
         let deadline = &mut self.deadline;
         let stalled = async {
             if deadline.is_none() {
@@ -45,16 +52,19 @@ impl Pace {
                 None => pending().await,
             }
         };
-        let moved = tokio::select! {
+        tokio::select! {
             biased;
-            moved = step => moved,
-            () = stalled => return None,
-        };
-        self.moved += moved.as_ref().map_or(0, |bytes| *bytes);
+            done = step => Some(done),
+            () = stalled => None,
+        }
+    }
+
+    /// So many bytes of the frame have moved.
+    pub(super) fn moved(&mut self, bytes: usize) {
+        self.moved += bytes;
         if self.moved >= LUMP_BYTES {
             self.begin();
         }
-        Some(moved)
     }
 
     /// What moves next begins a frame.

@@ -144,6 +144,10 @@ impl Lender for HeapPool {
     }
 
     fn take_back(&self, memory: Memory) {
+        if matches!(memory, Memory::Span(_) | Memory::InPlace(_)) {
+            // Memory from elsewhere goes back by being dropped.
+            return;
+        }
         let mut free = self.free();
         if free.buffers.len() < BUFFERS_KEPT_MAX && free.bytes + memory.len() <= self.bytes_kept_max {
             free.bytes += memory.len();

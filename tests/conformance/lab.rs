@@ -52,6 +52,17 @@ pub(crate) fn tcp() -> Lab {
     }
 }
 
+pub(crate) fn shm() -> Lab {
+    let folder = tempfile::tempdir().expect("a folder");
+    let endpoint = |name: &str| format!("shm://{}", folder.path().join(name).display()).parse().expect("an endpoint");
+    let (endpoint, nobody) = (endpoint("node.sock"), endpoint("nobody.sock"));
+    // A socket that is bound and never listened at stays nobody's.
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).expect("a socket");
+    let path = folder.path().join("nobody.sock");
+    socket.bind(&socket2::SockAddr::unix(path).expect("a short path")).expect("a free path");
+    Lab { endpoint, nobody, time_is_simulated: false, _alive: Box::new((folder, socket)) }
+}
+
 pub(crate) fn calm_sim() -> Lab {
     sim(NetworkConfig::calm(1))
 }

@@ -10,6 +10,7 @@ mod lending;
 mod listening;
 
 conformance!(tcp, freight::transport::tcp::Tcp, crate::lab::tcp);
+conformance!(shm, freight::transport::shm::Shm, crate::lab::shm);
 conformance!(sim, freight::transport::sim::Sim, crate::lab::calm_sim);
 conformance!(sim_in_pieces, freight::transport::sim::Sim, crate::lab::sim_in_pieces);
 

@@ -8,5 +8,5 @@ mod recorded;
 mod sim;
 #[path = "../support/mod.rs"]
 mod support;
-mod tcp;
+mod threads;
 mod workload;

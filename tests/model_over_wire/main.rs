@@ -1,4 +1,4 @@
-//! Random operations through the public client against a plain map: both wires, both indexes, one node and three.
+//! Random operations through the public client against a plain map: every wire, both indexes, one node and three.
 #![forbid(unsafe_code)]
 
 mod draw;
@@ -117,6 +117,13 @@ async fn random_run(cluster: &mut Cluster, seed: u64, batches: u32) {
 fn random_operations_agree_with_a_map_on_tcp() {
     for_each_seed(6, |seed| {
         on_each_cluster(Wire::Tcp, seed, async |cluster| random_run(cluster, seed, 60).await);
+    });
+}
+
+#[test]
+fn random_operations_agree_with_a_map_on_shm() {
+    for_each_seed(6, |seed| {
+        on_each_cluster(Wire::Shm, seed, async |cluster| random_run(cluster, seed, 60).await);
     });
 }
 

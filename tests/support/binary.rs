@@ -113,8 +113,11 @@ impl Served {
     /// A node that says where it listens, at so many endpoints.
     pub(crate) fn of(mut process: Running, count: usize) -> Self {
         let endpoint = |line: String| {
-            let endpoint = line.strip_prefix("listening ").and_then(|line| line.strip_suffix(" (transport tcp)"));
-            endpoint.unwrap_or_else(|| panic!("an unexpected line: {line}")).to_owned()
+            let said =
+                line.strip_prefix("listening ").and_then(|line| line.strip_suffix(")")?.split_once(" (transport "));
+            let (endpoint, transport) = said.unwrap_or_else(|| panic!("an unexpected line: {line}"));
+            assert!(endpoint.starts_with(&format!("{transport}://")), "{line}");
+            endpoint.to_owned()
         };
         let lines = process.stdout.by_ref().take(count);
         let endpoints: Vec<_> = lines.map(|line| endpoint(line.expect("text"))).collect();

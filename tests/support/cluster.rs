@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   Wire::Tcp   each node with threads of its own, on loopback; the test's client on the test's runtime
+//!   Wire::Shm   the same over shared memory, sockets in a scratch folder
 //!   Wire::Sim   nodes, network and client on one thread, in simulated time: a seed replays it all
 //! ```
 #![forbid(unsafe_code)]
@@ -13,17 +14,19 @@ use freight::transport::Endpoint;
 use freight::transport::sim::{Network, NetworkConfig};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
 /// What carries the frames of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wire {
     Tcp,
+    Shm,
     Sim,
 }
 
 impl Wire {
-    pub(crate) const ALL: [Self; 2] = [Self::Tcp, Self::Sim];
+    pub(crate) const ALL: [Self; 3] = [Self::Tcp, Self::Shm, Self::Sim];
 
     pub(crate) fn runtime(self) -> Runtime {
         Builder::new_current_thread().enable_all().start_paused(self == Self::Sim).build().expect("a runtime")
@@ -75,6 +78,8 @@ pub(crate) fn on_each_wire(test: impl AsyncFn(&mut Cluster)) {
 pub(crate) struct Cluster {
     plan: Plan,
     network: Option<Arc<Network>>,
+    /// Where sockets are.
+    folder: TempDir,
     nodes: Vec<RunningNode>,
     lives: u64,
 }
@@ -95,16 +100,18 @@ impl Cluster {
     async fn start(plan: Plan) -> Self {
         let number = CLUSTERS.fetch_add(1, Ordering::Relaxed);
         let network = match plan.wire {
-            Wire::Tcp => None,
+            Wire::Tcp | Wire::Shm => None,
             Wire::Sim => Some(Network::create(&format!("cluster-{number}"), plan.network.clone())),
         };
-        let mut cluster = Self { plan, network, nodes: Vec::new(), lives: 0 };
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let mut cluster = Self { plan, network, folder, nodes: Vec::new(), lives: 0 };
         for index in 0..cluster.plan.nodes {
-            let endpoint = match &cluster.network {
+            let endpoint = match cluster.plan.wire {
                 // Each process and cluster has a loopback address of its own, so that a port stays free for its
                 // node to come back to.
-                None => format!("tcp://127.{}.{}.1:0", std::process::id() % 251 + 1, number % 250 + 1),
-                Some(network) => format!("sim://{}/{index}", network.name()),
+                Wire::Tcp => format!("tcp://127.{}.{}.1:0", std::process::id() % 251 + 1, number % 250 + 1),
+                Wire::Shm => format!("shm://{}/{index}.sock", cluster.folder.path().display()),
+                Wire::Sim => format!("sim://{}/{index}", cluster.network().name()),
             };
             cluster.nodes.push(RunningNode { endpoint: endpoint.parse().expect("an endpoint"), node: None });
             cluster.start_node(index).await;
@@ -120,7 +127,7 @@ impl Cluster {
         (config.threads, config.cores) = (2, Vec::new());
         (self.plan.node)(&mut config);
         let running = match self.plan.wire {
-            Wire::Tcp => Running::Threads(Node::start(config).expect("a node on loopback")),
+            Wire::Tcp | Wire::Shm => Running::Threads(Node::start(config).expect("a node on this machine")),
             Wire::Sim => Running::Here(LocalNode::start(config).await.expect("a simulated node")),
         };
         self.nodes[index] = RunningNode { endpoint: running.endpoints()[0].clone(), node: Some(running) };

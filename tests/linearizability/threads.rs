@@ -1,4 +1,4 @@
-//! Threads on real sockets: some with connections of their own, and tasks that share one client.
+//! Threads on real transports: some with connections of their own, and tasks that share one client.
 #![forbid(unsafe_code)]
 
 use crate::recorded::Recorded;
@@ -9,8 +9,9 @@ use crate::workload::Workload;
 use freight::client::{Client, ClientConfig};
 use freight::server::{Node, NodeConfig};
 use freight::shard::IndexKind;
-use freight::transport::Endpoint;
+use freight::transport::{Endpoint, Scheme};
 use std::ops::Range;
+use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinSet, LocalSet};
 
@@ -18,10 +19,14 @@ const BATCHES: Workload =
     Workload { keys: 10, calls: 1_000, batch_ops_max: 24, singles_percent: 10, dropped_percent: 1 };
 const SINGLES: Workload = Workload { singles_percent: 90, calls: 800, batch_ops_max: 4, ..BATCHES };
 
-fn node(index: IndexKind, life: u64) -> Node {
-    let mut config = NodeConfig::new(vec!["tcp://127.0.0.1:0".parse().expect("an endpoint")], identity(1, life));
+fn node(scheme: Scheme, folder: &TempDir, index: IndexKind, life: u64) -> Node {
+    let endpoint = match scheme {
+        Scheme::Shm => format!("shm://{}/{life}.sock", folder.path().display()),
+        _ => "tcp://127.0.0.1:0".to_owned(),
+    };
+    let mut config = NodeConfig::new(vec![endpoint.parse().expect("an endpoint")], identity(1, life));
     (config.threads, config.cores, config.index, config.shards) = (2, Vec::new(), index, Some(4));
-    Node::start(config).expect("a node on loopback")
+    Node::start(config).expect("a node on this machine")
 }
 
 fn runtime() -> Runtime {
@@ -64,26 +69,37 @@ fn play(nodes: &[Node]) -> History {
     recorder.history()
 }
 
-fn histories_are_linearizable(index: IndexKind, nodes: u64) {
-    let nodes: Vec<_> = (1..=nodes).map(|life| node(index, life)).collect();
+fn histories_are_linearizable(scheme: Scheme, index: IndexKind, nodes: u64) {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let nodes: Vec<_> = (1..=nodes).map(|life| node(scheme, &folder, index, life)).collect();
     let history = play(&nodes);
-    println!("{index}: {} operations on {} keys", history.op_count(), history.calls.len());
+    println!("{scheme}, {index}: {} operations on {} keys", history.op_count(), history.calls.len());
     assert_linearizable(&history);
     nodes.into_iter().for_each(Node::drain);
 }
 
 #[test]
-fn histories_of_threads_on_one_node_are_linearizable() {
-    histories_are_linearizable(IndexKind::Buckets, 1);
+fn histories_of_threads_on_one_node_are_linearizable_over_tcp() {
+    histories_are_linearizable(Scheme::Tcp, IndexKind::Buckets, 1);
+}
+
+#[test]
+fn histories_of_threads_on_one_node_are_linearizable_over_shm() {
+    histories_are_linearizable(Scheme::Shm, IndexKind::Buckets, 1);
 }
 
 #[cfg(feature = "leapfrog")]
 #[test]
 fn histories_of_threads_on_one_node_with_the_other_index_are_linearizable() {
-    histories_are_linearizable(IndexKind::Leapfrog, 1);
+    histories_are_linearizable(Scheme::Tcp, IndexKind::Leapfrog, 1);
 }
 
 #[test]
-fn histories_of_threads_on_three_nodes_are_linearizable() {
-    histories_are_linearizable(IndexKind::Buckets, 3);
+fn histories_of_threads_on_three_nodes_are_linearizable_over_tcp() {
+    histories_are_linearizable(Scheme::Tcp, IndexKind::Buckets, 3);
+}
+
+#[test]
+fn histories_of_threads_on_three_nodes_are_linearizable_over_shm() {
+    histories_are_linearizable(Scheme::Shm, IndexKind::Buckets, 3);
 }

@@ -117,7 +117,7 @@ impl KeyHasher {
     }
 
     /// The key's slot and its keyed index hash.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn hash(&self, key: Key<'_>) -> KeyHashes {
         if key.bytes > WORD_BYTES {
@@ -146,7 +146,7 @@ impl KeyHasher {
         fold(fold(word ^ s1, state) ^ s2, s3 ^ state)
     }
 
-    #[inline]
+    #[inline(always)]
     fn index_hash_of_long(&self, key: &[u8]) -> u64 {
         let [s0, s1, s2, s3] = self.secret;
         let mut state = s0 ^ key.len() as u64;

@@ -3,17 +3,17 @@
 //! Nothing here sleeps: a test waits for a line of output, or for the end of a process.
 #![forbid(unsafe_code)]
 
+#[path = "support/binary.rs"]
+mod binary;
 #[path = "support/frames.rs"]
 mod frames;
-#[path = "support/process.rs"]
-mod process;
 
+use binary::{Running, Served, freight, run, run_with_input, serve, serve_one};
 use frames::read_frame;
 use freight::wire::{
     Capabilities, FrameKind, Header, Hello, Origin, Refusal, RefusalCode, ReplyView, RequestBuilder, hello, refusal,
 };
 use freight::{limits, op};
-use process::{Running, Served, freight, run, run_with_input, serve, serve_one};
 use rustix::process::Signal;
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};

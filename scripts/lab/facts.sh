@@ -1,7 +1,7 @@
 # Facts: commands that have to succeed, each under a name. Sourced by the lab's tests, on the host and inside.
 #
 #   fact 'what holds' COMMAND...    runs it, and shows its output where it fails
-#   wait_for COMMAND...             until it succeeds; fails after 30 s
+#   wait_for COMMAND...             until it succeeds; fails after 120 s
 #   closing_facts                   `N passed, M failed`; fails where a fact did
 
 facts_passed=0
@@ -28,10 +28,10 @@ fact() {
 }
 
 wait_for() {
-    local deadline=$((SECONDS + 30))
+    local deadline=$((SECONDS + 120))
     until "$@" >/dev/null 2>&1; do
         if ((SECONDS > deadline)); then
-            echo "still not after 30 s: $*"
+            echo "still not after 120 s: $*"
             return 1
         fi
         sleep 0.1

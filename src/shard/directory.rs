@@ -85,14 +85,17 @@ impl Directory {
         [before, self.entries.get(run.end).copied()]
     }
 
+    /// The entries of the segment of one of them. A segment's run is one, so both its ends are found by leaps that
+    /// double, then by halving: a directory never shrinks, and its last segment may own all of it.
     fn run(&self, entry: usize) -> Range<usize> {
         let segment = self.entries[entry];
-        let before = self.entries[..entry].iter().rev().take_while(|other| **other == segment).count();
-        let after = self.entries[entry..].iter().take_while(|other| **other == segment).count();
-        entry - before..entry + after
+        let (before, after) = self.entries.split_at(entry);
+        let before = run_length(before.len(), |i| before[before.len() - 1 - i] == segment);
+        entry - before..entry + run_length(after.len(), |i| after[i] == segment)
     }
 
-    /// Doubles every entry. Copies 4 bytes an entry, about 15 entries a segment: no index cell moves.
+    /// Doubles every entry: copies 4 bytes an entry, about 15 entries a segment. No index cell moves, and the whole
+    /// directory of a shard with a million records is 100 KiB.
     fn double(&mut self) -> bool {
         let length = self.entries.len();
         if 2 * length > ENTRIES_A_SEGMENT_MAX * self.segments || !self.entries.reserve(length) {
@@ -112,5 +115,42 @@ impl Directory {
     /// Bytes held.
     pub(super) fn bytes(&self) -> u64 {
         self.entries.bytes()
+    }
+}
+
+/// How many indices from 0 on belong to a run, of those below `end`.
+fn run_length(end: usize, belongs: impl Fn(usize) -> bool) -> usize {
+    let mut beyond = 1;
+    while beyond <= end && belongs(beyond - 1) {
+        beyond *= 2;
+    }
+    // The last leap that landed inside, and the first that did not.
+    let (mut inside, mut outside) = (beyond / 2, beyond.min(end + 1));
+    while outside - inside > 1 {
+        let middle = inside.midpoint(outside);
+        if belongs(middle - 1) { inside = middle } else { outside = middle }
+    }
+    inside
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn a_run_of_any_length_is_measured_in_few_looks() {
+        for end in (0..70).chain([1000, 131_072]) {
+            for length in (0..=end.min(70)).chain([end / 3, end]) {
+                let looks = Cell::new(0);
+                let measured = run_length(end, |i| {
+                    assert!(i < end);
+                    looks.set(looks.get() + 1);
+                    i < length
+                });
+                assert_eq!(measured, length, "of {end}");
+                assert!(looks.get() <= 2 * (usize::BITS - length.leading_zeros()) + 2, "{} looks", looks.get());
+            }
+        }
     }
 }

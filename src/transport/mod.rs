@@ -35,7 +35,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Most bytes that an idle connection keeps of its pool's account.
+/// Most bytes that an idle connection keeps of its pool's account, where it is a stream; shared memory is charged more,
+/// or refused, when a connection is attached.
 pub const IDLE_BYTES_MAX: usize = 16 << 10;
 
 /// What both ends of a connection give their transport.

@@ -1,4 +1,4 @@
-//! The binary as a process: what it is given, what it says, how it ends.
+//! The binary as a process: runs to its end, or until it is told to stop.
 #![forbid(unsafe_code)]
 
 use rustix::process::{Pid, Signal, kill_process};

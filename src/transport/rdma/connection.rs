@@ -68,7 +68,7 @@ impl RdmaConnection {
         Ok(Self { shared, peer, config: config.clone() })
     }
 
-    /// What was posted so far; the connection's halves go on counting.
+    /// What was posted so far, as long as one of the halves lives.
     pub fn counter(&self) -> impl Fn() -> Option<Counts> + Send + use<> {
         let shared = Arc::downgrade(&self.shared);
         move || shared.upgrade().map(|shared| shared.counts())
@@ -110,7 +110,7 @@ fn make(place: &Place, options: &RdmaOptions, config: &ConnectionConfig) -> Resu
     let queue = Queue::new(work, pool, spans, (rx_depth as u16, options.post_list, config.frame_bytes_max))?;
     let system =
         |source: io::Error| VerbsError::System { what: "cannot watch a completion channel", source: Arc::new(source) };
-    let in_place_max = rx_depth as u16 / 4;
+    let in_place_max = (rx_depth as u16 / 8).max(1);
     let shared = Shared::new(queue, channel, (options.poll, in_place_max), Arc::clone(&config.pool)).map_err(system)?;
     Ok((shared, own))
 }

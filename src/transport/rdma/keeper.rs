@@ -10,7 +10,7 @@ use super::place::Place;
 use super::shared::Shared;
 use super::verbs::PairPath;
 use socket2::{SockRef, TcpKeepalive};
-use std::io;
+use std::io::{self, Read, Write};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -70,8 +70,10 @@ impl Keeper {
         let probes = TcpKeepalive::new().with_time(SILENCE_MAX).with_interval(Duration::from_secs(1));
         let probed = SockRef::from(&self.stream).set_tcp_keepalive(&probes.with_retries(PROBES_MAX));
         probed.and_then(|()| self.stream.set_nodelay(true)).map_err(control)?;
-        self.stream.write_all(&self.own.encode()).await.map_err(control)?;
+        // A peer that refused may have closed already: what it said counts for more.
+        let written = self.stream.write_all(&self.own.encode()).await;
         let peer = self.take_greeting().await?;
+        written.map_err(control)?;
         let path = PairPath {
             port: self.place.port,
             gid_index: self.place.gid_index,
@@ -166,5 +168,8 @@ fn control(error: io::Error) -> RdmaError {
 
 /// Tells a peer that is about to be dropped why, if it takes the bytes at once.
 pub(super) fn refuse(stream: &TcpStream, text: &str) {
-    let _untold = stream.try_write(&greeting::refusal(text));
+    let socket = SockRef::from(stream);
+    // What is left unread would have the system drop what is written.
+    let _nothing = (&*socket).read(&mut [0; GREETING_BYTES]);
+    let _untold = (&*socket).write(&greeting::refusal(text));
 }

@@ -21,11 +21,19 @@ impl Queue {
     pub(super) fn open(&mut self, peer: &Greeting) {
         self.peer_receive_bytes = Some(peer.receive_bytes);
         self.credits = peer.credits.into();
+        let begun = self.begin();
+        begun.unwrap_or_else(|error| self.fail(error));
+    }
+
+    /// Sends what could not be sent before. The peer may have been ready first, and its frames be here and read.
+    fn begin(&mut self) -> Result<(), RdmaError> {
         if let Some(early) = self.early.take() {
             // A peer grants one credit at least.
-            let sent = self.send(&early).and_then(|sent| if sent { Ok(()) } else { Err(RdmaError::NoMemory) });
-            sent.unwrap_or_else(|error| self.fail(error));
+            let sent = self.send(&early)?;
+            debug_assert!(sent, "nothing was sent before");
         }
+        self.tell_read()?;
+        self.replenish()
     }
 
     /// Sends a frame of registered memory; false where it must wait.

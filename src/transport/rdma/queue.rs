@@ -25,8 +25,11 @@ pub(super) const ANNOUNCED_MAX: usize = 8;
 const READ_AHEAD_MAX: usize = 2;
 
 /// Receives for messages that use no credit: one each time an announced frame was read, two with credits (the peer
-/// must have seen one before it can cause a third), a close.
-pub(super) const CONTROL_RECEIVES: u32 = ANNOUNCED_MAX as u32 + 4;
+/// must have seen one before it can cause a third), a close; and a list of them that waits to be posted.
+pub(super) const CONTROL_RECEIVES: u32 = ANNOUNCED_MAX as u32 + 4 + LIST_MAX;
+
+/// Receives posted at once, at most: what waits for a list to fill is not there for the peer.
+pub(super) const LIST_MAX: u32 = 8;
 
 /// The two halves of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +127,7 @@ impl Queue {
             arrived: VecDeque::new(),
             to_post: spans,
             to_post_credits: 0,
-            post_list: post_list as usize,
+            post_list: post_list.min(u32::from(rx_depth) / 4).clamp(1, LIST_MAX) as usize,
             rx_depth,
             owed_credits: 0,
             owed_frames_read: 0,
@@ -187,16 +190,13 @@ impl Queue {
             return Ok(());
         }
         self.read_ahead()?;
-        if self.to_post.len() >= self.post_list {
-            self.post_receives()?;
-        }
         // A peer that closes waits until its frames are read.
         let closing = matches!(self.arrived.back(), Some(Arrived::Close));
         let told_at = if closing { 1 } else { ANNOUNCED_MAX / 2 };
         if usize::from(self.owed_frames_read) >= told_at {
-            return self.update();
+            self.update()?;
         }
-        self.update_where_owed(self.rx_depth / 2)
+        self.replenish()
     }
 
     fn handle(&mut self, done: Done) -> Result<(), RdmaError> {
@@ -310,7 +310,7 @@ impl Queue {
         self.post_again(span);
         if self.waiting != [false; 2] && self.end.is_none() {
             // Nobody else may come by for long.
-            let posted = self.before_sleep();
+            let posted = self.replenish();
             posted.unwrap_or_else(|error| self.fail(error));
         }
     }
@@ -327,19 +327,19 @@ impl Queue {
         Ok(())
     }
 
-    /// Posts what should not wait, and tells the peer what it may wait for.
-    pub(super) fn before_sleep(&mut self) -> Result<(), RdmaError> {
-        self.post_receives()?;
-        self.update_where_owed(self.rx_depth / 4)
+    /// Posts receives by the list, and tells the peer of credits before it has to wait for them. Of all credits an
+    /// eighth may be read in place, less than a quarter is not posted, less than half not told: an eighth is left. A
+    /// reply takes along what came before it, so that only who sends one way is told by messages of their own.
+    pub(super) fn replenish(&mut self) -> Result<(), RdmaError> {
+        if self.to_post.len() >= self.post_list {
+            self.post_receives()?;
+        }
+        if self.owed_credits >= self.rx_depth / 2 { self.update() } else { Ok(()) }
     }
 
     /// Tells the peer that frames were read, so that their memory is its own again.
     pub(super) fn tell_read(&mut self) -> Result<(), RdmaError> {
         if self.owed_frames_read > 0 { self.update() } else { Ok(()) }
-    }
-
-    fn update_where_owed(&mut self, credits: u16) -> Result<(), RdmaError> {
-        if self.owed_credits >= credits.max(1) { self.update() } else { Ok(()) }
     }
 
     fn update(&mut self) -> Result<(), RdmaError> {

@@ -125,7 +125,8 @@ impl Shared {
             if handled > 0 || queue.end().is_some() {
                 return true;
             }
-            let armed = queue.before_sleep().and_then(|()| Ok(queue.work.completions.arm()?));
+            let told = queue.tell_read().and_then(|()| queue.replenish());
+            let armed = told.and_then(|()| Ok(queue.work.completions.arm()?));
             let found = match armed {
                 Ok(()) => queue.progress() > 0,
                 Err(error) => {
@@ -201,6 +202,12 @@ impl<'a> Waiter<'a> {
                 }
                 std::hint::spin_loop();
             }
+            self.shared.look(self.half, |queue| {
+                if queue.end().is_none() {
+                    let told = queue.replenish();
+                    told.unwrap_or_else(|error| queue.fail(error));
+                }
+            });
             tokio::task::yield_now().await;
             return;
         }

@@ -1,0 +1,79 @@
+//! Two ends of one RDMA connection, on one thread.
+#![forbid(unsafe_code)]
+
+use freight::budget::Budget;
+use freight::transport::rdma::{Counts, PollMode, Rdma, RdmaConnection, RdmaOptions, RdmaReceiver, RdmaSender};
+use freight::transport::{
+    Connection, ConnectionConfig, Endpoint, Frame, FrameReceiver, FrameSender, HeapPool, Incoming, Listener, Transport,
+};
+use freight::wire::wire_limit_reply;
+use std::sync::Arc;
+
+/// One end.
+pub(crate) struct End {
+    pub(crate) sender: RdmaSender,
+    pub(crate) receiver: RdmaReceiver,
+    pub(crate) budget: Arc<Budget>,
+    counter: Box<dyn Fn() -> Option<Counts>>,
+}
+
+/// An address that an RDMA device owns.
+pub(crate) fn address() -> String {
+    std::env::var("FREIGHT_RDMA_ADDRESS").unwrap_or_else(|_| "127.0.0.1".to_owned())
+}
+
+pub(crate) fn endpoint() -> Endpoint {
+    format!("rdma://{}:0", address()).parse().expect("an endpoint")
+}
+
+pub(crate) fn run(test: impl AsyncFnOnce()) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(test());
+}
+
+pub(crate) fn config() -> ConnectionConfig {
+    let pool = HeapPool::new(Arc::new(Budget::new(u64::MAX)));
+    ConnectionConfig { pool, frame_bytes_max: 16 << 20, peer_trusted: true }
+}
+
+/// Sleeps for each wait, so that nothing depends on how long things take.
+pub(crate) fn rdma() -> Rdma {
+    Rdma::new(RdmaOptions { poll: PollMode::Event, ..RdmaOptions::default() })
+}
+
+pub(crate) async fn pair() -> (End, End) {
+    let mut listener = rdma().listen(&endpoint()).await.expect("the endpoint is free");
+    connect_to(&mut listener).await
+}
+
+pub(crate) async fn connect_to<L>(listener: &mut L) -> (End, End)
+where
+    L: Listener<Incoming: Incoming<Connection = RdmaConnection>>,
+{
+    let (near, far) = (config(), config());
+    let connected = rdma().connect(&listener.endpoint().clone(), &near).await.expect("a listener");
+    let accepted = listener.accept().await.expect("a connection").attach(&far).expect("room");
+    (End::new(connected, &near), End::new(accepted, &far))
+}
+
+impl End {
+    pub(crate) fn new(connection: RdmaConnection, config: &ConnectionConfig) -> Self {
+        let counter = Box::new(connection.counter());
+        let (sender, receiver) = connection.split();
+        Self { sender, receiver, budget: Arc::clone(config.pool.budget()), counter }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        (self.counter)().expect("the connection lives")
+    }
+
+    pub(crate) async fn send(&mut self, frame_bytes: u32) {
+        let mut buffer = self.sender.lender().lend(frame_bytes as usize).expect("no cap");
+        wire_limit_reply(&mut buffer, 1, frame_bytes);
+        self.sender.send(Frame::new(buffer, frame_bytes)).await.expect("the peer is there");
+    }
+
+    pub(crate) async fn expect(&mut self, frame_bytes: u32) {
+        let frame = self.receiver.receive().await.expect("no fault").expect("a frame");
+        assert_eq!(frame.frame_bytes(), frame_bytes);
+    }
+}

@@ -275,7 +275,7 @@ async fn exchange(node: &NodeClient, singles: &[Single]) -> Result<Frame, Client
     let mut builder = RequestBuilder::new(buffer, singles.len() as u32, link.node().frame_bytes_max)?;
     for single in singles {
         match single.action {
-            SingleAction::Get { version_wanted: false } => builder.push_get(&single.key)?,
+            SingleAction::Get { version_wanted: false } => builder.push_get(&single.key[..])?,
             _ => builder.push(&single.op())?,
         }
     }

@@ -17,15 +17,9 @@ use std::time::Duration;
 use support::cluster::{Cluster, Plan, Wire};
 use support::for_each_seed;
 
-const INDEXES: &[IndexKind] = &[
-    IndexKind::Buckets,
-    #[cfg(feature = "leapfrog")]
-    IndexKind::Leapfrog,
-];
-
 /// Runs a test on each kind of cluster with one wire.
 fn on_each_cluster(wire: Wire, seed: u64, test: impl AsyncFn(&mut Cluster)) {
-    for index in INDEXES {
+    for index in IndexKind::BUILT {
         for nodes in [1, 3] {
             println!("{wire:?}, {index}, {nodes} nodes, seed {seed}");
             let delay = Duration::ZERO..=Duration::from_millis(2);

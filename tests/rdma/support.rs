@@ -32,7 +32,7 @@ pub(crate) fn run(test: impl AsyncFnOnce()) {
 
 pub(crate) fn config() -> ConnectionConfig {
     let pool = HeapPool::new(Arc::new(Budget::new(u64::MAX)));
-    ConnectionConfig { pool, frame_bytes_max: 16 << 20, peer_trusted: true }
+    ConnectionConfig::of_client(pool, 16 << 20)
 }
 
 /// Sleeps for each wait, so that nothing depends on how long things take.

@@ -34,8 +34,12 @@ const LIMITED: &str = "FREIGHT_TEST_LIMITED";
 #[ignore = "needs an RDMA device, and the user `tester`: scripts/rdma-lab makes both"]
 fn a_user_out_of_locked_memory_is_told_the_limit() {
     if std::env::var_os(LIMITED).is_some() {
-        return run(connects_until_refused);
+        return run(async || timeout(HANG, connects_until_refused()).await.expect("it ends"));
     }
+    run_alone(async || runs_as_a_user_with_a_limit());
+}
+
+fn runs_as_a_user_with_a_limit() {
     let this = std::env::current_exe().expect("this binary");
     let test = "rdma_limits::a_user_out_of_locked_memory_is_told_the_limit";
     // Root is not limited.

@@ -8,7 +8,9 @@
 //!     pass 3   execute, in request order         }  what was fetched is still in the nearest cache
 //! ```
 //!
-//! Operations on one key meet in one bin, in the order of the batch.
+//! Operations on one key meet in one bin, in the order of the batch. A group is a part of a large bin, or several small
+//! bins whose shards are locked together: a batch of 100 has six operations a shard, too few for a pass to hide what
+//! it waits for.
 #![forbid(unsafe_code)]
 
 use super::index::Index;
@@ -19,7 +21,7 @@ use crate::limits::FRAME_OPS_MAX;
 use crate::op::{Batch, Outcomes, Position};
 
 /// Operations that go through the passes together.
-const GROUP_OPS: usize = 32;
+pub(super) const GROUP_OPS: usize = 32;
 
 /// An operation on its way to its shard.
 #[derive(Debug, Clone, Copy)]
@@ -97,6 +99,16 @@ impl Scratch {
         self.visits.rotate_left(before);
     }
 
+    /// How many of the shards to visit next have bins that make a group together: one at least.
+    pub(super) fn group(&self, visits: &[u32], shards_max: usize) -> usize {
+        let mut ops = 0;
+        let fits = |shard: &&u32| {
+            ops += self.bin(**shard).len();
+            ops <= GROUP_OPS
+        };
+        visits.iter().take(shards_max).take_while(fits).count().max(1)
+    }
+
     pub(super) fn bin(&self, shard: u32) -> &[Entry] {
         &self.bins[shard as usize]
     }
@@ -108,13 +120,25 @@ impl<I: Index> Shard<I> {
         let mut hints = [Handle::NONE; GROUP_OPS];
         for group in bin.chunks(GROUP_OPS) {
             self.prefetch(group, &mut hints);
-            let handles_freed = self.handles_freed();
-            for (entry, hint) in group.iter().zip(&hints) {
-                // An earlier operation of the group may have freed the handle that the hint names.
-                let hint = if self.handles_freed() == handles_freed { *hint } else { Handle::NONE };
-                let op = batch.op(entry.position);
-                self.execute(&op, entry.hash, hint, |outcome| outcomes.set(entry.position.index, outcome));
-            }
+            self.execute_group(group, &hints, batch, outcomes);
+        }
+    }
+
+    /// Pass 3 of a group: executes it, in order.
+    #[inline]
+    pub(super) fn execute_group(
+        &mut self,
+        group: &[Entry],
+        hints: &[Handle],
+        batch: &impl Batch,
+        outcomes: &mut impl Outcomes,
+    ) {
+        let handles_freed = self.handles_freed();
+        for (entry, hint) in group.iter().zip(hints) {
+            // An earlier operation of the group may have freed the handle that the hint names.
+            let hint = if self.handles_freed() == handles_freed { *hint } else { Handle::NONE };
+            let op = batch.op(entry.position);
+            self.execute(&op, entry.hash, hint, |outcome| outcomes.set(entry.position.index, outcome));
         }
     }
 
@@ -130,6 +154,22 @@ impl<I: Index> Shard<I> {
         }
         for ((entry, spot), hint) in group.iter().zip(&spots).zip(hints) {
             *hint = self.prefetch_record(*spot, entry.hash);
+        }
+    }
+
+    /// Pass 1 of a bin that shares its group with others.
+    #[inline]
+    pub(super) fn prefetch_buckets(&self, bin: &[Entry]) {
+        for entry in bin {
+            self.spot(entry.hash);
+        }
+    }
+
+    /// Pass 2 of such a bin. Its spots are found again: that costs less than to keep spots of several shards.
+    #[inline]
+    pub(super) fn prefetch_records(&self, bin: &[Entry], hints: &mut [Handle]) {
+        for (entry, hint) in bin.iter().zip(hints) {
+            *hint = self.prefetch_record(self.spot(entry.hash), entry.hash);
         }
     }
 }

@@ -21,10 +21,10 @@ use std::fs;
 const LAYERS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("budget", &["limits"]),
-    ("hash", &["limits"]),
+    ("hash", &["limits", "short"]),
     ("short", &[]),
     ("pages", &[]),
-    ("op", &["budget", "hash", "short", "pages"]),
+    ("op", &["budget", "hash", "pages"]),
     ("op_list", &["op"]),
     ("wire", &["op"]),
     ("metrics", &["op"]),

@@ -4,6 +4,8 @@
 //!   cargo bench --bench store                  throughput beside hashbrown and DashMap, alternated rounds
 //!   cargo bench --bench store -- --memory      resident bytes a record beyond key and value, over a doubling
 //!   cargo bench --bench store -- --growth      the slowest batch while the store grows
+//!   cargo bench --bench store -- --alone       client and node on frames that nothing carries: what two cores
+//!                                              could do of the default workload of `freight bench`
 //!   cargo bench --bench store -- --batches 100 a fixed amount of work, to count instructions under valgrind
 //! ```
 //!
@@ -13,6 +15,7 @@
 //! drawn before the clock; every value read is copied into a reply buffer, as a node would.
 #![forbid(unsafe_code)]
 
+mod alone;
 mod contenders;
 mod growth;
 mod memory;
@@ -47,7 +50,9 @@ fn main() {
             clock,
             seed: number("--seed", 1) as u64,
         };
-        if has("--batches") {
+        if has("--alone") {
+            alone::run(&settings);
+        } else if has("--batches") {
             throughput::run_batches(&settings, number("--batches", 100));
         } else {
             throughput::run(&settings);

@@ -139,7 +139,12 @@ fn summary(rates: &mut [f64]) -> String {
     if rates.is_empty() {
         return "-".to_owned();
     }
-    rates.sort_by(f64::total_cmp);
-    let (median, least, most) = (rates[rates.len() / 2], rates[0], rates[rates.len() - 1]);
+    let (median, least, most) = sorted(rates);
     format!("{median:.1} ({least:.1} - {most:.1})")
+}
+
+/// Median, least and most.
+pub(crate) fn sorted(figures: &mut [f64]) -> (f64, f64, f64) {
+    figures.sort_by(f64::total_cmp);
+    (figures[figures.len() / 2], figures[0], figures[figures.len() - 1])
 }

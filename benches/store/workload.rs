@@ -135,17 +135,20 @@ pub(crate) fn load(batch: &mut FlatBatch, first: usize, count: usize) {
 
 /// Draws batches: Zipf 0.99 over `records`, 95 % reads.
 pub(crate) fn draw(records: usize, batches: usize, ops: usize, seed: u64) -> Vec<FlatBatch> {
-    let zipf = Zipf::new(records, 0.99);
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let one = |random: &mut ChaCha8Rng| {
+    let flat = |drawn: Vec<(usize, bool)>| {
         let mut batch = FlatBatch::default();
-        for _ in 0..ops {
-            let record = zipf.draw(random.random());
-            batch.push(record, (random.random::<f64>() < 0.05).then_some(record as u8));
-        }
+        drawn.into_iter().for_each(|(record, put)| batch.push(record, put.then_some(record as u8)));
         batch
     };
-    (0..batches).map(|_| one(&mut random)).collect()
+    draw_records(records, batches, ops, seed).into_iter().map(flat).collect()
+}
+
+/// Draws the same as records, and whether each is written.
+pub(crate) fn draw_records(records: usize, batches: usize, ops: usize, seed: u64) -> Vec<Vec<(usize, bool)>> {
+    let zipf = Zipf::new(records, 0.99);
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut one = || (zipf.draw(random.random()), random.random::<f64>() < 0.05);
+    (0..batches).map(|_| (0..ops).map(|_| one()).collect()).collect()
 }
 
 /// Zipf by Gray et al., "Quickly generating billion-record synthetic databases" (1994), as YCSB draws it.

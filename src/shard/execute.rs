@@ -8,7 +8,9 @@
 //!     pass 3   execute, in request order          0 } is at work while the processor is
 //! ```
 //!
-//! Operations on one key meet in one bin, in the order of the batch.
+//! Operations on one key meet in one bin, in the order of the batch. Small bins make a group, whose shards are locked
+//! together and which goes through each pass as a whole: a batch of 100 has six operations a shard, too few for a pass to
+//! hide what it waits for.
 #![forbid(unsafe_code)]
 
 use super::index::Index;
@@ -24,10 +26,10 @@ const AHEAD_OPS: usize = 16;
 /// Operations that a pass takes at a time.
 const STEP_OPS: usize = 4;
 
-/// Records found ahead of their execution, in a ring.
-type Hints = [Handle; HINTS];
-const HINTS: usize = 32;
-const _: () = assert!(HINTS >= AHEAD_OPS + STEP_OPS && AHEAD_OPS.is_multiple_of(STEP_OPS));
+/// Operations whose records are found before they are executed: a ring for a large bin, all of several small ones.
+pub(super) const GROUP_OPS: usize = 32;
+
+const _: () = assert!(GROUP_OPS >= AHEAD_OPS + STEP_OPS && GROUP_OPS.is_multiple_of(STEP_OPS));
 
 /// An operation on its way to its shard.
 #[derive(Debug, Clone, Copy)]
@@ -105,6 +107,16 @@ impl Scratch {
         self.visits.rotate_left(before);
     }
 
+    /// How many of the shards to visit next have bins that make a group together: one at least.
+    pub(super) fn group(&self, visits: &[u32], shards_max: usize) -> usize {
+        let mut ops = 0;
+        let fits = |shard: &&u32| {
+            ops += self.bin(**shard).len();
+            ops <= GROUP_OPS
+        };
+        visits.iter().take(shards_max).take_while(fits).count().max(1)
+    }
+
     pub(super) fn bin(&self, shard: u32) -> &[Entry] {
         &self.bins[shard as usize]
     }
@@ -113,28 +125,25 @@ impl Scratch {
 impl<I: Index> Shard<I> {
     /// Passes 1 to 3: executes the operations of one bin, in order.
     pub(super) fn execute_bin(&mut self, bin: &[Entry], batch: &impl Batch, outcomes: &mut impl Outcomes) {
-        let mut hints = [Handle::NONE; HINTS];
+        let mut hints = [Handle::NONE; GROUP_OPS];
         self.prefetch_buckets(part(bin, 0, 2 * AHEAD_OPS));
-        self.prefetch_records(bin, 0, AHEAD_OPS, &mut hints);
+        self.prefetch_records(part(bin, 0, AHEAD_OPS), &mut hints);
         for first in (0..bin.len()).step_by(STEP_OPS) {
-            self.prefetch_buckets(part(bin, first + 2 * AHEAD_OPS, STEP_OPS));
-            self.prefetch_records(bin, first + AHEAD_OPS, STEP_OPS, &mut hints);
-            for (index, entry) in (first..).zip(part(bin, first, STEP_OPS)) {
-                let (op, handles_freed) = (batch.op(entry.position), self.handles_freed());
-                self.execute(&op, entry.hash, hints[index % HINTS], |outcome| {
-                    outcomes.set(entry.position.index, outcome);
-                });
-                if self.handles_freed() != handles_freed {
-                    // Any hint may name what was freed.
-                    hints = [Handle::NONE; HINTS];
-                }
+            let ahead = first + AHEAD_OPS;
+            self.prefetch_buckets(part(bin, ahead + AHEAD_OPS, STEP_OPS));
+            self.prefetch_records(part(bin, ahead, STEP_OPS), &mut hints[ahead % GROUP_OPS..]);
+            let handles_freed = self.handles_freed();
+            self.execute_group(part(bin, first, STEP_OPS), &hints[first % GROUP_OPS..], batch, outcomes);
+            if self.handles_freed() != handles_freed {
+                // Any hint may name what was freed.
+                hints = [Handle::NONE; GROUP_OPS];
             }
         }
     }
 
     /// Pass 1: asks the processor for index buckets.
     #[inline(always)]
-    fn prefetch_buckets(&self, entries: &[Entry]) {
+    pub(super) fn prefetch_buckets(&self, entries: &[Entry]) {
         for entry in entries {
             self.prefetch_index(entry.hash);
         }
@@ -142,9 +151,27 @@ impl<I: Index> Shard<I> {
 
     /// Pass 2: finds cells and asks the processor for records; gives each operation's record as a hint.
     #[inline(always)]
-    fn prefetch_records(&self, bin: &[Entry], first: usize, ops: usize, hints: &mut Hints) {
-        for (index, entry) in (first..).zip(part(bin, first, ops)) {
-            hints[index % HINTS] = self.prefetch_record(entry.hash);
+    pub(super) fn prefetch_records(&self, entries: &[Entry], hints: &mut [Handle]) {
+        for (entry, hint) in entries.iter().zip(hints) {
+            *hint = self.prefetch_record(entry.hash);
+        }
+    }
+
+    /// Pass 3: executes operations, in order.
+    #[inline(always)]
+    pub(super) fn execute_group(
+        &mut self,
+        entries: &[Entry],
+        hints: &[Handle],
+        batch: &impl Batch,
+        outcomes: &mut impl Outcomes,
+    ) {
+        let handles_freed = self.handles_freed();
+        for (entry, hint) in entries.iter().zip(hints) {
+            // An operation before this one may have freed the handle that the hint names.
+            let hint = if self.handles_freed() == handles_freed { *hint } else { Handle::NONE };
+            let op = batch.op(entry.position);
+            self.execute(&op, entry.hash, hint, |outcome| outcomes.set(entry.position.index, outcome));
         }
     }
 }

@@ -2,13 +2,14 @@
 #![forbid(unsafe_code)]
 
 use super::buckets::BucketIndex;
-use super::execute::{Entry, Scratch};
+use super::execute::{Entry, GROUP_OPS, Scratch};
 use super::index::IndexStats;
 #[cfg(feature = "leapfrog")]
 use super::leap::LeapIndex;
 use super::memory::Pool;
 use super::record::Records;
 use super::shard::Shard;
+use super::slab::Handle;
 use crate::budget::Budget;
 use crate::hash::KeyHasher;
 use crate::limits::SHARDS_MAX;
@@ -16,7 +17,7 @@ use crate::metrics::StoreStats;
 use crate::op::{Batch, Outcomes};
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// Which index the shards use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -118,6 +119,9 @@ enum AnyShard {
     Leapfrog(Shard<LeapIndex>),
 }
 
+/// Shards locked at a time, at most: others must find something to do meanwhile.
+const GROUP_SHARDS_MAX: usize = 8;
+
 impl Store {
     /// An empty store.
     ///
@@ -149,8 +153,22 @@ impl Store {
     pub fn execute(&self, batch: &impl Batch, outcomes: &mut impl Outcomes, scratch: &mut Scratch) {
         scratch.deal(batch, &self.hasher, self.shards.len());
         let mut visits = std::mem::take(&mut scratch.visits);
-        visits.retain(|shard| !self.try_execute_bin(*shard, scratch.bin(*shard), batch, outcomes));
-        for shard in &visits {
+        let (mut next, mut busy) = (0, 0);
+        while next < visits.len() {
+            let together = scratch.group(&visits[next..], GROUP_SHARDS_MAX);
+            let mut group = [const { None }; GROUP_SHARDS_MAX];
+            for (place, at) in group.iter_mut().zip(next..next + together) {
+                let shard = visits[at];
+                *place = self.try_lock(shard).map(|locked| Visit { locked, bin: scratch.bin(shard) });
+                if place.is_none() {
+                    visits[busy] = shard;
+                    busy += 1;
+                }
+            }
+            execute_group(&mut group[..together], batch, outcomes);
+            next += together;
+        }
+        for shard in &visits[..busy] {
             // Nothing else is left to do: wait. A poisoned lock is whole, see `shard::Unfinished`.
             let mut locked = self.shards[*shard as usize].0.lock().unwrap_or_else(PoisonError::into_inner);
             locked.execute_bin(scratch.bin(*shard), batch, outcomes);
@@ -158,15 +176,13 @@ impl Store {
         scratch.visits = visits;
     }
 
-    /// Executes a bin if its shard is free.
-    fn try_execute_bin(&self, shard: u32, bin: &[Entry], batch: &impl Batch, outcomes: &mut impl Outcomes) -> bool {
-        let mut locked = match self.shards[shard as usize].0.try_lock() {
-            Ok(locked) => locked,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return false,
-        };
-        locked.execute_bin(bin, batch, outcomes);
-        true
+    /// Locks a shard if it is free. Nobody waits for a lock while holding one: several may be held.
+    fn try_lock(&self, shard: u32) -> Option<MutexGuard<'_, AnyShard>> {
+        match self.shards[shard as usize].0.try_lock() {
+            Ok(locked) => Some(locked),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// What the store holds, shard by shard: each is locked for a moment, so the sum is of no single instant.
@@ -182,6 +198,39 @@ impl Store {
             }
         }
         stats
+    }
+}
+
+/// A shard and what it shall do.
+struct Visit<'a> {
+    locked: MutexGuard<'a, AnyShard>,
+    bin: &'a [Entry],
+}
+
+/// Passes 1 to 3 over all bins of a group; each shard is unlocked as soon as its own is done.
+fn execute_group(group: &mut [Option<Visit<'_>>], batch: &impl Batch, outcomes: &mut impl Outcomes) {
+    if let [only] = group {
+        if let Some(Visit { locked, bin }) = only {
+            locked.execute_bin(bin, batch, outcomes);
+        }
+        return;
+    }
+    for Visit { locked, bin } in group.iter().flatten() {
+        locked.prefetch_buckets(bin);
+    }
+    let mut hints = [Handle::NONE; GROUP_OPS];
+    let mut rest = &mut hints[..];
+    for Visit { locked, bin } in group.iter().flatten() {
+        let (own, others) = rest.split_at_mut(bin.len());
+        locked.prefetch_records(bin, own);
+        rest = others;
+    }
+    let mut rest = &hints[..];
+    for visit in group {
+        let Some(Visit { mut locked, bin }) = visit.take() else { continue };
+        let (own, others) = rest.split_at(bin.len());
+        locked.execute_group(bin, own, batch, outcomes);
+        rest = others;
     }
 }
 
@@ -214,6 +263,33 @@ impl AnyShard {
             Self::Buckets(shard) => shard.execute_bin(bin, batch, outcomes),
             #[cfg(feature = "leapfrog")]
             Self::Leapfrog(shard) => shard.execute_bin(bin, batch, outcomes),
+        }
+    }
+
+    #[inline]
+    fn prefetch_buckets(&self, bin: &[Entry]) {
+        match self {
+            Self::Buckets(shard) => shard.prefetch_buckets(bin),
+            #[cfg(feature = "leapfrog")]
+            Self::Leapfrog(shard) => shard.prefetch_buckets(bin),
+        }
+    }
+
+    #[inline]
+    fn prefetch_records(&self, bin: &[Entry], hints: &mut [Handle]) {
+        match self {
+            Self::Buckets(shard) => shard.prefetch_records(bin, hints),
+            #[cfg(feature = "leapfrog")]
+            Self::Leapfrog(shard) => shard.prefetch_records(bin, hints),
+        }
+    }
+
+    #[inline]
+    fn execute_group(&mut self, bin: &[Entry], hints: &[Handle], batch: &impl Batch, outcomes: &mut impl Outcomes) {
+        match self {
+            Self::Buckets(shard) => shard.execute_group(bin, hints, batch, outcomes),
+            #[cfg(feature = "leapfrog")]
+            Self::Leapfrog(shard) => shard.execute_group(bin, hints, batch, outcomes),
         }
     }
 }

@@ -35,8 +35,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Most bytes that an idle connection keeps of its pool's account, where it is a stream; shared memory is charged more,
-/// or refused, when a connection is attached.
+/// Most bytes that an idle connection over a byte stream keeps of its pool's account: a node under a memory cap takes
+/// so many connections that all of them may be idle. Over shared memory an idle connection keeps half a MiB and what
+/// its replies have touched, up to 8 MiB more: there the account itself refuses the next one, when it is attached.
 pub const IDLE_BYTES_MAX: usize = 16 << 10;
 
 /// What both ends of a connection give their transport.

@@ -40,9 +40,9 @@ fn random_op<'a>(random: &mut Random, model: &Model, key: &'a [u8], value: &'a [
     Op { key, action, version_wanted: true }
 }
 
-fn random_run(index: IndexKind, seed: u64, keys: usize, batches: usize) {
-    println!("{index:?}, seed {seed}, {keys} keys, {batches} batches");
-    let (store, mut scratch) = (store(index, 4, u64::MAX), Scratch::new(2));
+fn random_run(index: IndexKind, shards: u32, seed: u64, keys: usize, batches: usize) {
+    println!("{index:?}, {shards} shards, seed {seed}, {keys} keys, {batches} batches");
+    let (store, mut scratch) = (store(index, shards, u64::MAX), Scratch::new(2));
     let (mut model, mut random) = (Model::default(), Random(seed));
     let values: Vec<Vec<u8>> = (0..64).map(|i| vec![i as u8 ^ 0x5C; i * i % 700]).collect();
     for _ in 0..batches {
@@ -66,8 +66,10 @@ fn random_run(index: IndexKind, seed: u64, keys: usize, batches: usize) {
 #[test]
 fn random_operations_agree_with_a_map() {
     for index in IndexKind::BUILT {
-        random_run(*index, 1, 50, 300);
-        random_run(*index, 2, 5_000, 1_000);
+        random_run(*index, 4, 1, 50, 300);
+        random_run(*index, 4, 2, 5_000, 1_000);
+        // Several small bins make a group.
+        random_run(*index, 64, 3, 5_000, 1_000);
     }
 }
 
@@ -254,7 +256,7 @@ proptest::proptest! {
     #[test]
     fn any_sequence_of_batches_agrees_with_a_map(seed: u64, keys in 1_usize..400, batches in 1_usize..20) {
         for index in IndexKind::BUILT {
-            random_run(*index, seed, keys, batches);
+            random_run(*index, 4, seed, keys, batches);
         }
     }
 }

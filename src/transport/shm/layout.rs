@@ -6,6 +6,7 @@
 //!         16  receiver     not 0: the receiving half sleeps, ring the bell when something is published
 //!         24  sender       not 0: the sending half sleeps, ring when something is consumed or released
 //!         32  ended        bit 0: no more frames follow; bit 1: nobody receives any more
+//!         40  processor    1 + the one that this end last waited on; 0: it never did
 //!         64  slots        256 descriptors, a ring: first granule << 32 | bytes
 //!        512  released     a word a granule of the *peer's* data: the frame last released there
 //!   page-aligned: data     granules of 1 KiB; a frame is a run of them
@@ -31,6 +32,8 @@ pub(super) const RECEIVER_ASLEEP: usize = 16;
 pub(super) const SENDER_ASLEEP: usize = 24;
 /// Word of [`ENDED_SENDING`] and [`ENDED_RECEIVING`].
 pub(super) const ENDED: usize = 32;
+/// Word of the processor that this end last waited on, and 1 more.
+pub(super) const PROCESSOR: usize = 40;
 /// First word of the ring of descriptors.
 const SLOTS_AT: usize = 64;
 /// First word of what is released.
@@ -50,7 +53,7 @@ pub(super) const GRANULES_MAX: u32 = 1 << 20;
 const _: () = {
     assert!(SLOTS_AT + SLOTS as usize <= RELEASED_AT);
     assert!(SLOTS.is_power_of_two());
-    assert!(ENDED < SLOTS_AT);
+    assert!(PROCESSOR < SLOTS_AT);
     assert!(PAGE_BYTES.is_multiple_of(GRANULE_BYTES));
 };
 

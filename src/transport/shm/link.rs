@@ -204,6 +204,17 @@ impl Link {
         Ok(())
     }
 
+    /// Tells the peer which processor this end waits on, and whether the peer last waited on the same.
+    pub(super) fn shares_core(&self) -> bool {
+        let Some(segments) = self.segments.get() else { return false };
+        // Relaxed, both: a hint.
+        let (own, here) = (&segments.own.control()[layout::PROCESSOR], 1 + rustix::thread::sched_getcpu() as u64);
+        if own.load(Ordering::Relaxed) != here {
+            own.store(here, Ordering::Relaxed);
+        }
+        segments.peer.words()[layout::PROCESSOR].load(Ordering::Relaxed) == here
+    }
+
     /// Tells the peer that a half has ended.
     pub(super) fn tell_ended(&self, half: Half) {
         let Some(segments) = self.segments.get() else { return };

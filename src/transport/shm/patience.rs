@@ -1,75 +1,137 @@
 //! Whether a half looks again for a while, or sleeps at once.
 //!
 //! ```text
-//!   look --nothing--> let own tasks run --look--> let the core's other threads run --look--> ... --> sleep
+//!   look --nothing--> let own tasks run --look--+--peer on this core---> give the core away ------+--> look ... sleep
+//!                                               +--peer on another one-> spin a moment; give the -+
+//!                                                                        core away if it is wanted
 //! ```
 //!
-//! Both ends often share one core: a spin that keeps it would keep the peer from the very thing that is waited for.
-//! So each round gives the core away twice, to the runtime and to the kernel. Where the peer alone wants the core, that
-//! is the shortest way there and back: no system call but one `sched_yield` each way.
+//! Each end says on which processor it waits. Where both share one, a spin would keep the peer from the very thing
+//! that is waited for: the core is given away, with one `sched_yield`, the shortest way there and back. Not before all
+//! tasks of this thread had their turn and nothing happened meanwhile: so one switch carries all there is to say, and
+//! a thread with many connections switches no more often. Where the peer has a core of its own, a spin is ten times
+//! shorter than a switch, and hundreds of times shorter than waking a core that sleeps.
 //!
-//! Where somebody else wants it too it is the longest: the kernel takes a yield for willingness to wait a whole time
-//! slice, milliseconds, and a sleeper comes sooner. So looking lives on credit: what is found in time earns what a
-//! sleep would have cost, a look of more than [`LOOKING_MAX`] costs all the time it took. Who is in debt sleeps at
-//! once, and each such wait pays back a little. A guest that takes the core now and then is forgiven; a neighbour that
-//! wants it all the time, long batches and idle connections end in sleep, where sleeping costs little or nothing.
+//! Looking costs time that somebody else may want, and the kernel takes a yield for willingness to wait a whole time
+//! slice, milliseconds. So looking lives on credit: what is found in time earns what a sleep would have cost, a look in
+//! vain costs all the time it took. Who is in debt sleeps at once, and each such wait pays back a little. A guest that
+//! takes the core now and then is forgiven; a neighbour that wants it all the time, long batches and idle connections
+//! end in sleep, where sleeping costs little or nothing.
 #![forbid(unsafe_code)]
 
+use super::link::Link;
+use std::cell::Cell;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// Longest time worth looking for: some times what sleeping and waking cost both ends together.
-const LOOKING_MAX: Duration = Duration::from_micros(50);
+thread_local! {
+    /// What happened on this thread: something was found, published, or the core given away.
+    static EVENTS: Cell<u64> = const { Cell::new(0) };
+}
 
-/// What a wait without a sleep saves both ends.
-const EARNED_NS: i64 = 5_000;
+/// Turns of the thread's tasks without an event before the core is given away: what one task found may be another's to
+/// answer, and a third one's to send.
+const QUIET_TURNS: u32 = 2;
 
-/// What a wait that sleeps at once pays back: what looking in vain may cost a wait, on average.
-const PAID_BACK_NS: i64 = 500;
+/// Looks in a row while the peer has another core: a fraction of a microsecond.
+const SPINS: u32 = 16;
+
+/// Turns between two times that a core is given away that nobody seems to want.
+const TURNS_ALONE: u32 = 16;
+
+/// A yield that came back in less switched to nobody: it is a system call, two switches are three times as long.
+const YIELDED_TO_NOBODY_MAX: Duration = Duration::from_micros(1);
 
 /// Most credit: a few time slices of somebody else.
 const CREDIT_NS_MAX: i64 = 20_000_000;
 
-/// Most debt: what some ten thousand waits pay back.
+/// Most debt.
 const DEBT_NS_MAX: i64 = 8_000_000;
+
+/// What waiting costs, by where the peer is.
+#[derive(Debug, Clone, Copy)]
+struct Costs {
+    /// Longest time worth looking for. On a shared core most of it is the peer's, which works.
+    looking_max: Duration,
+    /// What a wait without a sleep saves both ends.
+    earned_ns: i64,
+    /// What a wait that sleeps at once pays back: what looking in vain may cost a wait, on average.
+    paid_back_ns: i64,
+}
+
+/// Two switches more, and the calls that put to sleep and wake.
+const ON_THIS_CORE: Costs = Costs { looking_max: Duration::from_micros(300), earned_ns: 5_000, paid_back_ns: 500 };
+
+/// A halted core takes some 50 microseconds to wake.
+const ON_ANOTHER_CORE: Costs =
+    Costs { looking_max: Duration::from_micros(100), earned_ns: 50_000, paid_back_ns: 5_000 };
 
 /// The patience of one half.
 #[derive(Debug)]
 pub(super) struct Patience {
     credit_ns: i64,
+    /// Whether another thread ran when the core was last given away.
+    core_is_wanted: bool,
 }
 
 impl Patience {
     pub(super) fn new() -> Self {
-        Self { credit_ns: 0 }
+        Self { credit_ns: 0, core_is_wanted: false }
     }
 
     /// Looks again for a bounded time; true as soon as `ready` says so, false where it is better to sleep.
-    pub(super) async fn look(&mut self, mut ready: impl FnMut() -> bool) -> bool {
+    pub(super) async fn look(&mut self, link: &Link, mut ready: impl FnMut() -> bool) -> bool {
+        let shares_core = link.shares_core();
+        let costs = if shares_core { ON_THIS_CORE } else { ON_ANOTHER_CORE };
         if self.credit_ns < 0 {
-            self.credit_ns += PAID_BACK_NS;
+            self.credit_ns += costs.paid_back_ns;
             return false;
         }
-        let began = Instant::now();
+        let (began, mut quiet_turns) = (Instant::now(), 0_u32);
         loop {
+            let events = EVENTS.get();
             let_others_run().await;
-            let mut found = ready();
-            if !found {
-                rustix::thread::sched_yield();
+            let mut found = ready() || (!shares_core && spin(&mut ready));
+            quiet_turns = if EVENTS.get() == events { quiet_turns + 1 } else { 0 };
+            let is_wanted = shares_core || self.core_is_wanted || quiet_turns.is_multiple_of(TURNS_ALONE);
+            if !found && is_wanted && quiet_turns >= QUIET_TURNS {
+                happened();
+                self.core_is_wanted = give_core_away();
                 found = ready();
             }
             let elapsed = began.elapsed();
-            if elapsed > LOOKING_MAX {
+            if elapsed > costs.looking_max {
                 let cost_ns = i64::try_from(elapsed.as_nanos()).unwrap_or(i64::MAX);
                 self.credit_ns = self.credit_ns.saturating_sub(cost_ns).max(-DEBT_NS_MAX);
                 return found;
             }
             if found {
-                self.credit_ns = (self.credit_ns + EARNED_NS).min(CREDIT_NS_MAX);
+                happened();
+                self.credit_ns = (self.credit_ns + costs.earned_ns).min(CREDIT_NS_MAX);
                 return true;
             }
         }
     }
+}
+
+/// Tells those that look on this thread that something happened on it.
+pub(super) fn happened() {
+    EVENTS.set(EVENTS.get().wrapping_add(1));
+}
+
+/// Lets the core's other threads run; true where there was one.
+fn give_core_away() -> bool {
+    let began = Instant::now();
+    rustix::thread::sched_yield();
+    began.elapsed() > YIELDED_TO_NOBODY_MAX
+}
+
+/// Looks again for a moment.
+fn spin(ready: &mut impl FnMut() -> bool) -> bool {
+    (0..SPINS).any(|_| {
+        std::hint::spin_loop();
+        ready()
+    })
 }
 
 /// Gives the runtime's other tasks a turn. Unlike tokio's `yield_now` it does not ask the kernel for events each time,

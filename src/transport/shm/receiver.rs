@@ -15,7 +15,7 @@ use super::error::ShmError;
 use super::handshake::Segments;
 use super::layout::{self, CONSUMED, Descriptor, ENDED_SENDING, GRANULE_BYTES, PUBLISHED, SLOTS, granules_for};
 use super::link::{Half, Link, load, lost};
-use super::patience::Patience;
+use super::patience::{Patience, happened};
 use super::segment::Arrived;
 use super::sender::ShmLender;
 use crate::transport::buffer::Memory;
@@ -258,7 +258,7 @@ impl ShmReceiver {
         let (got, needed) = self.progress();
         let patience = &mut self.patience;
         let waiting = async {
-            if !patience.look(&mut ready).await {
+            if !patience.look(link, &mut ready).await {
                 link.sleep(Half::Receiver, &mut ready).await?;
             }
             Ok(())
@@ -308,6 +308,7 @@ impl FrameReceiver for ShmReceiver {
             let (got_before, _) = self.progress();
             if let Some(frame) = self.advance(segments)? {
                 self.pace.begin();
+                happened();
                 return Ok(Some(frame));
             }
             if ended || gone {

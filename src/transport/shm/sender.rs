@@ -14,7 +14,7 @@ use super::error::ShmError;
 use super::handshake::Segments;
 use super::layout::{self, CONSUMED, Descriptor, ENDED_RECEIVING, GRANULE_BYTES, PUBLISHED, SLOTS};
 use super::link::{Half, Link, load, lost};
-use super::patience::Patience;
+use super::patience::{Patience, happened};
 use super::segment::{OwnSegment, Span};
 use crate::transport::buffer::Memory;
 use crate::transport::pace::Pace;
@@ -187,7 +187,7 @@ impl ShmSender {
         };
         let patience = &mut self.patience;
         let waiting = async {
-            if !patience.look(&mut ready).await {
+            if !patience.look(&lender.link, &mut ready).await {
                 lender.link.sleep(Half::Sender, &mut ready).await?;
             }
             Ok(())
@@ -213,6 +213,7 @@ impl ShmSender {
         // Release, partner: `load` in `ShmReceiver::take` of the peer. Slot and frame are seen with it.
         control[PUBLISHED].store(self.published, Ordering::Release);
         self.lender.link.wake(Half::Receiver);
+        happened();
         Ok(())
     }
 

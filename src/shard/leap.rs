@@ -102,6 +102,7 @@ impl Index for LeapIndex {
     }
 
     fn replace(&mut self, hash: u64, old: Handle, new: Handle) {
+        debug_assert!(old != new && new != Handle::NONE, "a record moved: {old:?}, {new:?}");
         let segment = self.segment_mut(hash);
         let cell_key = segment.cell_key(hash, old);
         segment.map.insert(cell_key, new.0.into());
@@ -111,6 +112,7 @@ impl Index for LeapIndex {
         let segment = self.segment_mut(hash);
         let cell_key = segment.cell_key(hash, handle);
         segment.map.insert(cell_key, DEAD);
+        debug_assert!(segment.live > 0 && segment.live <= segment.used, "{segment:?}");
         segment.live -= 1;
         let live = segment.live;
         if live <= MERGE_RECORDS && (live == 0 || live.is_power_of_two()) {
@@ -145,6 +147,7 @@ impl LeapIndex {
             let target = if part.contains(&self.directory.entry(hash)) { &mut upper } else { &mut lower };
             target.insert(hash, handle);
         });
+        assert_eq!(upper.live + lower.live, moved as usize, "a split loses no record");
         self.segments[old as usize] = Some(lower);
         self.segments[number as usize] = Some(upper);
         self.directory.split(part, number);
@@ -159,6 +162,7 @@ impl LeapIndex {
             return;
         };
         let moved = self.segment(old).copy(keys, |hash, handle| fresh.insert(hash, handle));
+        assert_eq!((fresh.live, fresh.used), (moved as usize, moved as usize), "a copy has no dead cell");
         self.segments[old as usize] = Some(fresh);
         self.stats.grew(moved, Self::CELLS_MOVED_MAX);
     }
@@ -177,7 +181,9 @@ impl LeapIndex {
             return;
         };
         let mut insert = |hash, handle| fresh.insert(hash, handle);
+        assert_ne!(old, neighbour, "a map is no neighbour of its own");
         let moved = self.segment(old).copy(keys, &mut insert) + self.segment(neighbour).copy(keys, &mut insert);
+        assert_eq!(fresh.live, moved as usize, "all records join");
         self.segments[neighbour as usize] = Some(fresh);
         self.segments[old as usize] = None;
         self.directory.merge(hash, neighbour);
@@ -248,6 +254,7 @@ impl Segment {
             if value.is_some_and(|value| value != DEAD) {
                 continue;
             }
+            debug_assert!(handle != Handle::NONE && self.live <= self.used, "{self:?}");
             self.used += usize::from(value.is_none());
             self.live += 1;
             assert!(self.used <= USED_MAX, "a map is copied before half of its cells are used");

@@ -91,6 +91,7 @@ impl Pool {
     }
 
     fn map(&self, bytes: u32, alignment: u32) -> Option<NonNull<u8>> {
+        debug_assert!(bytes > 0 && bytes.is_multiple_of(pages::PAGE_BYTES), "whole pages: {bytes} bytes");
         if !self.budget.charge(u64::from(bytes)) {
             return None;
         }
@@ -181,6 +182,7 @@ impl Chunks {
         let address = base.addr().get() & !(CHUNK_BYTES as usize - 1);
         let chunk = self.all.get_mut(&address).expect("spans lie in mapped chunks");
         let first = (base.addr().get() - address) as u32 / UNIT_BYTES;
+        debug_assert!(base.addr().get() % UNIT_BYTES as usize == 0 && first + units <= CHUNK_UNITS, "a run of units");
         let run = mask(units) << first;
         assert_eq!(chunk.units_used & run, run, "a span is returned once");
         let room_before = room(chunk.units_used);
@@ -207,10 +209,12 @@ impl Chunks {
             return;
         }
         if let Some(room) = before {
-            self.with_room[room].remove(&address);
+            let removed = self.with_room[room].remove(&address);
+            assert!(removed, "a chunk is listed by its room");
         }
         if let Some(room) = after {
-            self.with_room[room].insert(address);
+            let inserted = self.with_room[room].insert(address);
+            assert!(inserted, "a chunk is listed once");
         }
     }
 }
@@ -240,6 +244,7 @@ fn free_runs(units_used: u32, units: u32) -> u32 {
 }
 
 fn mask(units: u32) -> u32 {
+    debug_assert!(units > 0 && units < CHUNK_UNITS, "{units} units");
     (1 << units) - 1
 }
 

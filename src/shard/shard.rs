@@ -169,11 +169,13 @@ impl<I: Index> Shard<I> {
             self.index.replace(hash, handle, target);
             self.handles_freed += 1;
         }
+        debug_assert!(self.find_in_index(key, hash).is_some_and(|(found, _)| found == target), "the index follows");
         self.version += 1;
         Changed::Written(self.version)
     }
 
     fn insert(&mut self, key: &[u8], hash: u64, value: &[u8]) -> Changed {
+        debug_assert!(self.find_in_index(key, hash).is_none(), "a key has one record");
         if !self.index.make_room(hash, &self.records) {
             return Changed::OutOfMemory;
         }
@@ -181,6 +183,7 @@ impl<I: Index> Shard<I> {
             return Changed::OutOfMemory;
         };
         self.index.insert(hash, handle);
+        debug_assert!(self.find_in_index(key, hash).is_some(), "what is inserted is found");
         self.version += 1;
         Changed::Written(self.version)
     }

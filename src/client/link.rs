@@ -266,6 +266,7 @@ async fn read<R: FrameReceiver>(
             Err(error) => break lost(Loss::Transport(Arc::new(error))),
         }
     };
+    tracing::debug!("{error}");
     pending.fail(&error);
 }
 

@@ -1,9 +1,10 @@
 //! Frames arrive whole, in order, each once.
 #![forbid(unsafe_code)]
 
-use crate::lab::{Lab, Side, any_size, assert_is, pair, pair_of, poll_once, random, send};
-use freight::transport::{FrameReceiver, Transport};
+use crate::lab::{Lab, Side, any_size, assert_is, frame, pair, pair_of, poll_once, random, send};
+use freight::transport::{FrameReceiver, FrameSender, Transport};
 use rand::RngExt;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -51,6 +52,26 @@ pub(crate) async fn many_frames_in_flight_arrive_in_order<T: Transport>(transpor
         async {
             for (number, frame_bytes) in (0..).zip(&sizes) {
                 far.expect(number, *frame_bytes).await;
+            }
+        }
+    );
+}
+
+pub(crate) async fn frames_sent_together_arrive_in_order<T: Transport>(transport: T, lab: Lab) {
+    let (mut near, mut far) = pair(&transport, &lab).await;
+    // More than there are credits for, small and large ones in turn.
+    let size = |number: u64| if number % 7 == 3 { 50_000 } else { 64 + number as u32 };
+    let lender = near.sender.lender();
+    let lend = |number| Arc::clone(&lender).lend(size(number) as usize).expect("no cap");
+    let mut frames: Vec<_> = (0..100).map(|number| frame(lend(number), number, size(number))).collect();
+    tokio::join!(
+        async {
+            near.sender.send_all(&mut frames).await.expect("the peer is there");
+            assert!(frames.is_empty(), "{} frames are left", frames.len());
+        },
+        async {
+            for number in 0..100 {
+                far.expect(number, size(number)).await;
             }
         }
     );

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Operations on one key meet in one bin, in the order of the batch. Small bins make a group, whose shards are locked
-//! together and which goes through each pass as a whole: a batch of 100 has six operations a shard, too few for a pass to
-//! hide what it waits for.
+//! together and which goes through each pass as a whole: a batch of 100 has six operations a shard, too few for a pass
+//! to hide what it waits for.
 #![forbid(unsafe_code)]
 
 use super::index::Index;

@@ -157,8 +157,9 @@ impl<I: Index> Shard<I> {
         }
     }
 
-    /// Pass 3: executes operations, in order.
-    #[inline(always)]
+    /// Pass 3: executes operations, in order. One function for both callers: twice inlined it is too large to be inlined
+    /// into itself.
+    #[inline(never)]
     pub(super) fn execute_group(
         &mut self,
         entries: &[Entry],

@@ -67,7 +67,7 @@ impl Records {
     }
 
     /// The record at a handle.
-    #[inline]
+    #[inline(always)]
     pub(super) fn get(&self, handle: Handle) -> Record<'_> {
         let slot = self.slab.slot(handle);
         let (header, payload) = Header::ref_from_prefix(slot).expect("a slot is at least 16 bytes");

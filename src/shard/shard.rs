@@ -67,7 +67,7 @@ impl<I: Index> Shard<I> {
     }
 
     /// Executes one operation and hands its outcome over.
-    #[inline]
+    #[inline(always)]
     pub(super) fn execute(&mut self, op: &Op<'_>, hash: u64, hint: Handle, set: impl FnOnce(Outcome<'_>)) {
         if let Action::Get = op.action {
             return match self.find(op.key, hash, hint) {
@@ -197,7 +197,7 @@ impl<I: Index> Shard<I> {
     }
 
     /// The record of a key: the hint if it is right, else what the index finds.
-    #[inline]
+    #[inline(always)]
     fn find(&self, key: &[u8], hash: u64, hint: Handle) -> Option<(Handle, Record<'_>)> {
         if hint != Handle::NONE {
             let record = self.records.get(hint);

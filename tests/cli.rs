@@ -194,6 +194,24 @@ fn what_is_wrong_with_a_command_line_is_said_in_one_line() {
         ("bench --duration 1ms", "100ms"),
         ("bench --cores 1000", "--cores names 1000"),
         ("bench --workers 600 --depth 200", "65535"),
+        ("bench --one-way", "--frame-bytes"),
+        ("bench --wire-limit --one-way", "--frame-bytes"),
+        ("bench --wire-limit --frame-bytes 65536", "--one-way"),
+        ("bench --frame-bytes 65536 --one-way", "--wire-limit"),
+        ("bench --wire-limit=false --frame-bytes 65536 --one-way", "needs --wire-limit"),
+        ("bench --wire-limit --frame-bytes 67 --one-way", "68..="),
+        ("bench --wire-limit --frame-bytes 65536 --one-way --batch 10", "--batch"),
+        ("bench --wire-limit --frame-bytes 65536 --one-way --rate 10", "--rate"),
+        ("bench --wire-limit --frame-bytes 65536 --one-way --depth 65", "--frames-in-flight-max, 64"),
+        ("bench --wire-limit --frame-bytes 99999999 --one-way --threads 1", "--frame-limit, which is 16777216"),
+        ("bench --transports tcp,quic", "unknown transport 'quic'"),
+        ("bench --transports tcp,shm,tcp", "names tcp twice"),
+        ("bench --transports tcp,sim", "transport sim cannot be used here"),
+        ("bench --transports tcp,rdma --rdma-device none", "transport rdma cannot be used here"),
+        ("bench --transports tcp,shm --servers tcp://a:1", "--servers"),
+        ("bench --transports tcp,shm --transport tcp", "--transport"),
+        ("bench --transports tcp,shm --profile flames.svg", "--profile"),
+        ("bench --transports tcp,shm --workload ycsb-d", "without inserts"),
         ("bench --json /nowhere/report.json", "/nowhere/report.json"),
         ("bench --profile flames.png", ".svg"),
         ("bench --memory 1MiB", "at least"),
@@ -397,6 +415,21 @@ fn a_benchmark_over_shared_memory_starts_its_own_node_and_leaves_nothing_behind(
     assert_eq!((&report["transport"], &report["errors"]["total"]), (&"shm".into(), &0.into()), "{report:#}");
     let socket = done.stderr.split("shm://").nth(1).and_then(|rest| rest.split(' ').next()).expect("an endpoint");
     assert!(!std::path::Path::new(socket).parent().expect("a folder").exists(), "{socket}");
+}
+
+#[test]
+fn transports_side_by_side_and_frames_one_way_are_json_too() {
+    let frames = ["bench", "--wire-limit", "--frame-bytes", "65536", "--one-way", "--duration", "200ms"];
+    for (flags, path, words) in [
+        (&[&SHORT[..], &["--transports", "shm,tcp"]].concat()[..], "/reports/1/throughput/ops_per_second", "shm"),
+        (&[&frames[..], &["--warmup", "100ms"]].concat(), "/one_way/payload_bytes_per_second", "one way, to the node"),
+    ] {
+        let done = run(&[flags, &["--json", "-"]].concat());
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        let report: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON and nothing else");
+        assert!(report.pointer(path).and_then(serde_json::Value::as_f64) > Some(0.0), "{path}: {report:#}");
+        assert!(done.stderr.contains(words), "{}", done.stderr);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use clap::Parser;
 use freight::bench::config::BenchConfig;
 use freight::bench::machine::Machine;
 use freight::bench::measure::{Measure, Window};
+use freight::bench::one_way::{OneWay, OneWayReport};
 use freight::bench::report::{Carried, Evidence, Memory, NodeMemory, Phase, Report, Topology};
 use freight::bench::{BenchError, Target};
 use freight::server::{Identity, Node, NodeConfig};
@@ -34,11 +35,28 @@ fn schema() -> Value {
     serde_json::from_str(SCHEMA).expect("the schema is JSON")
 }
 
-fn assert_valid(report: &Value) {
-    let validator = jsonschema::draft202012::new(&schema()).expect("the schema is a schema");
+/// The schema of one kind of report: `run`, `one_way` or `comparison`.
+fn schema_of(kind: &str) -> Value {
+    let mut schema = schema();
+    let parts = schema.as_object_mut().expect("a schema is an object");
+    parts.remove("anyOf").expect("the whole schema takes each kind");
+    parts.insert("$ref".into(), format!("#/$defs/{kind}").into());
+    schema
+}
+
+/// Of its kind, of that kind's schema alone: the whole one would not say what is wrong.
+fn assert_valid(report: &Value, kind: &str) {
+    let validator = jsonschema::draft202012::new(&schema_of(kind)).expect("the schema is a schema");
     let errors: Vec<String> =
         validator.iter_errors(report).map(|error| format!("{}: {error}", error.instance_path())).collect();
     assert!(errors.is_empty(), "{errors:#?}");
+    assert!(jsonschema::draft202012::is_valid(&schema(), report));
+}
+
+/// Valid, and with every property that the schema of its kind names.
+fn assert_full(report: &Value, kind: &str) {
+    assert_valid(report, kind);
+    assert_every_property_is_there(&schema_of(kind), &schema(), report, "");
 }
 
 /// Every property that the schema names, as paths, with references followed.
@@ -83,6 +101,18 @@ fn carried() -> Carried {
     Carried { phase: phase(false), ops_per_frame: 3.0, request_bytes: 20_000, reply_bytes: 120_000 }
 }
 
+fn topology() -> Topology {
+    Topology {
+        nodes: vec!["tcp://127.0.0.1:7411".into()],
+        node_in_process: true,
+        client_threads: 2,
+        client_cores: vec![0, 1],
+        node_cores: vec![0, 1],
+        connections: 4,
+        connections_on_one_core: 4,
+    }
+}
+
 fn evidence(flags: &[&str]) -> Evidence {
     let config = config(flags);
     let open_loop = config.rate.is_some();
@@ -90,16 +120,8 @@ fn evidence(flags: &[&str]) -> Evidence {
         carried: config.wire_limit.expect("the flags are resolved").then(|| [carried(), carried()]),
         config,
         machine: Machine { cores: 2, cores_in_all: 2, ..Machine::here() },
-        topology: Topology {
-            nodes: vec!["tcp://127.0.0.1:7411".into()],
-            node_in_process: true,
-            client_threads: 2,
-            client_cores: vec![0, 1],
-            node_cores: vec![0, 1],
-            connections: 4,
-            connections_on_one_core: 4,
-        },
-        load: phase(false).measure,
+        topology: topology(),
+        load: Some(phase(false).measure),
         run: phase(open_loop),
         memory: Memory {
             pool_bytes: 1,
@@ -112,8 +134,7 @@ fn evidence(flags: &[&str]) -> Evidence {
 #[test]
 fn a_full_report_has_every_property_of_the_schema_and_no_other() {
     let report = serde_json::to_value(Report::new(evidence(&["--rate", "10000", "--verify"]))).unwrap();
-    assert_valid(&report);
-    assert_every_property_is_there(&schema(), &schema(), &report, "");
+    assert_full(&report, "run");
 }
 
 #[test]
@@ -122,7 +143,7 @@ fn a_report_without_wire_limit_or_open_loop_is_valid() {
     evidence.run.server_cpu_ns = None;
     evidence.run.measure.failed("OutOfMemory", 3);
     let report = serde_json::to_value(Report::new(evidence)).unwrap();
-    assert_valid(&report);
+    assert_valid(&report, "run");
     assert_eq!(report["errors"]["total"], 3);
     assert!(report["wire_limit"].is_null() && report["latency_us"]["operation"].is_null());
 }
@@ -157,6 +178,7 @@ fn the_text_says_what_ran_how_fast_and_why_not_faster() {
         "10.0 k op/s, spread 0.0 % over 5 seconds",
         "98.95 % found: 47,000 hits, 500 misses; every byte checked",
         "paired",
+        "It is the mean of\n  30.0 k op/s right before the run and 30.0 k op/s right after it.",
         "The store reaches 33 % of it",
         "Why not more?",
     ] {
@@ -164,8 +186,39 @@ fn the_text_says_what_ran_how_fast_and_why_not_faster() {
     }
 }
 
+#[test]
+fn a_wire_limit_that_moved_during_the_run_is_told_of() {
+    let mut evidence = evidence(&[]);
+    let after = &mut evidence.carried.as_mut().expect("it was measured")[1].phase.measure;
+    after.slice_ops.iter_mut().for_each(|ops| *ops *= 2);
+    let text = Report::new(evidence).to_string();
+    for words in ["The wire limit is 45.0 k op/s", "30.0 k op/s right before the run and 60.0 k op/s", "lie far apart"]
+    {
+        assert!(text.contains(words), "{words:?} is missing in\n{text}");
+    }
+}
+
+#[test]
+fn one_way_numbers_are_what_their_names_say() {
+    let config = config(&["--wire-limit", "--frame-bytes", "20000", "--one-way", "--workers", "2", "--depth", "5"]);
+    let carried = Carried { request_bytes: 20_000, reply_bytes: 64, ops_per_frame: 1.0, ..carried() };
+    let report = OneWayReport::new(config, Machine::here(), topology(), &carried);
+    assert_eq!(report.one_way.frames_per_second, 10_000.0);
+    assert_eq!(report.one_way.payload_bytes_per_second, 200e6);
+    assert_eq!(report.one_way.frames_in_flight, 10);
+    assert_eq!(report.cpu_ns_per_frame.client, 80_000.0);
+    let text = report.to_string();
+    for words in ["frames of 20,000 bytes one way", "a header of 64 bytes", "200.0 MB/s", "10,000 a second"] {
+        assert!(text.contains(words), "{words:?} is missing in\n{text}");
+    }
+    assert_full(&serde_json::to_value(report).unwrap(), "one_way");
+}
+
 fn node(cores: Vec<usize>) -> Node {
-    let listen = vec!["tcp://127.0.0.1:0".parse().expect("an endpoint")];
+    node_at(vec!["tcp://127.0.0.1:0".parse().expect("an endpoint")], cores)
+}
+
+fn node_at(listen: Vec<Endpoint>, cores: Vec<usize>) -> Node {
     let config = NodeConfig::new(listen, Identity::random().expect("randomness"));
     Node::start(NodeConfig { cores, ..config }).expect("a node on loopback starts")
 }
@@ -190,14 +243,86 @@ fn a_real_run_makes_a_valid_report_without_errors_or_misses() {
         drop(node);
         println!("{report}");
         let report = serde_json::to_value(report).unwrap();
-        assert_valid(&report);
-        assert_every_property_is_there(&schema(), &schema(), &report, "");
+        assert_full(&report, "run");
         assert_eq!(report["errors"]["total"], 0, "{report:#}");
         assert_eq!(report["reads"]["misses"], 0, "{report:#}");
         for path in ["/throughput/ops_per_second", "/reads/hits", "/wire/bytes_per_op_sent", "/wire_limit/share"] {
             assert!(report.pointer(path).unwrap().as_f64().unwrap() > 0.0, "{path} of {flags:?}: {report:#}");
         }
     }
+}
+
+/// Endpoints of the transports that every machine has, sockets in a folder.
+fn endpoints(folder: &tempfile::TempDir) -> Vec<Endpoint> {
+    let shm = format!("shm://{}/node.sock", folder.path().display());
+    ["tcp://127.0.0.1:0", &shm].map(|endpoint| endpoint.parse().expect("an endpoint")).to_vec()
+}
+
+#[test]
+fn frames_one_way_are_counted_on_every_transport() {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let node = node_at(endpoints(&folder), Vec::new());
+    for endpoint in node.endpoints() {
+        // Smaller than anything kept in place, and larger.
+        for bytes in ["68", "65536", "1048576"] {
+            let short = ["--duration", "300ms", "--warmup", "100ms", "--threads", "1", "--depth", "4"];
+            let config = config(&[&["--wire-limit", "--one-way", "--frame-bytes", bytes], &short[..]].concat());
+            let before = node.stats();
+            let target = Target { endpoints: vec![endpoint.clone()], node_cores: None };
+            let report = runtime().block_on(freight::bench::run_one_way(config, target)).unwrap();
+            let carried = node.stats().bytes_received - before.bytes_received;
+            let OneWay { frames, frame_bytes, acknowledgement_bytes, frames_in_flight, .. } = report.one_way;
+            assert_eq!((frame_bytes.to_string(), acknowledgement_bytes, frames_in_flight), (bytes.to_owned(), 64, 4));
+            assert!(frames > 0 && carried > frames * u64::from(frame_bytes), "{endpoint}: {frames} frames, {carried}");
+            assert_full(&serde_json::to_value(report).unwrap(), "one_way");
+        }
+    }
+    assert_eq!(node.stats().store.records, 0, "no store is asked");
+}
+
+#[test]
+fn a_frame_that_the_node_does_not_take_is_said_with_its_limit() {
+    let node = node(Vec::new());
+    let config = config(&["--wire-limit", "--one-way", "--frame-bytes", "20000000", "--threads", "1"]);
+    let target = Target { endpoints: node.endpoints().to_vec(), node_cores: None };
+    let error = runtime().block_on(freight::bench::run_one_way(config, target)).unwrap_err().to_string();
+    assert!(error.contains("--frame-bytes 20000000") && error.contains("16777216"), "{error}");
+}
+
+#[test]
+fn transports_are_compared_on_records_that_are_loaded_once() {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let node = node_at(endpoints(&folder), Vec::new());
+    let short = ["--records", "2000", "--batch", "100", "--duration", "300ms", "--warmup", "100ms", "--threads", "1"];
+    let config = config(&[&["--transports", "tcp,shm", "--verify"], &short[..]].concat());
+    let at = |endpoint: &Endpoint| Target { endpoints: vec![endpoint.clone()], node_cores: Some(Vec::new()) };
+    let targets = node.endpoints().iter().map(at).collect();
+    let comparison = runtime().block_on(freight::bench::compare(config, targets)).unwrap();
+    let [tcp, shm] = &comparison.reports[..] else { panic!("two reports") };
+    assert_eq!((&*tcp.transport, &*shm.transport), ("tcp", "shm"));
+    for report in [tcp, shm] {
+        assert_eq!((report.errors.total, report.reads.misses), (0, 0), "{:?}", report.errors);
+        assert!(report.throughput.ops_per_second > 0.0 && report.wire_limit.is_some());
+        assert_eq!(report.memory.nodes[0].records, 2000);
+    }
+    assert!(tcp.latency_us.load.is_some() && shm.latency_us.load.is_none(), "loaded once");
+    let text = comparison.to_string();
+    for words in ["tcp             shm\n", "Throughput", "share the store reaches", "CPU an operation, client"] {
+        assert!(text.contains(words), "{words:?} is missing in\n{text}");
+    }
+    assert_valid(&serde_json::to_value(comparison).unwrap(), "comparison");
+}
+
+#[test]
+fn a_transport_that_cannot_be_reached_ends_a_comparison_before_anything_is_loaded() {
+    let node = node(Vec::new());
+    let gone: Endpoint = "shm:///nowhere/node.sock".parse().unwrap();
+    let config = config(&["--transports", "tcp,shm", "--records", "2000", "--threads", "1"]);
+    let targets =
+        [&node.endpoints()[0], &gone].map(|endpoint| Target { endpoints: vec![endpoint.clone()], node_cores: None });
+    let error = runtime().block_on(freight::bench::compare(config, targets.to_vec())).unwrap_err().to_string();
+    assert!(error.contains("shm:///nowhere/node.sock"), "{error}");
+    assert_eq!(node.stats().store.records, 0);
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! The benchmark's flags: one struct, parsed by clap, printed whole in the report.
 #![forbid(unsafe_code)]
 
-use super::workload::{Workload, WorkloadName};
+use super::workload::{Kind, Workload, WorkloadName};
 use crate::cores::{self, CoreList, Placement};
-use crate::limits::{FRAME_OPS_MAX, VALUE_BYTES_MAX};
+use crate::limits::{FRAME_BYTES_MAX, FRAME_OPS_MAX, VALUE_BYTES_MAX};
 use crate::transport::rdma::RdmaOptions;
 use crate::transport::{Endpoint, Scheme};
+use crate::wire::WIRE_LIMIT_BYTES_MIN;
 use clap::value_parser;
 use serde::{Serialize, Serializer};
 use std::fmt::Display;
@@ -21,6 +22,15 @@ const BATCH_MAX: i64 = FRAME_OPS_MAX as i64;
 /// Longest value, as clap counts.
 const VALUE_MAX: i64 = VALUE_BYTES_MAX as i64;
 
+/// Bytes of a one-way frame, as clap counts: header and the length of its answer at least.
+const ONE_WAY_BYTES: std::ops::RangeInclusive<i64> = WIRE_LIMIT_BYTES_MIN as i64..=FRAME_BYTES_MAX as i64;
+
+/// Flags that mean something only where there are records and operations.
+const OF_A_STORE: [&str; 8] = ["workload", "records", "value_size", "theta", "batch", "rate", "verify", "seed"];
+
+/// Frames in flight a worker that keep any transport of one host busy.
+const ONE_WAY_DEPTH: u32 = 16;
+
 /// What to run, against what, for how long.
 #[derive(Debug, Clone, clap::Args, Serialize)]
 pub struct BenchConfig {
@@ -32,6 +42,12 @@ pub struct BenchConfig {
     #[arg(long, default_value = "tcp", value_name = "NAME", conflicts_with = "servers")]
     #[serde(serialize_with = "as_text")]
     pub transport: Scheme,
+    /// Run on each of these transports in turn, like tcp,shm,rdma, on one node in this process that is loaded once, and
+    /// print them side by side
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    #[arg(conflicts_with_all = ["servers", "transport", "profile", "frame_bytes"])]
+    #[serde(serialize_with = "as_texts")]
+    pub transports: Vec<Scheme>,
     /// Which cores the two ends of a connection run on
     #[arg(long, value_enum, default_value_t)]
     pub placement: Placement,
@@ -63,9 +79,9 @@ pub struct BenchConfig {
     /// Workers that issue batches [default: one a client thread]
     #[arg(long, value_name = "COUNT", value_parser = value_parser!(u32).range(1..=65_535))]
     pub workers: Option<u32>,
-    /// Batches in flight a worker
-    #[arg(long, default_value_t = 1, value_name = "BATCHES", value_parser = value_parser!(u32).range(1..=1024))]
-    pub depth: u32,
+    /// Batches in flight a worker, or with --one-way frames [default: 1, --one-way: 16]
+    #[arg(long, value_name = "BATCHES", value_parser = value_parser!(u32).range(1..=1024))]
+    pub depth: Option<u32>,
     /// A connection to each node for every worker, or one client that all share
     #[arg(long, value_enum, default_value_t)]
     pub connections: Connections,
@@ -91,6 +107,16 @@ pub struct BenchConfig {
     /// Measure, before and after the run, what the transport carries without a store [default: without --servers]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub wire_limit: Option<bool>,
+    /// With --wire-limit --one-way: bytes of each frame, its header of 64 bytes included; to the transport all of them
+    /// are payload, like a message of ib_send_bw
+    #[arg(long, value_name = "BYTES", requires_all = ["wire_limit", "one_way"], conflicts_with_all = OF_A_STORE)]
+    #[arg(value_parser = value_parser!(u32).range(ONE_WAY_BYTES))]
+    pub frame_bytes: Option<u32>,
+    /// With --wire-limit --frame-bytes: nothing is loaded and nothing run; frames of that size travel to the nodes for
+    /// --duration, --depth of them in flight a worker, and for each an acknowledgement of 64 bytes comes back, a header
+    /// and nothing else
+    #[arg(long, requires_all = ["wire_limit", "frame_bytes"])]
+    pub one_way: bool,
     /// Write the report as JSON; - is standard output
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -130,6 +156,7 @@ impl BenchConfig {
         self.threads.get_or_insert(client_threads);
         self.cores.get_or_insert_with(|| CoreList(cores::available()));
         self.wire_limit.get_or_insert(self.servers.is_empty());
+        self.depth.get_or_insert(if self.one_way { ONE_WAY_DEPTH } else { 1 });
         self
     }
 
@@ -152,11 +179,24 @@ impl BenchConfig {
         if self.placement == Placement::Split && self.servers.is_empty() && self.seats().len() == 1 {
             return Err(ConfigError::NothingToSplit);
         }
-        let lanes = u64::from(self.workers.unwrap_or(1)) * u64::from(self.depth);
+        if self.one_way && self.wire_limit == Some(false) {
+            return Err(ConfigError::NothingToCarry);
+        }
+        if let Some(scheme) = self.transports.iter().enumerate().find_map(|(i, scheme)| {
+            let before = &self.transports[..i];
+            before.contains(scheme).then_some(*scheme)
+        }) {
+            return Err(ConfigError::TransportTwice { scheme });
+        }
+        let workload = Workload::of(self.workload);
+        if self.transports.len() > 1 && workload.writes == Kind::Insert {
+            return Err(ConfigError::InsertsOnce);
+        }
+        let lanes = u64::from(self.workers.unwrap_or(1)) * u64::from(self.depth.unwrap_or(1));
         if lanes > u64::from(u16::MAX) {
             return Err(ConfigError::TooManyInFlight { lanes });
         }
-        let ops_per_operation = Workload::of(self.workload).ops_per_operation_max();
+        let ops_per_operation = workload.ops_per_operation_max();
         if self.batch * ops_per_operation > FRAME_OPS_MAX {
             return Err(ConfigError::BatchTooLarge { batch: self.batch, batch_max: FRAME_OPS_MAX / ops_per_operation });
         }
@@ -167,6 +207,13 @@ impl BenchConfig {
     #[must_use]
     pub fn scheme(&self) -> Scheme {
         self.servers.first().map_or(self.transport, Endpoint::scheme)
+    }
+
+    /// Frames that the lanes of a connection have in flight at most, of resolved flags, to one node.
+    #[must_use]
+    pub fn frames_in_flight_a_connection(&self) -> u64 {
+        let workers = if self.connections == Connections::Shared { self.workers.unwrap_or(1) } else { 1 };
+        u64::from(workers) * u64::from(self.depth.unwrap_or(1))
     }
 
     /// Whether operations go one by one through the client's single calls, which it merges.
@@ -187,6 +234,18 @@ pub enum ConfigError {
         /// Cores there are.
         cores: usize,
     },
+    /// One-way frames are all that would be measured.
+    #[error("--one-way measures the wire limit and nothing else: it needs --wire-limit, not --wire-limit=false")]
+    NothingToCarry,
+    /// A transport is named more than once.
+    #[error("--transports names {scheme} twice")]
+    TransportTwice {
+        /// The transport.
+        scheme: Scheme,
+    },
+    /// What one transport inserts, the next would find there.
+    #[error("--transports needs a workload without inserts: the records are loaded once, for all of them")]
+    InsertsOnce,
     /// Two sides need two cores.
     #[error("--placement split needs two cores, there is one")]
     NothingToSplit,
@@ -269,6 +328,19 @@ pub(super) mod tests {
         assert_eq!(wire_limit(&["--wire-limit=false"]), Some(false));
         assert_eq!(wire_limit(&["--servers", "tcp://a:1"]), Some(false));
         assert_eq!(wire_limit(&["--servers", "tcp://a:1,tcp://b:1", "--wire-limit"]), Some(true));
+    }
+
+    #[test]
+    fn frames_one_way_fill_the_pipe_and_a_run_has_one_batch_in_flight() {
+        assert_eq!(parse(&[]).unwrap().resolved().depth, Some(1));
+        let one_way = ["--wire-limit", "--frame-bytes", "68", "--one-way"];
+        let config =
+            parse(&[&one_way[..], &["--connections", "shared", "--workers", "2"]].concat()).unwrap().resolved();
+        assert_eq!((config.depth, config.frames_in_flight_a_connection()), (Some(16), 32));
+        assert_eq!(
+            parse(&[&one_way[..], &["--workers", "2"]].concat()).unwrap().resolved().frames_in_flight_a_connection(),
+            16
+        );
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::text::{bytes, grouped};
 use super::threads::ClientThread;
 use super::wire_limit::{Carrying, FrameSizes};
 use super::workload::Workload;
-use crate::client::{Client, ClientConfig, ClientError};
+use crate::client::{BatchError, Client, ClientConfig, ClientError};
 use crate::cores::Placement;
 use crate::metrics::NodeStats;
 use crate::transport::{Endpoint, TransportOptions};
@@ -32,8 +32,15 @@ use tokio::task::JoinSet;
 const LEAD_IN: Duration = Duration::from_millis(5);
 
 /// What every client of the run is told.
-fn client_config(config: &BenchConfig) -> ClientConfig {
-    ClientConfig { transport: TransportOptions { rdma: config.rdma.clone() }, ..ClientConfig::default() }
+pub(super) fn client_config(config: &BenchConfig) -> ClientConfig {
+    let defaults = ClientConfig::default();
+    ClientConfig {
+        transport: TransportOptions { rdma: config.rdma.clone() },
+        frame_bytes_max: defaults.frame_bytes_max.max(config.frame_bytes.unwrap_or(0)),
+        // The node's limit holds.
+        frames_in_flight_max: if config.one_way { u32::MAX } else { defaults.frames_in_flight_max },
+        ..defaults
+    }
 }
 
 /// Everything that lives from the first phase to the last.
@@ -52,7 +59,8 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    /// Asks the nodes whether they are there, starts threads, draws pools and connects. `config` must be resolved.
+    /// Asks the nodes whether they are there, starts threads, draws pools, unless the wire limit is all that shall be
+    /// measured, and connects. `config` must be resolved.
     pub(super) async fn start(config: BenchConfig, endpoints: &[Endpoint]) -> Result<Self, BenchError> {
         let control = Client::connect(endpoints, client_config(&config)).await?;
         if let Some(endpoint) = control.forbids_wire_limit().filter(|_| config.wire_limit == Some(true)) {
@@ -63,7 +71,7 @@ impl Driver {
         let threads = seats.map(|(i, core)| ClientThread::start(i, pinned.then_some(core)));
         let threads = threads.collect::<Result<Vec<_>, _>>().map_err(BenchError::Thread)?;
         let plan = Plan::new(&config, threads.len(), endpoints.len());
-        let pools = draw(&config, plan, &threads).await?;
+        let pools = if config.one_way { Vec::new() } else { draw(&config, plan, &threads).await? };
         let pool_bytes = pools.iter().map(Pool::bytes).sum();
         let clients = connect(&config, plan, &threads, endpoints).await?;
         let lane_config = LaneConfig {
@@ -164,12 +172,30 @@ impl Driver {
         self.phase(before, total.expect("there is a lane at least")).await
     }
 
-    /// Carries raw frames for half of the run's length, where that is wanted.
-    pub(super) async fn carry(&self, sizes: FrameSizes) -> Result<Option<Carried>, BenchError> {
+    /// Measures the wire limit for half of the run's length, where that is wanted.
+    pub(super) async fn wire_limit(&self, sizes: FrameSizes) -> Result<Option<Carried>, BenchError> {
         if self.config.wire_limit != Some(true) {
             return Ok(None);
         }
-        let length = self.config.duration / 2;
+        self.carry(sizes, self.config.duration / 2).await.map(Some)
+    }
+
+    /// Sends one raw frame to every node: whatever is in its way is said in full.
+    pub(super) async fn try_frame(&self, sizes: FrameSizes) -> Result<(), BenchError> {
+        for node in 0..self.nodes {
+            let tried = self.control.wire_limit(node, sizes.request_bytes, sizes.reply_bytes).await;
+            tried.map_err(|error| match error {
+                ClientError::Build(BatchError::FrameFull { needed: frame_bytes, max }) => {
+                    BenchError::FrameTooLong { frame_bytes, max }
+                }
+                error => error.into(),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Carries raw frames for `length`.
+    pub(super) async fn carry(&self, sizes: FrameSizes, length: Duration) -> Result<Carried, BenchError> {
         let FrameSizes { request_bytes, reply_bytes, ops_per_frame, frames_per_batch } = sizes;
         let (there, here) = (grouped(request_bytes.into()), grouped(reply_bytes.into()));
         let duration = humantime::format_duration(length);
@@ -201,7 +227,7 @@ impl Driver {
         if let Some(kind) = phase.measure.errors.keys().next() {
             return Err(BenchError::WireLimit { kind });
         }
-        Ok(Some(Carried { phase, ops_per_frame, request_bytes, reply_bytes }))
+        Ok(Carried { phase, ops_per_frame, request_bytes, reply_bytes })
     }
 
     /// The average frames of a phase.
@@ -323,7 +349,7 @@ async fn draw(config: &BenchConfig, plan: Plan, threads: &[ClientThread]) -> Res
         records: config.records,
         theta: config.theta,
         batch: config.batch,
-        depth: config.depth,
+        depth: config.depth.expect("the flags are resolved"),
         lanes,
         seed: config.seed,
     };

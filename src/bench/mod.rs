@@ -10,16 +10,19 @@
 //! ```
 //!
 //! [`config`] has the flags, [`workload`], [`zipf`] and [`pool`] say what is asked, [`values`] what must come back,
-//! [`lane`] asks it, [`measure`] counts, [`report`] and [`text`] tell. [`run()`] is the whole. Who starts a node of its
-//! own for the run is the command line, not the benchmark.
+//! [`lane`] asks it, [`measure`] counts, [`report`] and [`text`] tell. [`run()`] is the whole, [`compare`] the same
+//! over one transport after the other, [`run_one_way`] the wire limit alone. Who starts a node of its own for the run
+//! is the command line, not the benchmark.
 #![forbid(unsafe_code)]
 
+pub mod comparison;
 pub mod config;
 mod driver;
 mod lane;
 mod load;
 pub mod machine;
 pub mod measure;
+pub mod one_way;
 mod pace;
 mod plan;
 pub mod pool;
@@ -34,4 +37,4 @@ pub mod workload;
 pub mod zipf;
 
 pub use load::LoadError;
-pub use run::{BenchError, Target, run};
+pub use run::{BenchError, Target, compare, run, run_one_way};

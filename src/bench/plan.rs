@@ -47,7 +47,7 @@ impl Plan {
     /// The plan of resolved flags.
     pub(super) fn new(config: &BenchConfig, threads: usize, nodes: usize) -> Self {
         let workers = config.workers.expect("the flags are resolved") as usize;
-        let depth = config.depth as usize;
+        let depth = config.depth.expect("the flags are resolved") as usize;
         let clients = match config.connections {
             Connections::Own => workers,
             Connections::Shared => 1,

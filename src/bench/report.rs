@@ -13,6 +13,9 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// The version of the JSON format.
+pub(super) const REPORT_VERSION: u32 = 1;
+
 /// What a run left behind: the raw material of a report.
 #[derive(Debug)]
 pub struct Evidence {
@@ -22,8 +25,8 @@ pub struct Evidence {
     pub machine: Machine,
     /// Who talked to whom.
     pub topology: Topology,
-    /// The load phase; its batches show what growth costs at worst.
-    pub load: Measure,
+    /// The load phase, where there was one; its batches show what growth costs at worst.
+    pub load: Option<Measure>,
     /// The measured run.
     pub run: Phase,
     /// The wire limit before and after the run, where it was asked for.
@@ -265,20 +268,17 @@ impl Report {
         let measure = &run.measure;
         let throughput = throughput(measure);
         let cpu_ns_per_op = run.cpu_per(measure.ops as f64);
-        let cpu_ns = run.client_cpu_ns + run.server_cpu_ns.filter(|_| topology.node_in_process).unwrap_or(0);
+        let (cpu_busy, cpu_busy_others) = run.busy(&topology, &machine);
         Self {
-            report_version: 1,
-            program: Program {
-                version: env!("CARGO_PKG_VERSION"),
-                commit: option_env!("FREIGHT_COMMIT").unwrap_or("unknown"),
-            },
+            report_version: REPORT_VERSION,
+            program: Program::this(),
             transport: config.scheme().to_string(),
             seed: config.seed,
             placement: config.placement,
             latency_us: Latencies {
                 batch: Latency::of(&measure.batch_ns),
                 operation: measure.operation_ns.as_ref().map(Latency::of),
-                load: Some(Latency::of(&load.batch_ns)).filter(|_| load.batches > 0),
+                load: load.filter(|load| load.batches > 0).map(|load| Latency::of(&load.batch_ns)),
             },
             reads: Reads {
                 hits: measure.hits,
@@ -297,10 +297,8 @@ impl Report {
                 bytes_per_op_received: per(measure.bytes_received as f64, measure.ops as f64),
             },
             wire_limit: carried.map(|carried| WireLimit::new(&carried, throughput.ops_per_second)),
-            cpu_busy: per(cpu_ns as f64, run.elapsed.as_nanos() as f64 * f64::from(topology.client_threads)),
-            cpu_busy_others: (run.machine_busy
-                - per(cpu_ns as f64, run.elapsed.as_nanos() as f64 * f64::from(machine.cores_in_all)))
-            .max(0.0),
+            cpu_busy,
+            cpu_busy_others,
             throughput,
             cpu_ns_per_op,
             topology,
@@ -311,7 +309,7 @@ impl Report {
     }
 }
 
-fn throughput(measure: &Measure) -> Throughput {
+pub(super) fn throughput(measure: &Measure) -> Throughput {
     let slices = measure.rates();
     let median = quantile(&slices, 0.5);
     Throughput {
@@ -324,15 +322,30 @@ fn throughput(measure: &Measure) -> Throughput {
     }
 }
 
+impl Program {
+    /// This one.
+    pub(super) fn this() -> Self {
+        let (version, commit) = (env!("CARGO_PKG_VERSION"), option_env!("FREIGHT_COMMIT").unwrap_or("unknown"));
+        Self { version, commit }
+    }
+}
+
 impl Latency {
-    fn of(histogram_ns: &Histogram<u64>) -> Self {
+    pub(super) fn of(histogram_ns: &Histogram<u64>) -> Self {
         let at = |quantile| histogram_ns.value_at_quantile(quantile) as f64 / 1000.0;
         Self { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: histogram_ns.max() as f64 / 1000.0 }
     }
 }
 
 impl Phase {
-    fn cpu_per(&self, ops: f64) -> CpuPerOp {
+    /// Shares of core time: used by client and node of the client's cores, and by others of the machine's.
+    pub(super) fn busy(&self, topology: &Topology, machine: &Machine) -> (f64, f64) {
+        let cpu_ns = self.client_cpu_ns + self.server_cpu_ns.filter(|_| topology.node_in_process).unwrap_or(0);
+        let of = |cores: u32| per(cpu_ns as f64, self.elapsed.as_nanos() as f64 * f64::from(cores));
+        (of(topology.client_threads), (self.machine_busy - of(machine.cores_in_all)).max(0.0))
+    }
+
+    pub(super) fn cpu_per(&self, ops: f64) -> CpuPerOp {
         CpuPerOp {
             client: per(self.client_cpu_ns as f64, ops),
             server: self.server_cpu_ns.map(|ns| per(ns as f64, ops)),

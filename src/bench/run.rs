@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   draw pools | connect | load | warm up | wire limit | measured run | wire limit | report
+//!                connect        | warm up | one-way frames                         | report     with --one-way
 //! ```
 //!
 //! Phases follow each other without overlap: each waits for its last reply. The wire limit's frames have the sizes
@@ -9,16 +10,20 @@
 //! minds.
 #![forbid(unsafe_code)]
 
+use super::comparison::Comparison;
 use super::config::{BenchConfig, ConfigError};
-use super::driver::Driver;
+use super::driver::{Driver, client_config};
 use super::load::LoadError;
 use super::machine::Machine;
+use super::one_way::OneWayReport;
 use super::progress::say;
 use super::report::{Evidence, Report};
 use super::text::what_ran;
-use crate::client::ClientError;
+use super::wire_limit::FrameSizes;
+use crate::client::{Client, ClientError};
 use crate::profile::{Profile, ProfileError};
 use crate::transport::Endpoint;
+use crate::wire::HEADER_BYTES;
 use std::io;
 
 /// On a crowded machine a short warm-up can pass before the first answer: so often it is repeated.
@@ -62,6 +67,14 @@ pub enum BenchError {
         /// The node.
         endpoint: Endpoint,
     },
+    /// A node does not take frames that long.
+    #[error("--frame-bytes {frame_bytes} is more than the node takes, which is {max}")]
+    FrameTooLong {
+        /// Bytes of the frame asked for.
+        frame_bytes: u64,
+        /// The most that the node, or the client, takes.
+        max: u32,
+    },
     /// The wire limit could not be measured.
     #[error("cannot measure the wire limit: {kind}")]
     WireLimit {
@@ -87,17 +100,73 @@ pub struct Target {
 /// # Errors
 /// Whatever keeps it from a report; errors of single operations are in the report.
 pub async fn run(config: BenchConfig, target: Target) -> Result<Report, BenchError> {
+    run_once(config, target, true).await
+}
+
+/// Runs the benchmark over each target's transport in turn: one node, reached in several ways and loaded once.
+///
+/// # Errors
+/// The first transport that cannot be used, before any is measured; otherwise as [`run`].
+///
+/// # Panics
+/// Where a target has no endpoint.
+pub async fn compare(config: BenchConfig, targets: Vec<Target>) -> Result<Comparison, BenchError> {
+    config.check()?;
+    for target in &targets {
+        Client::connect(&target.endpoints, client_config(&config)).await?.ping().await?;
+    }
+    let mut reports = Vec::with_capacity(targets.len());
+    for target in targets {
+        let mut config = config.clone();
+        config.transport = target.endpoints[0].scheme();
+        reports.push(run_once(config, target, reports.is_empty()).await?);
+    }
+    Ok(Comparison::new(reports))
+}
+
+/// Measures the wire limit and nothing else: frames of `--frame-bytes` one way.
+///
+/// # Errors
+/// Whatever keeps it from a report, a frame that is not answered included.
+///
+/// # Panics
+/// Without `--frame-bytes`.
+pub async fn run_one_way(config: BenchConfig, target: Target) -> Result<OneWayReport, BenchError> {
+    let config = checked(config)?;
+    let machine = Machine::here();
+    let (duration, warmup, profile) = (config.duration, config.warmup, config.profile.clone());
+    let sizes = FrameSizes {
+        request_bytes: config.frame_bytes.expect("who measures one way says how long frames are"),
+        reply_bytes: HEADER_BYTES,
+        ops_per_frame: 1.0,
+        frames_per_batch: 1.0,
+    };
+    let driver = Driver::start(config, &target.endpoints).await?;
+    let topology = driver.topology(target);
+    driver.try_frame(sizes).await?;
+    driver.carry(sizes, warmup).await?;
+    let profile = profile.as_deref().map(Profile::start).transpose()?;
+    let carried = driver.carry(sizes, duration).await?;
+    profile.map(Profile::finish).transpose()?;
+    Ok(OneWayReport::new(driver.into_config(), machine, topology, &carried))
+}
+
+/// The flags with their defaults, where they make sense.
+fn checked(config: BenchConfig) -> Result<BenchConfig, BenchError> {
     config.check()?;
     let config = config.resolved();
-    if let Some(path) = &config.profile {
-        Profile::check(path)?;
-    }
+    config.profile.as_deref().map_or(Ok(()), Profile::check)?;
+    Ok(config)
+}
+
+async fn run_once(config: BenchConfig, target: Target, load: bool) -> Result<Report, BenchError> {
+    let config = checked(config)?;
     let machine = Machine::here();
     let (duration, warmup, profile) = (config.duration, config.warmup, config.profile.clone());
     let begin = format!("measuring for {}: {}", humantime::format_duration(duration), what_ran(&config));
     let mut driver = Driver::start(config, &target.endpoints).await?;
     let topology = driver.topology(target);
-    let load = driver.load().await?;
+    let load = if load { Some(driver.load().await?) } else { None };
     say(&format!("warming up for {}", humantime::format_duration(warmup)));
     let mut warm = driver.run(warmup, false).await?;
     for _ in 0..WARM_UPS_MORE {
@@ -110,12 +179,12 @@ pub async fn run(config: BenchConfig, target: Target) -> Result<Report, BenchErr
         return Err(BenchError::NothingAnswered { kind: warm.measure.errors.keys().next().unwrap_or(&"no time") });
     }
     let sizes = Driver::frame_sizes(&warm);
-    let before = driver.carry(sizes).await?;
+    let before = driver.wire_limit(sizes).await?;
     say(&begin);
     let profile = profile.as_deref().map(Profile::start).transpose()?;
     let run = driver.run(duration, true).await?;
     profile.map(Profile::finish).transpose()?;
-    let after = driver.carry(sizes).await?;
+    let after = driver.wire_limit(sizes).await?;
     let memory = driver.memory().await?;
     let carried = before.zip(after).map(|(before, after)| [before, after]);
     Ok(Report::new(Evidence { config: driver.into_config(), machine, topology, load, run, carried, memory }))

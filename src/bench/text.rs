@@ -4,24 +4,19 @@
 #![forbid(unsafe_code)]
 
 use super::config::{BenchConfig, Connections};
-use super::report::{CpuPerOp, Latency, Report, WireLimit};
+use super::machine::Machine;
+use super::report::{CpuPerOp, Latency, Program, Report, Throughput, Topology, WireLimit};
 use super::workload::{Kind, Popularity, Workload};
 use crate::cores::Placement;
 use std::fmt::{self, Display, Formatter, Write};
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let machine = &self.machine;
-        let cores = machine.cores;
-        writeln!(
-            f,
-            "freight {} ({}), {} cores of {}\n",
-            self.program.version, self.program.commit, cores, machine.processor
-        )?;
+        heading(f, &self.program, &self.machine)?;
         writeln!(f, "  What ran    {}", what_ran(&self.config))?;
         writeln!(f, "              {}", load(&self.config))?;
-        between(f, self)?;
-        writeln!(f, "  Throughput  {}", throughput(self))?;
+        between(f, self.placement, &self.topology)?;
+        writeln!(f, "  Throughput  {}", throughput(&self.throughput))?;
         writeln!(f, "  Reads       {}", reads(self))?;
         writeln!(f, "  Errors      {}", errors(self))?;
         writeln!(f, "  Batches     {}", latency(&self.latency_us.batch))?;
@@ -35,12 +30,23 @@ impl Display for Report {
         let (sent, received) = (wire.bytes_per_op_sent, wire.bytes_per_op_received);
         writeln!(f, "  Wire        {sent:.1} bytes sent and {received:.1} received an operation")?;
         writeln!(f, "  Memory      {}\n", memory(self))?;
-        if self.cpu_busy_others > 0.05 {
-            let others = 100.0 * self.cpu_busy_others;
-            writeln!(f, "BEWARE: other processes used {others:.0} % of this machine's cores while the clock ran.\n")?;
-        }
+        beware_of_others(f, self.cpu_busy_others)?;
         why_not_more(f, self)
     }
+}
+
+/// Who measured, and on what.
+pub(super) fn heading(f: &mut Formatter<'_>, program: &Program, machine: &Machine) -> fmt::Result {
+    let (version, commit) = (program.version, program.commit);
+    writeln!(f, "freight {version} ({commit}), {} cores of {}\n", machine.cores, machine.processor)
+}
+
+pub(super) fn beware_of_others(f: &mut Formatter<'_>, cpu_busy_others: f64) -> fmt::Result {
+    if cpu_busy_others <= 0.05 {
+        return Ok(());
+    }
+    let others = 100.0 * cpu_busy_others;
+    writeln!(f, "BEWARE: other processes used {others:.0} % of this machine's cores while the clock ran.\n")
 }
 
 /// What ran, in one line; also what the run announces before it begins.
@@ -66,9 +72,9 @@ pub fn what_ran(config: &BenchConfig) -> String {
     format!("{mix} of {records} records, {bytes}-byte values, Zipf {}{order}", config.theta)
 }
 
-fn load(config: &BenchConfig) -> String {
+pub(super) fn load(config: &BenchConfig) -> String {
     let workers = counted(u64::from(config.workers.unwrap_or(1)), "worker");
-    let depth = counted(u64::from(config.depth), if config.batch == 1 { "operation" } else { "batch" });
+    let depth = counted(u64::from(config.depth.unwrap_or(1)), if config.batch == 1 { "operation" } else { "batch" });
     let of = if config.batch == 1 { String::new() } else { format!(" of {} operations", grouped(config.batch.into())) };
     let through = match (config.connections, config.is_coalesced()) {
         (Connections::Own, _) => "",
@@ -82,9 +88,8 @@ fn load(config: &BenchConfig) -> String {
     format!("{workers}, {depth}{of} in flight each{through}{pace}, for {}", humantime::format_duration(config.duration))
 }
 
-fn between(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
-    let topology = &report.topology;
-    let place = match (report.placement, topology.node_in_process) {
+pub(super) fn between(f: &mut Formatter<'_>, placement: Placement, topology: &Topology) -> fmt::Result {
+    let place = match (placement, topology.node_in_process) {
         (Placement::Paired, true) => "paired: both ends of a connection on one core",
         (Placement::Split, true) => "split: the ends of a connection on different cores",
         (Placement::Paired | Placement::Split, false) => "each client thread on a core of its own",
@@ -97,15 +102,17 @@ fn between(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     writeln!(f, "              {connections} to {}\n", topology.nodes.join(", "))
 }
 
-fn throughput(report: &Report) -> String {
-    let throughput = &report.throughput;
-    let (rate, spread) = (rate(throughput.ops_per_second), 100.0 * throughput.spread);
-    let slices = throughput.slices.len();
-    let slices = match throughput.slice_seconds {
+fn throughput(throughput: &Throughput) -> String {
+    let Throughput { ops_per_second, spread, slice_seconds, slices, .. } = throughput;
+    format!("{}, {}", rate(*ops_per_second), spread_over(*spread, *slice_seconds, slices.len()))
+}
+
+pub(super) fn spread_over(spread: f64, slice_seconds: f64, slices: usize) -> String {
+    let slices = match slice_seconds {
         1.0 => counted(slices as u64, "second"),
         seconds => format!("{slices} slices of {:.0} ms", seconds * 1000.0),
     };
-    format!("{rate}, spread {spread:.1} % over {slices}")
+    format!("spread {:.1} % over {slices}", 100.0 * spread)
 }
 
 fn reads(report: &Report) -> String {
@@ -161,8 +168,14 @@ fn why_not_more(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
 }
 
 fn wire_limit(f: &mut Formatter<'_>, report: &Report, limit: &WireLimit) -> fmt::Result {
-    writeln!(f, "  The wire limit is {}: frames of the same sizes over the same", rate(limit.ops_per_second))?;
-    writeln!(f, "  connections, carried there and back, with no store behind them.")?;
+    let [mean, before, after] =
+        [limit.ops_per_second, limit.ops_per_second_before, limit.ops_per_second_after].map(rate);
+    writeln!(f, "  The wire limit is {mean}: frames of the same sizes over the same")?;
+    writeln!(f, "  connections, carried there and back, with no store behind them. It is the mean of")?;
+    writeln!(f, "  {before} right before the run and {after} right after it.")?;
+    if before_and_after_differ(limit) {
+        writeln!(f, "  These lie far apart: the machine changed meanwhile, and the share is as uncertain.")?;
+    }
     writeln!(f, "  The store reaches {:.0} % of it. Where the time of an operation goes:\n", 100.0 * limit.share)?;
     let (all, carrying) = (report.cpu_ns_per_op, limit.cpu_ns_per_op);
     let rest = CpuPerOp {
@@ -176,8 +189,12 @@ fn wire_limit(f: &mut Formatter<'_>, report: &Report, limit: &WireLimit) -> fmt:
     writeln!(f)
 }
 
+/// More than spreads of quiet machines explain.
+fn before_and_after_differ(limit: &WireLimit) -> bool {
+    (limit.ops_per_second_before - limit.ops_per_second_after).abs() > 0.2 * limit.ops_per_second
+}
+
 fn cpu_line(f: &mut Formatter<'_>, name: &str, cpu: CpuPerOp, why: &str) -> fmt::Result {
-    let nanoseconds = |ns: f64| if ns < 100.0 { format!("{ns:.1} ns") } else { format!("{ns:.0} ns") };
     let server = cpu.server.map_or_else(|| "-".to_owned(), nanoseconds);
     let line = format!("    {name:<17}{:>8}  {server:>8}   {why}", nanoseconds(cpu.client));
     writeln!(f, "{}", line.trim_end())
@@ -207,7 +224,7 @@ fn bound(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     }
 }
 
-fn latency(latency: &Latency) -> String {
+pub(super) fn latency(latency: &Latency) -> String {
     let [p50, p99, p999, max] = [latency.p50, latency.p99, latency.p999, latency.max].map(microseconds);
     format!("p50 {p50}, p99 {p99}, p99.9 {p999}, max {max}")
 }
@@ -222,11 +239,25 @@ pub fn rate(ops_per_second: f64) -> String {
     }
 }
 
-fn microseconds(microseconds: f64) -> String {
+pub(super) fn nanoseconds(ns: f64) -> String {
+    if ns < 100.0 { format!("{ns:.1} ns") } else { format!("{} ns", grouped(ns.round() as u64)) }
+}
+
+pub(super) fn microseconds(microseconds: f64) -> String {
     match microseconds {
         us if us >= 1e6 => format!("{:.2} s", us / 1e6),
         us if us >= 1e3 => format!("{:.2} ms", us / 1e3),
         us => format!("{us:.1} us"),
+    }
+}
+
+/// Bytes a second, in powers of 1000 as networks count: `1.25 GB/s`.
+#[must_use]
+pub fn bytes_a_second(bytes_per_second: f64) -> String {
+    match bytes_per_second {
+        rate if rate >= 1e9 => format!("{:.2} GB/s", rate / 1e9),
+        rate if rate >= 1e6 => format!("{:.1} MB/s", rate / 1e6),
+        rate => format!("{:.1} kB/s", rate / 1e3),
     }
 }
 
@@ -257,7 +288,7 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
-fn counted(count: u64, one: &str) -> String {
+pub(super) fn counted(count: u64, one: &str) -> String {
     let plural = if one.ends_with("ch") { "es" } else { "s" };
     if count == 1 { format!("1 {one}") } else { format!("{} {one}{plural}", grouped(count)) }
 }

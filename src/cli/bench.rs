@@ -4,14 +4,15 @@
 use super::serve::NodeArgs;
 use super::{CommandResult, NOT_AS_EXPECTED, check_cores, check_writable, print, raise_descriptor_limit, runtime};
 use crate::bench::config::BenchConfig;
-use crate::bench::report::Report;
-use crate::bench::{Target, run as measure};
+use crate::bench::{Target, compare, run as run_store, run_one_way};
 use crate::cores::Placement;
 use crate::profile::Profile;
-use crate::server::Node;
+use crate::server::{Node, NodeConfig};
 use crate::transport::rdma::local_address;
 use crate::transport::{Endpoint, Scheme};
+use serde::Serialize;
 use std::error::Error;
+use std::fmt::Display;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
@@ -52,10 +53,10 @@ pub(super) fn run(args: BenchArgs) -> CommandResult {
         None => Target { endpoints: config.servers.clone(), node_cores: None },
     };
     announce(&target);
-    let report = runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let mut measuring = pin!(measure(config, target));
         tokio::select! {
-            report = &mut measuring => report,
+            outcome = &mut measuring => outcome,
             // At once: whoever interrupts does not wait until client threads have drawn their pools.
             _ = interrupt.recv() => {
                 eprintln!("freight: interrupted, no report");
@@ -63,11 +64,59 @@ pub(super) fn run(args: BenchArgs) -> CommandResult {
             }
         }
     })?;
-    tell(&report, json.as_deref())?;
+    outcome.tell(json.as_deref())?;
     if let Some(own) = node {
         own.node.drain();
     }
-    Ok(if report.errors.total == 0 { ExitCode::SUCCESS } else { ExitCode::from(NOT_AS_EXPECTED) })
+    Ok(if outcome.errors == 0 { ExitCode::SUCCESS } else { ExitCode::from(NOT_AS_EXPECTED) })
+}
+
+/// Measures what the flags ask for.
+async fn measure(config: BenchConfig, target: Target) -> Result<Outcome, Box<dyn Error>> {
+    if config.one_way {
+        return Outcome::of(&run_one_way(config, target).await?, 0);
+    }
+    if config.transports.is_empty() {
+        let report = run_store(config, target).await?;
+        return Outcome::of(&report, report.errors.total);
+    }
+    let Target { endpoints, node_cores } = target;
+    let at = |endpoint| Target { endpoints: vec![endpoint], node_cores: node_cores.clone() };
+    let comparison = compare(config, endpoints.into_iter().map(at).collect()).await?;
+    Outcome::of(&comparison, comparison.errors())
+}
+
+/// What a benchmark ends with.
+struct Outcome {
+    /// For people.
+    text: String,
+    /// For machines.
+    json: String,
+    /// Operations that failed.
+    errors: u64,
+}
+
+impl Outcome {
+    fn of(report: &(impl Display + Serialize), errors: u64) -> Result<Self, Box<dyn Error>> {
+        Ok(Self { text: report.to_string(), json: serde_json::to_string_pretty(report)?, errors })
+    }
+
+    /// Prints the report, and writes it as JSON where that was asked for: on standard output nothing else then.
+    fn tell(&self, json: Option<&Path>) -> Result<(), Box<dyn Error>> {
+        match json {
+            Some(path) if path.as_os_str() == "-" => {
+                eprintln!("{}", self.text);
+                print(&self.json)?;
+            }
+            Some(path) => {
+                print(&self.text)?;
+                let written = fs::write(path, self.json.clone() + "\n");
+                written.map_err(|error| format!("{}: {error}", path.display()))?;
+            }
+            None => print(&self.text)?,
+        }
+        Ok(())
+    }
 }
 
 /// The flags of a node in this process; null, each of them, where there is none.
@@ -96,25 +145,34 @@ struct OwnNode {
 
 impl OwnNode {
     fn start(config: &BenchConfig, args: &NodeArgs) -> Result<Self, Box<dyn Error>> {
-        let (endpoint, folder) = match config.transport {
-            Scheme::Tcp => (Endpoint::new(Scheme::Tcp, "127.0.0.1:0")?, None),
-            Scheme::Shm => {
-                let folder = Folder::make()?;
-                let path = folder.0.join("node.sock");
-                (Endpoint::new(Scheme::Shm, &path.to_string_lossy())?, Some(folder))
-            }
-            Scheme::Rdma => {
-                let address = SocketAddr::new(local_address(&config.rdma)?, 0).to_string();
-                (Endpoint::new(Scheme::Rdma, &address)?, None)
-            }
-            Scheme::Sim => return Err("the simulated network is for tests and has no speed to measure: try tcp".into()),
-        };
+        args.check_one_way(config)?;
+        let schemes = if config.transports.is_empty() { &[config.transport][..] } else { &config.transports };
+        let mut folder = None;
+        let mut endpoints = Vec::with_capacity(schemes.len());
+        for scheme in schemes {
+            let endpoint = own_endpoint(*scheme, config, &mut folder);
+            endpoints.push(endpoint.map_err(|why| format!("transport {scheme} cannot be used here: {why}"))?);
+        }
         raise_descriptor_limit();
         let threads = config.seats().len();
         let cores = node_cores(config);
-        let node = Node::start(args.config(vec![endpoint], threads, cores, config.placement, &config.rdma)?)?;
+        let config_of_node = args.config(endpoints, threads, cores, config.placement, &config.rdma)?;
+        // The address of an RDMA device is never this machine's alone.
+        let exposed = schemes.contains(&Scheme::Rdma);
+        let node = Node::start(NodeConfig { insecure: exposed, allow_wire_limit: exposed, ..config_of_node })?;
         Ok(Self { node, _folder: folder })
     }
+}
+
+/// Where a node of this process can listen, and be reached by this process.
+fn own_endpoint(scheme: Scheme, config: &BenchConfig, folder: &mut Option<Folder>) -> Result<Endpoint, Box<dyn Error>> {
+    let address = match scheme {
+        Scheme::Tcp => "127.0.0.1:0".to_owned(),
+        Scheme::Shm => folder.insert(Folder::make()?).0.join("node.sock").to_string_lossy().into_owned(),
+        Scheme::Rdma => SocketAddr::new(local_address(&config.rdma)?, 0).to_string(),
+        Scheme::Sim => return Err("the simulated network is for tests and has no speed to measure: try tcp".into()),
+    };
+    Ok(Endpoint::new(scheme, &address)?)
 }
 
 /// A folder of this process alone, among the temporary ones.
@@ -139,20 +197,10 @@ impl Drop for Folder {
 fn announce(target: &Target) {
     let whose = if target.node_cores.is_some() { "a node of its own in this process" } else { "the node" };
     for endpoint in &target.endpoints {
-        eprintln!("bench drives {whose} at {endpoint} (transport {})", endpoint.scheme());
+        let scheme = endpoint.scheme();
+        eprintln!("bench drives {whose} at {endpoint} (transport {scheme})");
+        if target.node_cores.is_some() && scheme == Scheme::Rdma {
+            eprintln!("while it runs, other machines can reach it there too");
+        }
     }
-}
-
-/// Prints the report, and writes it as JSON where that was asked for.
-fn tell(report: &Report, json: Option<&Path>) -> Result<(), Box<dyn Error>> {
-    let Some(path) = json else {
-        return Ok(print(report)?);
-    };
-    let text = serde_json::to_string_pretty(report)?;
-    if path.as_os_str() == "-" {
-        eprintln!("{report}");
-        return Ok(print(text)?);
-    }
-    print(report)?;
-    fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()).into())
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{CommandResult, check_cores, check_writable, print, raise_descriptor_limit, runtime, sizes};
+use crate::bench::config::BenchConfig;
 use crate::cores::{self, CoreList, Placement};
 use crate::limits;
 use crate::profile::Profile;
@@ -95,6 +96,22 @@ fn frame_limit(text: &str) -> Result<u32, String> {
 }
 
 impl NodeArgs {
+    /// Refuses one-way frames that a node with these flags would not take, or let wait.
+    pub(super) fn check_one_way(&self, bench: &BenchConfig) -> Result<(), String> {
+        let Some(bytes) = bench.frame_bytes else { return Ok(()) };
+        let (limit, in_flight) = (self.frame_limit, bench.frames_in_flight_a_connection());
+        if bytes > limit {
+            return Err(format!("--frame-bytes {bytes} is more than --frame-limit, which is {limit}"));
+        }
+        if in_flight > u64::from(self.frames_in_flight_max) {
+            let max = self.frames_in_flight_max;
+            return Err(format!(
+                "{in_flight} frames in flight on a connection are more than --frames-in-flight-max, {max}"
+            ));
+        }
+        Ok(())
+    }
+
     /// A node that listens at `listen`, with so many threads, each on one of `cores` if there are any.
     pub(super) fn config(
         &self,

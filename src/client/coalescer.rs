@@ -295,7 +295,7 @@ fn frame(ready: &Ready, singles: &[Single]) -> Result<Frame, BatchError> {
     let mut builder = RequestBuilder::new(buffer, singles.len() as u32, link.node().frame_bytes_max)?;
     for single in singles {
         match single.action {
-            SingleAction::Get { version_wanted: false } => builder.push_get(&single.key)?,
+            SingleAction::Get { version_wanted: false } => builder.push_get(&single.key[..])?,
             _ => builder.push(&single.op())?,
         }
     }

@@ -7,7 +7,8 @@ use super::{ClientConfig, ClientError, Loss, NoHello, Unsent};
 use crate::metrics::NodeStats;
 use crate::transport::{Buffer, ConnectionConfig, Endpoint, Frame, HeapPool};
 use crate::wire::{
-    BuildError, FrameKind, HEADER_BYTES, Header, Origin, RequestBuilder, WireError, stats_request, stats_text,
+    BuildError, FrameKind, HEADER_BYTES, Header, Origin, RequestBuilder, WIRE_LIMIT_BYTES_MIN, WireError,
+    stats_request, stats_text,
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
@@ -289,9 +290,6 @@ fn expect_kind(link: &Link, frame: &Frame, expected: FrameKind) -> Result<(), Cl
         Err(source) => Err(link.malformed(source)),
     }
 }
-
-/// Header and body of a wire-limit request.
-const WIRE_LIMIT_BYTES_MIN: u32 = 68;
 
 /// Connects and says hello, within the deadline.
 async fn open(endpoint: &Endpoint, config: &ClientConfig, pool: &Arc<HeapPool>) -> Result<Link, ClientError> {

@@ -55,18 +55,9 @@ impl Index for BucketIndex {
         Some(Self { directory, segments, counts, stats: IndexStats::default() })
     }
 
-    type Spot<'a> = &'a Segment;
-
     #[inline]
-    fn spot(&self, hash: u64) -> &Segment {
-        let segment = self.segment_of(hash);
-        prefetch::<1>(segment.home(hash).as_bytes());
-        segment
-    }
-
-    #[inline]
-    fn candidate(segment: &Segment, hash: u64) -> Option<Handle> {
-        segment.find(hash, |_| true).map(|(_, handle)| handle)
+    fn prefetch(&self, hash: u64) {
+        prefetch::<1>(self.segment_of(hash).home(hash).as_bytes());
     }
 
     #[inline]

@@ -34,4 +34,6 @@ pub use reply::{ReplyDescriptor, ReplyOutcomes, ReplyView, Status};
 pub use reply_builder::ReplyBuilder;
 pub use request::{OpCode, OpDescriptor, RequestView};
 pub use request_builder::RequestBuilder;
-pub use service::{WireLimitView, stats_reply, stats_request, stats_text, wire_limit_reply, wire_limit_request};
+pub use service::{
+    WIRE_LIMIT_BYTES_MIN, WireLimitView, stats_reply, stats_request, stats_text, wire_limit_reply, wire_limit_request,
+};

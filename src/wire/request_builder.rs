@@ -10,6 +10,7 @@ use super::error::BuildError;
 use super::header::{FrameKind, HEADER_LENGTH, Header, Origin};
 use super::number::{index, length};
 use super::request::{DESCRIPTOR_BYTES, OpCode, OpDescriptor, RequestView, SwapOperand};
+use crate::hash::Key;
 use crate::limits;
 use crate::op::{Action, Op};
 use crate::short;
@@ -82,25 +83,26 @@ impl<B: FrameBuffer> RequestBuilder<B> {
     /// # Errors
     /// Why it does not fit; the batch is as before.
     #[inline]
-    pub fn push_get(&mut self, key: &[u8]) -> Result<(), BuildError> {
+    pub fn push_get<'k>(&mut self, key: impl Into<Key<'k>>) -> Result<(), BuildError> {
+        let key = key.into();
         let end = self.end.saturating_add(key.len());
         let at = payload_begin(self.op_count);
         if let Ok(key_bytes) = u16::try_from(key.len())
             && self.op_count < self.ops_reserved
             && end <= self.room
             && let Some((descriptors, bytes)) = self.buffer.split_at_mut_checked(self.end)
-            && let Some(key_slot) = bytes.get_mut(..key.len())
+            && bytes.len() >= key.len()
             && let Some(slot) = descriptors.get_mut(at..)
         {
             let descriptor = OpDescriptor { code: OpCode::Get.code(), flags: 0, key_bytes: key_bytes.into() };
             let written = descriptor.write_to_prefix(slot);
             debug_assert!(written.is_ok(), "descriptors are reserved");
-            short::copy(key_slot, key);
+            key.copy_to(bytes);
             self.op_count = self.op_count.wrapping_add(1);
             self.end = end;
             return Ok(());
         }
-        self.push(&Op { key, action: Action::Get, version_wanted: false })
+        self.push(&Op { key: key.as_bytes(), action: Action::Get, version_wanted: false })
     }
 
     /// The finished frame: the buffer and how many of its bytes are the frame.

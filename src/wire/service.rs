@@ -30,6 +30,9 @@ pub fn stats_text(frame: &[u8]) -> Result<&str, WireError> {
     std::str::from_utf8(text).map_err(|_| WireError::BadBody { what: "statistics" })
 }
 
+/// Header and body of a wire-limit request, in bytes: none is shorter.
+pub const WIRE_LIMIT_BYTES_MIN: u32 = HEADER_BYTES + 4;
+
 /// A wire-limit request: any bytes, answered by a raw frame of the size it names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WireLimitView {

@@ -2,27 +2,40 @@
 """Decodes a Freight frame to readable lines; written from docs/WIRE_FORMAT.md alone.
 
 usage: scripts/decode_frame.py [FILE]     hex text with `#` comments, or raw bytes; standard input without FILE
-A malformed frame gives one line, `error: Name ...`, and exit code 1.
+A malformed frame gives one line, `error: ` and the first thing wrong with it, and exit code 1.
 """
+import io
 import sys
-import unicodedata
-from struct import unpack_from
+from struct import calcsize, unpack_from
+from unicodedata import category
 
 VALUE_BYTES_MAX, FRAME_OPS_MAX, FRAME_BYTES_MIN, FRAME_BYTES_MAX = 8 << 20, 65_536, 10 << 20, 1 << 30
 KINDS = "?,hello,hello reply,request,reply,refusal,stats,stats reply,wire limit,wire limit reply".split(",")
 OPS = "?,get,put,delete,compare-and-swap,add".split(",")
 STATUSES = ("?,value,done,counter,not found,version mismatch,not a number,counter overflow,out of memory,"
             "reply full").split(",")
-REFUSALS = "?,version,connections,unauthorized,malformed,draining,forbidden,memory".split(",")
+HEADER = ("<4sBBHII6Q", "magic version kind flags frame_bytes op_count "
+          "session sequence acknowledged_up_to map_epoch request reserved")
+BODIES = {
+    1: ("<BBHIQQ", "version_min version_max authentication_method frame_bytes_max capabilities reserved"),
+    2: ("<BBHIQ16sII", "version reserved cpu frame_bytes_max capabilities incarnation frames_in_flight_max "
+        "permissions"),
+    5: ("<H", "code"),
+    8: ("<I", "reply_bytes"),
+}
 
 
-class WireError(Exception):
-    """The first thing wrong with a frame."""
-
-
-def check(holds, name, text):
+def check(holds, error):
     if not holds:
-        raise WireError(f"{name} {text}")
+        raise ValueError(error)
+
+
+def fields(layout, frame, at):
+    return dict(zip(layout[1].split(), unpack_from(layout[0], frame, at)))
+
+
+def listed(values):
+    return ", ".join(f"{name} {value.hex() if isinstance(value, bytes) else value}" for name, value in values.items())
 
 
 def shown(data):
@@ -32,135 +45,101 @@ def shown(data):
     return text if len(data) <= 64 else f"{text}... ({len(data)} bytes)"
 
 
-def utf8(data, what):
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise WireError(f"BadBody {what}") from None
-
-
 def decode(frame):
     """Yields the lines of a frame."""
-    check(len(frame) >= 64, "Truncated", f"64 bytes needed, {len(frame)} there")
-    magic, version, kind, flags, frame_bytes, op_count = unpack_from("<4sBBHII", frame)
-    session, sequence, acknowledged, epoch, request, reserved = unpack_from("<6Q", frame, 16)
-    check(magic == b"FRGT", "BadMagic", magic.hex())
-    check(version == 1, "BadVersion", version)
-    check(1 <= kind <= 9, "BadKind", kind)
-    check(64 <= frame_bytes <= FRAME_BYTES_MAX, "BadFrameBytes", frame_bytes)
-    check(flags == 0, "ReservedNotZero", "at byte 6")
-    check(reserved == 0, "ReservedNotZero", "at byte 56")
-    check(op_count <= FRAME_OPS_MAX, "TooManyOps", op_count)
-    check(op_count == 0 or kind in (3, 4), "ReservedNotZero", "at byte 12")
-    check(frame_bytes <= len(frame), "Truncated", f"{frame_bytes} bytes needed, {len(frame)} there")
-    check(frame_bytes == len(frame), "TrailingBytes", f"frame of {frame_bytes} bytes in {len(frame)}")
-    needed = {1: 24, 2: 40, 3: 4 * op_count, 4: 8 * op_count, 5: 2, 8: 4}.get(kind, 0)
-    check(frame_bytes - 64 >= needed, "Truncated", f"{needed} bytes needed, {frame_bytes - 64} there")
-    yield f"{KINDS[kind]}, version {version}, {frame_bytes} bytes, {op_count} operations, request {request}"
-    yield f"session {session}, sequence {sequence}, acknowledged up to {acknowledged}, map epoch {epoch}"
-    yield from {3: decode_request, 4: decode_reply}.get(kind, decode_service)(frame, kind, op_count)
+    check(len(frame) >= 64, "Truncated")
+    header = fields(HEADER, frame, 0)
+    kind, frame_bytes, op_count = header["kind"], header["frame_bytes"], header["op_count"]
+    check(header["magic"] == b"FRGT", "BadMagic")
+    check(header["version"] == 1, "BadVersion")
+    check(1 <= kind <= 9, "BadKind")
+    check(64 <= frame_bytes <= FRAME_BYTES_MAX, "BadFrameBytes")
+    check(header["flags"] == header["reserved"] == 0, "ReservedNotZero")
+    check(op_count <= FRAME_OPS_MAX, "TooManyOps")
+    check(op_count == 0 or kind in (3, 4), "ReservedNotZero")
+    check(frame_bytes <= len(frame), "Truncated")
+    check(frame_bytes == len(frame), "TrailingBytes")
+    yield f"{KINDS[kind]}: {listed(header)}"
+    yield from {3: decode_request, 4: decode_reply}.get(kind, decode_body)(frame, kind, op_count)
 
 
 def decode_request(frame, _, op_count):
-    at = 64 + 4 * op_count
+    begin = 64 + 4 * op_count
+    check(begin <= len(frame), "Truncated")
+    payload = io.BytesIO(frame[begin:])
+
+    def take(count):
+        data = payload.read(count)
+        check(len(data) == count, "OutOfFrame")
+        return data
+
     for index in range(op_count):
         code, flags, key_bytes = unpack_from("<BBH", frame, 64 + 4 * index)
-        check(1 <= code <= 5, "BadOpCode", f"operation {index}: {code}")
-        check(flags & ~1 == 0, "BadFlags", f"operation {index}: {flags:#04x}")
-
-        def take(count):
-            nonlocal at
-            check(at + count <= len(frame), "OutOfFrame", f"operation {index}: bytes {at} to {at + count}")
-            at += count
-            return frame[at - count:at]
-
+        check(1 <= code <= 5, "BadOpCode")
+        check(flags <= 1, "BadFlags")
         operand = take({2: 4, 4: 12, 5: 8}.get(code, 0))
         line = f"{index}: {OPS[code]} {shown(take(key_bytes))}"
         if code == 4:
             line += f" expected {unpack_from('<Q', operand)[0]}"
         if code in (2, 4):
             value_bytes = int.from_bytes(operand[-4:], "little")
-            check(value_bytes <= VALUE_BYTES_MAX, "ValueTooLong", f"operation {index}: {value_bytes}")
+            check(value_bytes <= VALUE_BYTES_MAX, "ValueTooLong")
             line += f" value {shown(take(value_bytes))}"
         if code == 5:
             line += f" delta {unpack_from('<q', operand)[0]}"
         yield line + (", version wanted" if flags else "")
-    check(at == len(frame), "PayloadMismatch", f"{len(frame) - at} bytes belong to no operation")
+    check(not payload.read(1), "PayloadMismatch")
 
 
 def decode_reply(frame, _, op_count):
-    begin, stretches, lines = 64 + 8 * op_count, [], []
+    begin, stretches = 64 + 8 * op_count, []
+    check(begin <= len(frame), "Truncated")
     for index in range(op_count):
         word, offset = unpack_from("<II", frame, 64 + 8 * index)
         status, versioned, value_bytes = word & 0x7F, word >> 7 & 1, word >> 8
-        check(1 <= status <= 9, "BadStatus", f"operation {index}: {word & 0xFF}")
-        check(status != 3 or value_bytes == 8, "BadCounter", f"operation {index}: {value_bytes}")
-        most = {1: VALUE_BYTES_MAX, 3: 8}.get(status, 0)
-        check(value_bytes <= most, "ValueTooLong", f"operation {index}: {value_bytes}")
-        check(status <= 3 or versioned == (status == 5), "BadStatus", f"operation {index}: {word & 0xFF}")
+        check(1 <= status <= 9, "BadStatus")
+        check(status != 3 or value_bytes == 8, "BadCounter")
+        check(value_bytes <= {1: VALUE_BYTES_MAX, 3: 8}.get(status, 0), "ValueTooLong")
+        check(status <= 3 or versioned == (status == 5), "BadStatus")
         end = offset + value_bytes + 8 * versioned
-        check(begin <= offset and end <= len(frame), "OutOfFrame", f"operation {index}: bytes {offset} to {end}")
-        if end > offset:
-            stretches.append((offset, end, index))
+        check(begin <= offset and end <= len(frame), "OutOfFrame")
+        stretches += [(offset, end)] if end > offset else []
         value = frame[end - value_bytes:end]
         text = shown(value) if status == 1 else unpack_from("<q", value)[0] if status == 3 else ""
         version = f", version {unpack_from('<Q', frame, offset)[0]}" if versioned else ""
-        lines.append(f"{index}: {STATUSES[status]} {text}".rstrip() + version)
-    used = sum(end - offset for offset, end, _ in stretches)
-    check(used == len(frame) - begin, "PayloadMismatch", f"{used} bytes used of {len(frame) - begin}")
+        yield f"{index}: {STATUSES[status]} {text}".rstrip() + version
     stretches.sort()
-    for (_, end, _), (offset, _, index) in zip(stretches, stretches[1:]):
-        check(end <= offset, "Overlap", f"operation {index}: begins at {offset}, another ends at {end}")
-    yield from lines
+    check(sum(end - offset for offset, end in stretches) == len(frame) - begin, "PayloadMismatch")
+    check(all(end <= offset for (_, end), (offset, _) in zip(stretches, stretches[1:])), "Overlap")
 
 
-def decode_service(frame, kind, _):
-    body = frame[64:]
-    if kind in (1, 2):
-        first, second, half, limit, capabilities = unpack_from("<BBHIQ", body)
-        in_flight, permissions = unpack_from("<II", body, 32) if kind == 2 else (1, 0)
-        check(kind == 2 or body[16:24] == bytes(8), "ReservedNotZero", "at byte 80")
-        check(kind == 2 or first <= second, "BadBody", "version range")
-        check(kind == 1 or second == 0, "ReservedNotZero", "at byte 65")
-        check(kind == 1 or first == 1, "BadVersion", first)
-        check(in_flight > 0, "BadBody", "number of frames in flight")
-        check(FRAME_BYTES_MIN <= limit <= FRAME_BYTES_MAX, "BadFrameLimit", limit)
-        yield f"frames up to {limit} bytes, capabilities {capabilities:#x}"
-        if kind == 1:
-            yield f"versions {first} to {second}, authentication method {half} {shown(body[24:])}"
-        else:
-            yield f"version {first}, {'no one cpu' if half == 65_535 else f'cpu {half}'}"
-            yield f"incarnation {body[16:32].hex()}"
-            yield f"{in_flight} frames in flight, wire limit {'allowed' if permissions & 1 else 'not allowed'}"
-    elif kind == 5:
-        code = int.from_bytes(body[:2], "little")
-        check(1 <= code <= 7, "BadBody", "refusal code")
-        text = utf8(body[2:], "refusal text")
-        check(all(unicodedata.category(char) != "Cc" for char in text), "BadBody", "refusal text")
-        yield f"{REFUSALS[code]}: {text}"
-    elif kind == 7:
-        yield utf8(body, "statistics")
-    elif kind == 8:
-        reply_bytes = int.from_bytes(body[:4], "little")
-        check(64 <= reply_bytes <= FRAME_BYTES_MAX, "BadFrameBytes", reply_bytes)
-        yield f"asks for {reply_bytes} bytes, {len(body) - 4} bytes to fill"
-    else:
-        yield f"{len(body)} bytes behind the header"
-
-
-def read_frame(data):
-    """Bytes of a frame from hex text with comments, or as they are."""
-    try:
-        return bytes.fromhex(" ".join(line.split("#")[0] for line in data.decode().splitlines()))
-    except ValueError:
-        return data
+def decode_body(frame, kind, _):
+    layout = BODIES.get(kind, ("", ""))
+    check(64 + calcsize(layout[0]) <= len(frame), "Truncated")
+    body, rest = fields(layout, frame, 64), frame[64 + calcsize(layout[0]):]
+    check(body.get("reserved", 0) == 0, "ReservedNotZero")
+    check(body.get("version", 1) == 1, "BadVersion")
+    check(kind != 1 or body["version_min"] <= body["version_max"], "BadBody")
+    check(body.get("frames_in_flight_max", 1) > 0, "BadBody")
+    check(FRAME_BYTES_MIN <= body.get("frame_bytes_max", FRAME_BYTES_MIN) <= FRAME_BYTES_MAX, "BadFrameLimit")
+    check(1 <= body.get("code", 1) <= 7, "BadBody")
+    check(64 <= body.get("reply_bytes", 64) <= FRAME_BYTES_MAX, "BadFrameBytes")
+    text = rest.decode() if kind in (5, 7) else shown(rest)
+    check(kind != 5 or all(category(char) != "Cc" for char in text), "BadBody")
+    yield f"{listed(body)}; {text}"
 
 
 def decoded(data):
-    """The lines of a frame, or the one line that says what is wrong with it."""
+    """The lines of a frame, in hex with comments or as it is; or the one line that says what is wrong with it."""
     try:
-        return list(decode(read_frame(data)))
-    except WireError as error:
+        data = bytes.fromhex(" ".join(line.split("#")[0] for line in data.decode().splitlines()))
+    except ValueError:
+        pass  # No hex text: the bytes themselves.
+    try:
+        return list(decode(data))
+    except UnicodeDecodeError:
+        return ["error: BadBody"]
+    except ValueError as error:
         return [f"error: {error}"]
 
 

@@ -65,7 +65,7 @@ closing_report() {
 
 # What nextest, cargo test and our own Python tests close with.
 closing_lines() {
-    grep -hE '^ *Summary \[|^test result:|^[0-9]+ passed, [0-9]+ failed$' "$stage_logs"/* || true
+    grep -shE '^ *Summary \[|^test result:|^[0-9]+ passed, [0-9]+ failed$' "$stage_logs"/* || true
 }
 
 # The sum of "N passed", or "N failed" and "N timed out", over the closing lines.

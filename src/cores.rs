@@ -9,12 +9,12 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Placement {
-    /// To the core where the connection's data arrives: with the client on this machine, both ends on one core.
+    /// The one where its data arrives: with the client on this machine, both ends share a core.
     #[default]
     Paired,
-    /// To another core than that.
+    /// Another than that.
     Split,
-    /// To each in turn.
+    /// Each in turn.
     Free,
 }
 

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 use crate::limits::SLOTS;
+use crate::short;
 use std::hint::select_unpredictable;
 use std::ops::Deref;
 use xxhash_rust::xxh3::xxh3_64;
@@ -41,6 +42,21 @@ impl<'a> Key<'a> {
         &self.ahead[..self.bytes]
     }
 
+    /// Copies the key to the front of `to`, and past a short one may leave zeros, so that it is written in one piece.
+    ///
+    /// # Panics
+    /// Where `to` is shorter than the key.
+    #[inline(always)]
+    pub(crate) fn copy_to(self, to: &mut [u8]) {
+        if self.bytes <= WORD_BYTES
+            && let Some(word) = to.first_chunk_mut()
+        {
+            *word = self.word().to_le_bytes();
+        } else {
+            short::copy(&mut to[..self.bytes], self.as_bytes());
+        }
+    }
+
     /// A key of up to [`WORD_BYTES`] bytes, zeros above it.
     #[inline(always)]
     fn word(self) -> u64 {
@@ -55,6 +71,18 @@ impl<'a> From<&'a [u8]> for Key<'a> {
     #[inline(always)]
     fn from(key: &'a [u8]) -> Self {
         Self { ahead: key, bytes: key.len() }
+    }
+}
+
+impl<'a> From<&'a Vec<u8>> for Key<'a> {
+    fn from(key: &'a Vec<u8>) -> Self {
+        Self::from(&key[..])
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u8; N]> for Key<'a> {
+    fn from(key: &'a [u8; N]) -> Self {
+        Self::from(&key[..])
     }
 }
 

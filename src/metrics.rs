@@ -57,7 +57,7 @@ pub struct NodeStats {
     pub store: StoreStats,
 }
 
-/// A node's store. What a node of another version does not tell is 0.
+/// What a store holds, and did since it was made. What a node of another version does not tell is 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StoreStats {

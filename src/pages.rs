@@ -102,14 +102,6 @@ pub(crate) fn advise_huge_pages(base: NonNull<u8>, bytes: usize) {
     let _unsupported = unsafe { rustix::mm::madvise(base.as_ptr().cast(), bytes, rustix::mm::Advice::LinuxHugepage) };
 }
 
-/// Has the kernel find and zero the pages now rather than at their first use. One that can't does it then.
-#[cfg(not(miri))]
-pub(crate) fn populate(base: NonNull<u8>, bytes: usize) {
-    // SAFETY: this advice reads and writes back what is there, and nobody else knows the range yet.
-    let _unsupported =
-        unsafe { rustix::mm::madvise(base.as_ptr().cast(), bytes, rustix::mm::Advice::LinuxPopulateWrite) };
-}
-
 /// Returns memory to the kernel. False where the kernel refuses (it may, when that would split a mapping and
 /// the process has as many as it may have): then the memory stays mapped.
 ///
@@ -141,8 +133,6 @@ mod twin {
 
     pub(crate) fn advise_huge_pages(_base: NonNull<u8>, _bytes: usize) {}
 
-    pub(crate) fn populate(_base: NonNull<u8>, _bytes: usize) {}
-
     /// # Safety
     /// As for the real one, and only whole mappings.
     pub(crate) unsafe fn unmap(base: NonNull<u8>, bytes: usize) -> bool {
@@ -152,7 +142,7 @@ mod twin {
     }
 }
 #[cfg(miri)]
-pub(crate) use twin::{advise_huge_pages, map, populate, unmap};
+pub(crate) use twin::{advise_huge_pages, map, unmap};
 
 #[cfg(test)]
 mod tests {

@@ -27,11 +27,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("op", &["budget", "hash", "short", "pages"]),
     ("op_list", &["op"]),
     ("wire", &["op"]),
-    ("shard", &["op"]),
+    ("metrics", &["op"]),
+    ("shard", &["op", "metrics"]),
     ("transport", &["wire"]),
     ("session", &["wire", "shard"]),
     ("cores", &["op"]),
-    ("metrics", &["op"]),
     ("profile", &["op"]),
     ("server", &["session", "transport", "cores", "metrics", "profile"]),
     ("client", &["transport", "cores", "metrics", "profile"]),
@@ -40,7 +40,8 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that replay from a seed: no runtime, socket, clock or randomness of their own.
-const PURE: &[&str] = &["limits", "budget", "hash", "short", "pages", "op", "op_list", "wire", "shard", "session"];
+const PURE: &[&str] =
+    &["limits", "budget", "hash", "short", "pages", "op", "op_list", "metrics", "wire", "shard", "session"];
 
 /// What a pure module may not name: a crate, or a path.
 const WORLD: &[&str] = &[

@@ -6,13 +6,6 @@ use freight::budget::Budget;
 use freight::shard::{IndexKind, Scratch, Store, StoreConfig};
 use std::sync::Arc;
 
-/// The indexes of this build.
-pub(crate) const INDEXES: &[IndexKind] = &[
-    IndexKind::Buckets,
-    #[cfg(feature = "leapfrog")]
-    IndexKind::Leapfrog,
-];
-
 /// One store, shared by threads.
 pub(crate) trait Contender: Sync {
     fn execute(&self, batch: &FlatBatch, reply: &mut Reply, scratch: &mut Scratch);

@@ -1,39 +1,26 @@
 //! The slowest batch while the store grows from nothing.
 #![forbid(unsafe_code)]
 
-use crate::contenders::{Contender, INDEXES, freight};
+use crate::contenders::{Contender, freight};
 use crate::throughput::seconds;
 use crate::workload::{FlatBatch, Reply, load};
-use freight::shard::Scratch;
+use freight::shard::{IndexKind, Scratch};
 use rustix::time::ClockId;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-pub(crate) fn run(records: usize, batch_ops: usize, clock: ClockId, prepares: bool) {
+pub(crate) fn run(records: usize, batch_ops: usize, clock: ClockId) {
     println!("puts of {records} new records in batches of {batch_ops}; microseconds a batch");
     println!("{:<12} {:>8} {:>8} {:>8} {:>8}   five slowest, at records", "index", "p50", "p99", "p99.9", "max");
-    for index in INDEXES.iter().copied() {
+    for index in IndexKind::BUILT.iter().copied() {
         let store = freight(index, 16);
         let (mut batch, mut reply, mut scratch) = (FlatBatch::default(), Reply::new(batch_ops), Scratch::new(0));
         let mut latencies_us = Vec::with_capacity(records / batch_ops);
-        let done = AtomicBool::new(!prepares);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    if !store.prepare_memory() {
-                        std::thread::sleep(Duration::from_micros(100));
-                    }
-                }
-            });
-            for first in (0..records).step_by(batch_ops) {
-                load(&mut batch, first, batch_ops);
-                reply.begin();
-                let begin = seconds(clock);
-                Contender::execute(&store, &batch, &mut reply, &mut scratch);
-                latencies_us.push(((seconds(clock) - begin) * 1e6, first));
-            }
-            done.store(true, Ordering::Relaxed);
-        });
+        for first in (0..records).step_by(batch_ops) {
+            load(&mut batch, first, batch_ops);
+            reply.begin();
+            let begin = seconds(clock);
+            Contender::execute(&store, &batch, &mut reply, &mut scratch);
+            latencies_us.push(((seconds(clock) - begin) * 1e6, first));
+        }
         let mut sorted = latencies_us.clone();
         sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
         let quantile = |share: f64| sorted[((sorted.len() - 1) as f64 * share) as usize].0;

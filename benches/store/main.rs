@@ -3,8 +3,7 @@
 //! ```text
 //!   cargo bench --bench store                  throughput beside hashbrown and DashMap, alternated rounds
 //!   cargo bench --bench store -- --memory      resident bytes a record beyond key and value, over a doubling
-//!   cargo bench --bench store -- --growth      the slowest batch while the store grows;
-//!                                              with --prepare, a thread maps memory ahead
+//!   cargo bench --bench store -- --growth      the slowest batch while the store grows
 //!   cargo bench --bench store -- --batches 100 a fixed amount of work, to count instructions under valgrind
 //! ```
 //!
@@ -36,7 +35,7 @@ fn main() {
     } else if has("--memory") {
         memory::run();
     } else if has("--growth") {
-        growth::run(number("--records", 10_000_000), number("--batch", 1000), clock, has("--prepare"));
+        growth::run(number("--records", 10_000_000), number("--batch", 1000), clock);
     } else {
         let settings = throughput::Settings {
             records: number("--records", 1_000_000),

@@ -1,16 +1,16 @@
 //! Resident bytes a record beyond key and value. Each figure comes from a process of its own.
 #![forbid(unsafe_code)]
 
-use crate::contenders::{Contender, INDEXES, freight};
+use crate::contenders::{Contender, freight};
 use crate::workload::{FlatBatch, KEY_BYTES, Reply, VALUE_BYTES, load};
-use freight::shard::Scratch;
+use freight::shard::{IndexKind, Scratch};
 
 /// Records put between two looks at the resident size.
 const STEP: usize = 10_000;
 
 pub(crate) fn run() {
     println!("{:<12} {:>12} {:>16} {:>30}", "index", "records N", "bytes at N", "worst from N to 2 N (at)");
-    for index in INDEXES {
+    for index in IndexKind::BUILT {
         for records in [1_000_000, 10_000_000] {
             let own = std::env::current_exe().expect("a bench may panic");
             let arguments = ["--memory-of", &format!("{index:?}"), &records.to_string()];
@@ -24,7 +24,7 @@ pub(crate) fn run() {
 pub(crate) fn measure_one(arguments: &[String]) {
     let at = arguments.iter().position(|argument| argument == "--memory-of").expect("a bench may panic");
     let (name, records) = (&arguments[at + 1], arguments[at + 2].parse::<usize>().expect("a bench may panic"));
-    let index = *INDEXES.iter().find(|index| format!("{index:?}") == *name).expect("an index of this build");
+    let index = *IndexKind::BUILT.iter().find(|index| format!("{index:?}") == *name).expect("an index of this build");
     let (mut batch, mut reply, mut scratch) = (FlatBatch::default(), Reply::new(STEP), Scratch::new(0));
     load(&mut batch, 0, STEP);
     let before = resident_bytes();

@@ -297,7 +297,7 @@ fn as_texts<S: Serializer>(values: &[impl Display], serializer: S) -> Result<S::
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use clap::Parser;
 
@@ -307,7 +307,7 @@ mod tests {
         bench: BenchConfig,
     }
 
-    fn parse(flags: &[&str]) -> Result<BenchConfig, String> {
+    pub(in crate::bench) fn parse(flags: &[&str]) -> Result<BenchConfig, String> {
         let all = std::iter::once("bench").chain(flags.iter().copied());
         Command::try_parse_from(all).map(|command| command.bench).map_err(|error| error.to_string())
     }

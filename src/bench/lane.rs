@@ -168,8 +168,8 @@ impl Lane {
             Step::Get => batch.get(key),
             Step::Put => {
                 *stamp = stamp.next();
-                values::fill(key, *stamp, config.seed, value);
-                batch.put(key, value)
+                values::fill(&key, *stamp, config.seed, value);
+                batch.put(&key, value)
             }
         })
     }
@@ -189,7 +189,7 @@ impl Lane {
         let mut outcomes = reply.outcomes();
         let walked = self.pool.walk(from, |step, key| {
             match (step, outcomes.next()) {
-                (Step::Get, Some(Outcome::Value { value, .. })) => self.check_value(key, value, measure),
+                (Step::Get, Some(Outcome::Value { value, .. })) => self.check_value(&key, value, measure),
                 (Step::Get, Some(Outcome::NotFound)) => self.missed(measure),
                 (Step::Put, Some(Outcome::Done { .. })) => {}
                 (_, Some(other)) => measure.failed(outcome_kind(&other), 1),
@@ -226,7 +226,7 @@ impl Lane {
         let (mut get, mut put) = (None, None);
         let walked = self.pool.walk(self.cursor, |step, key| {
             let place = if step == Step::Get { &mut get } else { &mut put };
-            *place = Some(Key::copied(key));
+            *place = Some(Key::copied(&key));
             Ok::<_, std::convert::Infallible>(())
         });
         let Ok(after) = walked;

@@ -87,17 +87,11 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
+    use super::super::config::tests::parse;
     use super::*;
-    use clap::Parser;
-
-    #[derive(Debug, Parser)]
-    struct Command {
-        #[command(flatten)]
-        bench: BenchConfig,
-    }
 
     fn plan(flags: &str, threads: usize, nodes: usize) -> Plan {
-        let config = Command::try_parse_from(["bench"].into_iter().chain(flags.split(' '))).expect("flags").bench;
+        let config = parse(&flags.split(' ').collect::<Vec<_>>()).expect("flags");
         Plan::new(&config.resolved(), threads, nodes)
     }
 

@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 use super::workload::{Chooser, Key, KeyNames, Kind, Popularity, Workload};
+use crate::hash;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -124,7 +125,7 @@ impl Pool {
     /// # Errors
     /// The first error of `visit`, at once.
     #[inline]
-    pub fn walk<E>(&self, from: Cursor, visit: impl FnMut(Step, &[u8]) -> Result<(), E>) -> Result<Cursor, E> {
+    pub fn walk<E>(&self, from: Cursor, visit: impl FnMut(Step, hash::Key<'_>) -> Result<(), E>) -> Result<Cursor, E> {
         let after = match &self.entries {
             Entries::Named(bytes) => walk_named(bytes, self.batch, from, visit)?,
             Entries::Recent(recent) => recent.walk(self.batch, from, visit)?,
@@ -157,13 +158,13 @@ fn walk_named<E>(
     bytes: &[u8],
     batch: u32,
     from: Cursor,
-    mut visit: impl FnMut(Step, &[u8]) -> Result<(), E>,
+    mut visit: impl FnMut(Step, hash::Key<'_>) -> Result<(), E>,
 ) -> Result<Cursor, E> {
     let mut rest = &bytes[from.offset..];
     for _ in 0..batch {
         let (&tag, after) = rest.split_first().expect("a pool holds whole batches");
-        let (key, after) = after.split_at(usize::from(tag & ((1 << LENGTH_BITS) - 1)));
-        rest = after;
+        let key = hash::Key::at_front(after, usize::from(tag & ((1 << LENGTH_BITS) - 1)));
+        rest = &after[key.len()..];
         match tag >> LENGTH_BITS {
             GET => visit(Step::Get, key)?,
             PUT => visit(Step::Put, key)?,
@@ -186,16 +187,16 @@ impl Recent {
         &self,
         batch: u32,
         from: Cursor,
-        mut visit: impl FnMut(Step, &[u8]) -> Result<(), E>,
+        mut visit: impl FnMut(Step, hash::Key<'_>) -> Result<(), E>,
     ) -> Result<Cursor, E> {
         let after = from.offset + batch as usize;
         let mut inserted = from.inserted;
         for entry in &self.entries[from.offset..after] {
             if entry >> DISTANCE_BITS == 1 {
-                visit(Step::Put, Key::of(self.keys, self.own(inserted)).as_bytes())?;
+                visit(Step::Put, Key::of(self.keys, self.own(inserted)).as_bytes().into())?;
                 inserted += 1;
             } else {
-                visit(Step::Get, Key::of(self.keys, self.number(inserted, *entry)).as_bytes())?;
+                visit(Step::Get, Key::of(self.keys, self.number(inserted, *entry)).as_bytes().into())?;
             }
         }
         Ok(Cursor { batch: from.batch + 1, offset: after, inserted })

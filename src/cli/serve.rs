@@ -48,7 +48,8 @@ pub(super) struct NodeArgs {
     #[arg(long, default_value_t, value_name = "NAME")]
     #[serde(serialize_with = "as_text")]
     index: IndexKind,
-    /// Memory cap of the node, buffers of connections included, like 4GiB [default: none]
+    /// Memory cap of the node, like 4GiB. A thirty-second of it, at least 24 MiB and at most 512 MiB, is kept for
+    /// connections: from 512 MiB on, records get more than nine tenths [default: none]
     #[arg(long, value_name = "SIZE", value_parser = sizes::parse)]
     memory: Option<u64>,
     /// The longest frame the node takes and sends

@@ -8,11 +8,12 @@
 //! One frame of a node's singles is in flight at a time, so that an idle wire carries an operation at once, and
 //! under load batches grow by themselves. The task that carries them lives as long as there are any, on the runtime
 //! of whoever found the queue idle; should that end, what waits is not sent, and the next operation starts another.
-//! The queue holds what somebody waits for and no more: who goes away takes its operation along, unsent.
+//! The queue holds what somebody waits for and no more: who goes away takes its operation along, unsent. Nothing leaves
+//! it before there is a link that takes the frame at once: what left it is sent.
 #![forbid(unsafe_code)]
 
 use super::batch::check as check_reply;
-use super::node::{Exchange, NodeClient};
+use super::node::{Exchange, NodeClient, Ready};
 use super::{BatchError, ClientError, Loss, Unsent};
 use crate::limits;
 use crate::op::{Action, Op, Outcome, Version};
@@ -203,18 +204,37 @@ struct Carrying {
 
 impl Carrying {
     async fn run(mut self) {
-        while let Some(singles) = self.next() {
-            carry(&self.node, singles).await;
+        while self.is_wanted() {
+            self.carry().await;
         }
         self.finished = true;
     }
 
-    /// The next frame's worth; without one, the task ends.
-    fn next(&self) -> Option<Vec<Single>> {
+    /// Whether anything waits; if not, the task ends.
+    fn is_wanted(&self) -> bool {
         let mut queue = lock(&self.queue);
-        let singles = queue.take();
-        queue.carried = !singles.is_empty();
-        queue.carried.then_some(singles)
+        queue.carried = !queue.waiting.is_empty();
+        queue.carried
+    }
+
+    /// Carries a frame's worth and tells the callers.
+    async fn carry(&self) {
+        let ready = self.node.ready(self.node.deadline()).await;
+        if let Err(ClientError::NotSent { source: Unsent::Late(_), .. }) = ready {
+            // Who has waited as long has left by itself, and who came later still has time.
+            return;
+        }
+        let singles = lock(&self.queue).take();
+        let outcome = match ready {
+            Ok(ready) if singles.is_empty() => return ready.cancel(),
+            Ok(ready) => exchange(&self.node, ready, &singles).await,
+            Err(error) => Err(error),
+        };
+        for (index, single) in (0..).zip(singles) {
+            let answer = outcome.clone().map(|frame| Answered { frame, index });
+            // The caller may have gone away.
+            let _gone = single.done.send(answer);
+        }
     }
 }
 
@@ -250,44 +270,35 @@ fn check(single: &Single) -> Result<(), BatchError> {
     }
 }
 
-/// Carries singles in one frame and tells their callers.
-async fn carry(node: &NodeClient, singles: Vec<Single>) {
-    let outcome = exchange(node, &singles).await;
-    match outcome {
-        Ok(frame) => {
-            for (index, single) in (0..).zip(singles) {
-                // The caller may have gone away.
-                let _gone = single.done.send(Ok(Answered { frame: frame.clone(), index }));
-            }
-        }
+/// Sends singles in one frame, at once, and waits for the reply to them all.
+async fn exchange(node: &NodeClient, ready: Ready, singles: &[Single]) -> Result<Frame, ClientError> {
+    let frame = match frame(&ready, singles) {
+        Ok(frame) => frame,
         Err(error) => {
-            for single in singles {
-                let _gone = single.done.send(Err(error.clone()));
-            }
+            ready.cancel();
+            return Err(error.into());
         }
-    }
-}
-
-async fn exchange(node: &NodeClient, singles: &[Single]) -> Result<Frame, ClientError> {
-    let link = node.link();
-    let bytes = singles.iter().map(|single| single.bytes() + 16).sum::<usize>() + 64;
-    let buffer = link.lend(bytes).ok_or(BatchError::OutOfMemory { needed: bytes as u64 })?;
-    let mut builder = RequestBuilder::new(buffer, singles.len() as u32, link.node().frame_bytes_max)?;
-    for single in singles {
-        match single.action {
-            SingleAction::Get { version_wanted: false } => builder.push_get(&single.key)?,
-            _ => builder.push(&single.op())?,
-        }
-    }
-    let finish = |request| {
-        let (buffer, frame_bytes) = builder.finish(Origin { request, ..Origin::default() });
-        Frame::new(buffer, frame_bytes)
     };
-    match node.exchange(node.deadline(), finish).await {
+    match node.exchange_on(ready, node.deadline(), frame).await {
         Exchange::Answered(frame, link) => {
             check_reply(&link, &frame, singles.len() as u32)?;
             Ok(frame)
         }
         Exchange::Unsent(error) | Exchange::Unknown(error) => Err(error),
     }
+}
+
+fn frame(ready: &Ready, singles: &[Single]) -> Result<Frame, BatchError> {
+    let link = ready.link();
+    let bytes = singles.iter().map(|single| single.bytes() + 16).sum::<usize>() + 64;
+    let buffer = link.lend(bytes).ok_or(BatchError::OutOfMemory { needed: bytes as u64 })?;
+    let mut builder = RequestBuilder::new(buffer, singles.len() as u32, link.node().frame_bytes_max)?;
+    for single in singles {
+        match single.action {
+            SingleAction::Get { version_wanted: false } => builder.push_get(&single.key[..])?,
+            _ => builder.push(&single.op())?,
+        }
+    }
+    let (buffer, frame_bytes) = builder.finish(Origin { request: ready.request(), ..Origin::default() });
+    Ok(Frame::new(buffer, frame_bytes))
 }

@@ -25,6 +25,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
+/// Frames that are handed to the transport together, at most: with a network card they share a doorbell.
+const SENT_AT_ONCE: usize = 8;
+
 /// How a request ends on a link.
 pub(super) type Answer = Result<Frame, ClientError>;
 
@@ -215,8 +218,9 @@ async fn write<S: FrameSender>(
     endpoint: Endpoint,
 ) {
     let sending = async {
-        while let Some(frame) = queued.recv().await {
-            if let Err(error) = sender.send(frame).await {
+        let mut frames = Vec::new();
+        while queued.recv_many(&mut frames, SENT_AT_ONCE).await > 0 {
+            if let Err(error) = sender.send_all(&mut frames).await {
                 // The reader ends the link: it may still find a refusal that says why.
                 tracing::debug!(%endpoint, "sending failed: {error}");
                 return;

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::coalescer::Coalescer;
-use super::link::{self, Link};
+use super::link::{self, Answer, Link};
 use super::{ClientConfig, ClientError, Loss, NoHello, Unsent};
 use crate::metrics::NodeStats;
 use crate::transport::{Buffer, ConnectionConfig, Endpoint, Frame, HeapPool};
@@ -11,6 +11,7 @@ use crate::wire::{
     stats_request, stats_text,
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 /// One node.
@@ -31,6 +32,29 @@ struct State {
     /// The incarnation that holds our records.
     incarnation: [u8; 16],
     memory_lost: bool,
+}
+
+/// A place in the window of a live link, where nothing has been sent yet.
+pub(super) struct Ready {
+    link: Arc<Link>,
+    request: u64,
+    answer: oneshot::Receiver<Answer>,
+}
+
+impl Ready {
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// The number that the request must carry.
+    pub(super) fn request(&self) -> u64 {
+        self.request
+    }
+
+    /// Gives the place back, with nothing sent.
+    pub(super) fn cancel(self) {
+        self.link.cancel(self.request);
+    }
 }
 
 /// How sending a frame and waiting for its answer ended.
@@ -130,7 +154,20 @@ impl NodeClient {
 
     /// Sends the frame that `finish` makes for a request number and waits for its answer.
     pub(super) async fn exchange(&self, deadline: Instant, finish: impl FnOnce(u64) -> Frame) -> Exchange {
-        let patience = self.config.deadline;
+        match self.ready(deadline).await {
+            Ok(ready) => {
+                let frame = finish(ready.request);
+                self.exchange_on(ready, deadline, frame).await
+            }
+            Err(error) => Exchange::Unsent(error),
+        }
+    }
+
+    /// Waits for a place in a live link's window, connecting anew where there is none.
+    ///
+    /// # Errors
+    /// What kept it: [`Unsent::Late`] where the deadline did.
+    pub(super) async fn ready(&self, deadline: Instant) -> Result<Ready, ClientError> {
         let mut waited_for = None;
         let ready = timeout_at(deadline, async {
             loop {
@@ -141,21 +178,21 @@ impl NodeClient {
                 let request = link.next_request();
                 // The link may have died meanwhile: nothing was sent, so the next one will do.
                 if let Some(answer) = link.reserve(request, permit) {
-                    return Ok::<_, ClientError>((Arc::clone(link), request, answer));
+                    return Ok(Ready { link: Arc::clone(link), request, answer });
                 }
             }
         });
-        let (link, request, answer) = match ready.await {
-            Ok(Ok(ready)) => ready,
-            Ok(Err(error)) => return Exchange::Unsent(error),
-            Err(_) => {
-                if let Some((link, received)) = waited_for {
-                    link.fail_if_silent(received, patience);
-                }
-                return Exchange::Unsent(self.not_sent_in_time());
+        ready.await.unwrap_or_else(|_| {
+            if let Some((link, received)) = waited_for {
+                link.fail_if_silent(received, self.config.deadline);
             }
-        };
-        let frame = finish(request);
+            Err(self.not_sent_in_time())
+        })
+    }
+
+    /// Sends a frame that carries the number of `ready`, and waits for its answer.
+    pub(super) async fn exchange_on(&self, ready: Ready, deadline: Instant, frame: Frame) -> Exchange {
+        let Ready { link, request, answer } = ready;
         let (needed, max) = (frame.frame_bytes().into(), link.node().frame_bytes_max);
         if needed > u64::from(max) {
             // It was built for a life of the node that took longer frames.
@@ -171,7 +208,7 @@ impl NodeClient {
             Ok(Ok(Err(error))) => Exchange::Unknown(error),
             Ok(Err(_)) => Exchange::Unknown(self.lost(Loss::RuntimeEnded)),
             Err(_) => {
-                link.fail_if_silent(received, patience);
+                link.fail_if_silent(received, self.config.deadline);
                 Exchange::Unknown(self.late())
             }
         }

@@ -6,9 +6,9 @@ use super::worker::{self, Worker, WorkerThread};
 use crate::budget::Budget;
 use crate::cores::{self, Placement};
 use crate::limits;
-use crate::metrics::{self, Counters, NodeStats, ThreadStats};
+use crate::metrics::{Counters, NodeStats, StoreStats, ThreadStats};
 use crate::session::{NodeFacts, Session};
-use crate::shard::{IndexKind, Store, StoreConfig, StoreError, StoreStats};
+use crate::shard::{IndexKind, Store, StoreConfig, StoreError};
 use crate::transport::{Endpoint, IDLE_BYTES_MAX, TransportError, TransportOptions};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -168,7 +168,7 @@ pub enum ServerError {
         max: u32,
     },
     /// A memory cap too small to serve.
-    #[error("memory cap of {got} bytes, at least {min} are needed")]
+    #[error("memory cap of {got} bytes, at least {min} ({} MiB) are needed", min >> 20)]
     MemoryCap {
         /// The cap asked for.
         got: u64,
@@ -279,30 +279,8 @@ impl Shared {
             refusals: sum(|counters| &counters.refusals),
             memory_bytes_used: self.budget.bytes_used(),
             memory_bytes_max: self.config.memory_bytes_max,
-            store: told(store),
+            store,
         }
-    }
-}
-
-/// The store's own account, as a client is told it.
-fn told(store: StoreStats) -> metrics::StoreStats {
-    let StoreStats {
-        records,
-        payload_bytes,
-        index_bytes,
-        slab_bytes,
-        index_cells_moved_max,
-        index_growths,
-        shard_records,
-    } = store;
-    metrics::StoreStats {
-        records,
-        payload_bytes,
-        index_bytes,
-        slab_bytes,
-        index_cells_moved_max,
-        index_growths,
-        shard_records,
     }
 }
 

@@ -55,18 +55,9 @@ impl Index for BucketIndex {
         Some(Self { directory, segments, counts, stats: IndexStats::default() })
     }
 
-    type Spot<'a> = &'a Segment;
-
     #[inline]
-    fn spot(&self, hash: u64) -> &Segment {
-        let segment = self.segment_of(hash);
-        prefetch::<1>(segment.home(hash).as_bytes());
-        segment
-    }
-
-    #[inline]
-    fn candidate(segment: &Segment, hash: u64) -> Option<Handle> {
-        segment.find(hash, |_| true).map(|(_, handle)| handle)
+    fn prefetch(&self, hash: u64) {
+        prefetch::<1>(self.segment_of(hash).home(hash).as_bytes());
     }
 
     #[inline]
@@ -83,6 +74,8 @@ impl Index for BucketIndex {
 
     fn insert(&mut self, hash: u64, handle: Handle) {
         let segment = self.segment_handle(hash);
+        debug_assert!(self.count(segment) < SEGMENT_CELLS, "room was made");
+        debug_assert!(handle != Handle::NONE, "a record has a handle");
         self.segment_mut(segment).insert(hash, handle);
         *self.count_mut(segment) += 1;
     }
@@ -97,6 +90,7 @@ impl Index for BucketIndex {
         let segment = self.segment_handle(hash);
         let place = self.place(hash, handle);
         self.segment_mut(segment).remove(hash, place);
+        debug_assert!(self.count(segment) > 0, "a cell was in use");
         *self.count_mut(segment) -= 1;
         let count = self.count(segment);
         // At few counts on the way down, so that a segment whose neighbours are full doesn't ask them each time.
@@ -120,7 +114,9 @@ impl BucketIndex {
         let Some(new) = new_segment(&mut self.segments, &mut self.counts) else {
             return;
         };
+        let count = self.count(old);
         let moved = self.move_records(old, new, keys, |directory, hash| part.contains(&directory.entry(hash)));
+        assert_eq!(self.count(old) + self.count(new), count, "a split loses no record");
         self.directory.split(part.clone(), new.0);
         self.stats.grew(moved, Self::CELLS_MOVED_MAX);
     }
@@ -136,7 +132,9 @@ impl BucketIndex {
         if self.count(neighbour) + count > MERGED_RECORDS_MAX {
             return;
         }
+        assert_ne!(old, neighbour, "a segment is no neighbour of its own");
         let moved = self.move_records(old, neighbour, keys, |_, _| true);
+        assert_eq!((moved as usize, self.count(old)), (count, 0), "all records join the neighbour's");
         self.directory.merge(hash, neighbour.0);
         self.segments.free(old);
         self.stats.grew(moved, Self::CELLS_MOVED_MAX);
@@ -168,6 +166,7 @@ impl BucketIndex {
             self.segment_mut(from).remove(*hash, *place);
             self.segment_mut(to).insert(*hash, *handle);
         }
+        assert!(moved <= self.count(from) && self.count(to) + moved <= SEGMENT_CELLS, "{moved} records moved");
         *self.count_mut(from) -= moved as u16;
         *self.count_mut(to) += moved as u16;
         moved as u32

@@ -51,10 +51,12 @@ impl CounterText {
         if number < 0 {
             text.prepend(b'-');
         }
+        debug_assert_eq!(parse(text.as_bytes()), Some(number), "the text is canonical");
         text
     }
 
     fn prepend(&mut self, byte: u8) {
+        debug_assert!(self.begin > 0, "the longest number fits");
         self.begin -= 1;
         self.bytes[self.begin] = byte;
     }

@@ -67,12 +67,16 @@ impl Directory {
 
     /// Gives a part of one segment's run to a new one.
     pub(super) fn split(&mut self, part: Range<usize>, segment: u32) {
+        assert!(!part.is_empty() && part.end <= self.entries.len(), "a part of a run: {part:?}");
+        debug_assert!(self.entries[part.start.saturating_sub(1)] == self.entries[part.start], "some of it is kept");
         self.entries[part].fill(segment);
         self.segments += 1;
     }
 
     /// Gives the whole run of a hash's segment to a neighbour.
     pub(super) fn merge(&mut self, hash: u64, neighbour: u32) {
+        debug_assert!(self.neighbours(hash).contains(&Some(neighbour)), "{neighbour} is no neighbour");
+        assert!(self.segments > 1, "the last segment owns everything");
         let run = self.run(self.entry(hash));
         self.entries[run].fill(neighbour);
         self.segments -= 1;
@@ -91,7 +95,9 @@ impl Directory {
         let segment = self.entries[entry];
         let (before, after) = self.entries.split_at(entry);
         let before = run_length(before.len(), |i| before[before.len() - 1 - i] == segment);
-        entry - before..entry + run_length(after.len(), |i| after[i] == segment)
+        let run = entry - before..entry + run_length(after.len(), |i| after[i] == segment);
+        debug_assert!(run.contains(&entry), "{entry} is in its own run, {run:?}");
+        run
     }
 
     /// Doubles every entry: copies 4 bytes an entry, about 15 entries a segment. No index cell moves, and the whole
@@ -109,6 +115,7 @@ impl Directory {
             self.entries[entry] = self.entries[entry / 2];
         }
         self.depth += 1;
+        assert_eq!(self.entries.len(), 1 << self.depth, "an entry for each pattern of the top bits");
         true
     }
 

@@ -3,9 +3,9 @@
 //! ```text
 //!   pass 0   every key, in order: both hashes --> (index hash, position) into the bin of its shard
 //!   then for each shard with a bin, this thread's own first, busy ones last, under one lock:
-//!     pass 1   prefetch index buckets            }
-//!     pass 2   find cells, prefetch records      }  a group of operations at a time, so that
-//!     pass 3   execute, in request order         }  what was fetched is still in the nearest cache
+//!     pass 1   prefetch index buckets            32 }
+//!     pass 2   find cells, prefetch records      16 } operations ahead of pass 3, a few at a time, so that memory
+//!     pass 3   execute, in request order          0 } is at work while the processor is
 //! ```
 //!
 //! Operations on one key meet in one bin, in the order of the batch.
@@ -18,8 +18,16 @@ use crate::hash::KeyHasher;
 use crate::limits::FRAME_OPS_MAX;
 use crate::op::{Batch, Outcomes, Position};
 
-/// Operations that go through the passes together.
-const GROUP_OPS: usize = 32;
+/// Pass 1 is so many operations ahead of pass 2, and pass 2 of pass 3.
+const AHEAD_OPS: usize = 16;
+
+/// Operations that a pass takes at a time.
+const STEP_OPS: usize = 4;
+
+/// Records found ahead of their execution, in a ring.
+type Hints = [Handle; HINTS];
+const HINTS: usize = 32;
+const _: () = assert!(HINTS >= AHEAD_OPS + STEP_OPS && AHEAD_OPS.is_multiple_of(STEP_OPS));
 
 /// An operation on its way to its shard.
 #[derive(Debug, Clone, Copy)]
@@ -105,31 +113,45 @@ impl Scratch {
 impl<I: Index> Shard<I> {
     /// Passes 1 to 3: executes the operations of one bin, in order.
     pub(super) fn execute_bin(&mut self, bin: &[Entry], batch: &impl Batch, outcomes: &mut impl Outcomes) {
-        let mut hints = [Handle::NONE; GROUP_OPS];
-        for group in bin.chunks(GROUP_OPS) {
-            self.prefetch(group, &mut hints);
-            let handles_freed = self.handles_freed();
-            for (entry, hint) in group.iter().zip(&hints) {
-                // An earlier operation of the group may have freed the handle that the hint names.
-                let hint = if self.handles_freed() == handles_freed { *hint } else { Handle::NONE };
-                let op = batch.op(entry.position);
-                self.execute(&op, entry.hash, hint, |outcome| outcomes.set(entry.position.index, outcome));
+        let mut hints = [Handle::NONE; HINTS];
+        self.prefetch_buckets(part(bin, 0, 2 * AHEAD_OPS));
+        self.prefetch_records(bin, 0, AHEAD_OPS, &mut hints);
+        for first in (0..bin.len()).step_by(STEP_OPS) {
+            self.prefetch_buckets(part(bin, first + 2 * AHEAD_OPS, STEP_OPS));
+            self.prefetch_records(bin, first + AHEAD_OPS, STEP_OPS, &mut hints);
+            for (index, entry) in (first..).zip(part(bin, first, STEP_OPS)) {
+                let (op, handles_freed) = (batch.op(entry.position), self.handles_freed());
+                self.execute(&op, entry.hash, hints[index % HINTS], |outcome| {
+                    outcomes.set(entry.position.index, outcome);
+                });
+                if self.handles_freed() != handles_freed {
+                    // Any hint may name what was freed.
+                    hints = [Handle::NONE; HINTS];
+                }
             }
         }
     }
 
-    /// Passes 1 and 2: asks the processor for what a group will read; gives each operation's record as a hint.
-    #[inline]
-    fn prefetch(&self, group: &[Entry], hints: &mut [Handle; GROUP_OPS]) {
-        let Some(first) = group.first() else {
-            return;
-        };
-        let mut spots = [self.spot(first.hash); GROUP_OPS];
-        for (entry, spot) in group.iter().zip(&mut spots) {
-            *spot = self.spot(entry.hash);
-        }
-        for ((entry, spot), hint) in group.iter().zip(&spots).zip(hints) {
-            *hint = self.prefetch_record(*spot, entry.hash);
+    /// Pass 1: asks the processor for index buckets.
+    #[inline(always)]
+    fn prefetch_buckets(&self, entries: &[Entry]) {
+        for entry in entries {
+            self.prefetch_index(entry.hash);
         }
     }
+
+    /// Pass 2: finds cells and asks the processor for records; gives each operation's record as a hint.
+    #[inline(always)]
+    fn prefetch_records(&self, bin: &[Entry], first: usize, ops: usize, hints: &mut Hints) {
+        for (index, entry) in (first..).zip(part(bin, first, ops)) {
+            hints[index % HINTS] = self.prefetch_record(entry.hash);
+        }
+    }
+}
+
+/// The entries from `first` on, `ops` of them if there are so many.
+#[inline(always)]
+fn part(bin: &[Entry], first: usize, ops: usize) -> &[Entry] {
+    let rest = bin.get(first..).unwrap_or(&[]);
+    &rest[..ops.min(rest.len())]
 }

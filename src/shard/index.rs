@@ -17,16 +17,8 @@ pub(super) trait Index: Sized {
     /// An empty index; `None` where the budget refuses.
     fn new(pool: &Arc<Pool>) -> Option<Self>;
 
-    /// Where a hash is looked for, so that it is worked out once for both of the next two.
-    type Spot<'a>: Copy
-    where
-        Self: 'a;
-
-    /// Finds the spot of a hash and asks the processor for what [`Index::candidate`] reads there.
-    fn spot(&self, hash: u64) -> Self::Spot<'_>;
-
-    /// The record that probably has this hash, a hint: no key was looked at.
-    fn candidate(spot: Self::Spot<'_>, hash: u64) -> Option<Handle>;
+    /// Asks the processor for what [`Index::find`] will read.
+    fn prefetch(&self, hash: u64);
 
     /// The first handle under this hash that `is_wanted`.
     fn find(&self, hash: u64, is_wanted: impl FnMut(Handle) -> bool) -> Option<Handle>;

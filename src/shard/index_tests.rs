@@ -58,7 +58,7 @@ impl<I: Index> Pair<I> {
         for handle in &self.live {
             let hash = self.hashes.hash(*handle);
             assert_eq!(self.index.find(hash, |other| other == *handle), Some(*handle), "hash {hash:#x}");
-            assert!(I::candidate(self.index.spot(hash), hash).is_some());
+            self.index.prefetch(hash);
         }
         assert!(self.index.stats().cells_moved_max <= I::CELLS_MOVED_MAX);
     }

@@ -75,18 +75,9 @@ impl Index for LeapIndex {
         Some(Self { directory, segments, vacant, stats: IndexStats::default(), budget: Arc::clone(budget) })
     }
 
-    type Spot<'a> = &'a Segment;
-
+    /// Does nothing: the crate doesn't say where its cells are.
     #[inline]
-    fn spot(&self, hash: u64) -> &Segment {
-        // No prefetch: the crate doesn't say where its cells are.
-        self.segment(self.directory.segment(hash))
-    }
-
-    #[inline]
-    fn candidate(segment: &Segment, hash: u64) -> Option<Handle> {
-        segment.find(hash, |_| true).map(|(_, handle)| handle)
-    }
+    fn prefetch(&self, _: u64) {}
 
     #[inline]
     fn find(&self, hash: u64, is_wanted: impl FnMut(Handle) -> bool) -> Option<Handle> {

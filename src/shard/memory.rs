@@ -90,21 +90,6 @@ impl Pool {
         Some(Span { base, bytes, slot_bytes: bytes })
     }
 
-    /// Makes sure that an empty chunk is at hand, its pages zeroed; true if there was none. The kernel takes long
-    /// for that (a tenth of a millisecond and more), and here it happens under no lock. Memory that can't be had
-    /// now is asked for again when it is needed.
-    pub(super) fn prepare(&self) -> bool {
-        if !self.lock().with_room[EMPTY].is_empty() {
-            return false;
-        }
-        let Some(base) = self.map(CHUNK_BYTES, CHUNK_BYTES) else {
-            return false;
-        };
-        pages::populate(base, CHUNK_BYTES as usize);
-        self.lock().add(base);
-        true
-    }
-
     fn map(&self, bytes: u32, alignment: u32) -> Option<NonNull<u8>> {
         if !self.budget.charge(u64::from(bytes)) {
             return None;
@@ -131,7 +116,16 @@ impl Pool {
         if let Some(chunk) = emptied {
             // SAFETY: a chunk without a used unit has no span, and the pool just forgot it.
             let unmapped = unsafe { pages::unmap(chunk.base, CHUNK_BYTES as usize) };
-            self.credit_if(unmapped, CHUNK_BYTES);
+            self.returned(chunk, unmapped);
+        }
+    }
+
+    /// A chunk that the kernel refuses to take back serves on.
+    fn returned(&self, chunk: Chunk, unmapped: bool) {
+        if unmapped {
+            self.budget.credit(CHUNK_BYTES.into());
+        } else {
+            self.lock().add(chunk.base);
         }
     }
 
@@ -373,15 +367,19 @@ mod tests {
     }
 
     #[test]
-    fn a_prepared_chunk_is_charged_once_and_used_first() {
-        let pool = pool(u64::from(CHUNK_BYTES));
-        assert!(pool.prepare());
-        assert!(!pool.prepare(), "one is enough");
-        let span = pool.span(16, 8).expect("room");
-        assert!(span.as_bytes().iter().all(|byte| *byte == 0));
-        assert!(!pool.prepare(), "the budget allows no more");
-        assert_eq!(pool.budget.bytes_used(), u64::from(CHUNK_BYTES));
-        pool.release(span);
+    fn a_chunk_that_the_kernel_refuses_to_take_back_serves_on() {
+        let pool = pool(2 * u64::from(CHUNK_BYTES));
+        let spans: Vec<Span> = (0..4).map(|_| pool.span(16, 8).expect("room")).collect();
+        for (released, span) in (1..).zip(spans) {
+            // The second chunk that falls empty is the one to unmap.
+            let Some(chunk) = pool.lock().give_back(span.base, 16) else { continue };
+            assert_eq!(released, 4);
+            pool.returned(chunk, false);
+        }
+        assert_eq!(pool.budget.bytes_used(), 2 * u64::from(CHUNK_BYTES), "both are mapped");
+        let again: Vec<Span> = (0..4).map(|_| pool.span(16, 8).expect("room")).collect();
+        assert!(pool.span(1, 8).is_none(), "the budget allows no third");
+        again.into_iter().for_each(|span| pool.release(span));
     }
 
     #[test]

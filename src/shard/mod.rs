@@ -33,11 +33,9 @@ mod segment;
 mod shard;
 mod size_class;
 mod slab;
-mod stats;
 mod store;
 mod table;
 mod tags;
 
 pub use execute::Scratch;
-pub use stats::StoreStats;
 pub use store::{IndexKind, Store, StoreConfig, StoreError, UnknownIndex};

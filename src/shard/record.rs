@@ -18,7 +18,7 @@ use super::prefetch::prefetch;
 use super::slab::{Handle, Slab};
 use crate::hash::KeyHasher;
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use crate::op::Version;
+use crate::op::{VERSION_ABSENT, Version};
 use std::sync::Arc;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -77,6 +77,7 @@ impl Records {
 
     /// Stores a new record; `None`, and nothing changed, where the budget refuses.
     pub(super) fn insert(&mut self, version: Version, key: &[u8], value: &[u8]) -> Option<Handle> {
+        debug_assert!(version != VERSION_ABSENT, "a record has a version");
         let handle = self.slab.allocate(record_bytes(key, value))?;
         self.write(handle, version, key, value);
         self.count += 1;
@@ -88,7 +89,9 @@ impl Records {
     /// another handle. `None`, and nothing changed, where the budget refuses.
     #[inline]
     pub(super) fn overwrite(&mut self, handle: Handle, version: Version, key: &[u8], value: &[u8]) -> Option<Handle> {
-        let old_value_bytes = self.get(handle).value.len();
+        let old = self.get(handle);
+        debug_assert!(old.key == key && old.version < version, "a newer version of the same record");
+        let old_value_bytes = old.value.len();
         let stays = old_value_bytes == value.len() || self.slab.fits_exactly(handle, record_bytes(key, value));
         let target = if stays { handle } else { self.slab.allocate(record_bytes(key, value))? };
         self.write(target, version, key, value);
@@ -104,6 +107,7 @@ impl Records {
         let record = self.get(handle);
         let payload_bytes = (record.key.len() + record.value.len()) as u64;
         self.slab.free(handle);
+        debug_assert!(self.count > 0 && self.payload_bytes >= payload_bytes, "what is removed was counted");
         self.count -= 1;
         self.payload_bytes -= payload_bytes;
     }
@@ -121,6 +125,7 @@ impl Records {
         let (key_slot, payload) = payload.split_at_mut(key.len());
         key_slot.copy_from_slice(key);
         payload[..value.len()].copy_from_slice(value);
+        debug_assert_eq!(self.get(handle).value.len(), value.len(), "what is written is what is read");
     }
 
     /// Asks the processor for a record that will be read soon.

@@ -76,6 +76,7 @@ impl Segment {
     pub(super) fn remove(&mut self, hash: u64, place: Place) {
         let mut index = home(hash);
         while index != usize::from(place.bucket) {
+            debug_assert!(self.buckets[index].passed_by > 0, "the record passed this bucket by");
             self.buckets[index].passed_by -= 1;
             index = after(index);
         }
@@ -85,7 +86,9 @@ impl Segment {
     }
 
     pub(super) fn set_handle(&mut self, place: Place, handle: Handle) {
-        self.buckets[usize::from(place.bucket)].set_handle(place.cell.into(), handle);
+        let bucket = &mut self.buckets[usize::from(place.bucket)];
+        debug_assert_ne!(bucket.tags[usize::from(place.cell)], EMPTY, "the cell holds a record");
+        bucket.set_handle(place.cell.into(), handle);
     }
 
     /// Every record's cell.

@@ -46,17 +46,18 @@ impl<I: Index> Shard<I> {
         Some(Self { index: I::new(pool)?, records, version: VERSION_ABSENT, handles_freed: 0 })
     }
 
-    /// Where a hash is in the index, asked of the processor.
+    /// Asks the processor for what [`Shard::prefetch_record`] will read.
     #[inline]
-    pub(super) fn spot(&self, hash: u64) -> I::Spot<'_> {
-        self.index.spot(hash)
+    pub(super) fn prefetch_index(&self, hash: u64) {
+        self.index.prefetch(hash);
     }
 
     /// Asks the processor for the record that probably has this hash, and gives its handle as a hint, valid until
     /// [`Shard::handles_freed`] changes. [`Handle::NONE`] if there is none.
     #[inline]
-    pub(super) fn prefetch_record(&self, spot: I::Spot<'_>, hash: u64) -> Handle {
-        I::candidate(spot, hash).inspect(|handle| self.records.prefetch(*handle)).unwrap_or(Handle::NONE)
+    pub(super) fn prefetch_record(&self, hash: u64) -> Handle {
+        let candidate = self.index.find(hash, |_| true);
+        candidate.inspect(|handle| self.records.prefetch(*handle)).unwrap_or(Handle::NONE)
     }
 
     /// How many handles were freed so far: a hint from before the latest is void.

@@ -65,7 +65,9 @@ impl SizeClass {
         // `bytes` is a multiple of 8, so the share of a span rounded down to one still holds it.
         let slots = span_bytes / bytes;
         let index = (first_index + 63 - slots as usize) as u16;
-        Some(Self { index, span_units, slot_bytes: (span_bytes / slots) & !7 })
+        let slot_bytes = (span_bytes / slots) & !7;
+        debug_assert!(slot_bytes >= bytes && usize::from(index) < CLASS_COUNT, "{bytes} bytes in {slot_bytes}");
+        Some(Self { index, span_units, slot_bytes })
     }
 
     /// Slots in each of its spans.

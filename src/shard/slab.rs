@@ -137,6 +137,7 @@ impl Slab {
         let state = &mut self.states[number as usize];
         debug_assert_eq!(state.class, class.index);
         state.used += 1;
+        debug_assert!(u32::from(state.used) <= class.slots(), "the span had room");
         let is_full = u32::from(state.used) == class.slots();
         let handle = if state.free_first == NO_SLOT {
             state.touched += 1;
@@ -190,6 +191,7 @@ impl Slab {
         let slots = self.spans[handle.span()].slots();
         let state = &mut self.states[number as usize];
         assert!(state.used > 0, "a slot is freed once");
+        debug_assert!(handle.slot() < usize::from(state.touched), "a slot was taken before it is freed");
         let was_full = u32::from(state.used) == slots;
         state.used -= 1;
         if state.used == 0 {
@@ -209,6 +211,7 @@ impl Slab {
 
     fn release_span(&mut self, number: u32) {
         let span = std::mem::replace(&mut self.spans[number as usize], Span::NONE);
+        assert!(!span.is_none(), "a span is released once");
         self.span_bytes -= u64::from(span.bytes());
         self.pool.release(span);
         self.states[number as usize].next = self.vacant_first;
@@ -227,6 +230,7 @@ impl Slab {
 
     fn unlink_roomy(&mut self, number: u32) {
         let SpanState { class, next, previous, .. } = self.states[number as usize];
+        debug_assert!(next != number && previous != number, "a list is no ring");
         if previous == NO_SPAN {
             self.roomy_first[usize::from(class)] = next;
         } else {

@@ -3,14 +3,16 @@
 
 use super::buckets::BucketIndex;
 use super::execute::{Entry, Scratch};
+use super::index::IndexStats;
 #[cfg(feature = "leapfrog")]
 use super::leap::LeapIndex;
 use super::memory::Pool;
+use super::record::Records;
 use super::shard::Shard;
-use super::stats::StoreStats;
 use crate::budget::Budget;
 use crate::hash::KeyHasher;
 use crate::limits::SHARDS_MAX;
+use crate::metrics::StoreStats;
 use crate::op::{Batch, Outcomes};
 use std::fmt;
 use std::str::FromStr;
@@ -24,6 +26,15 @@ pub enum IndexKind {
     Buckets,
     /// The `leapfrog` crate, inside its safe subset; in builds with the cargo feature `leapfrog`.
     Leapfrog,
+}
+
+impl IndexKind {
+    /// The indexes of this build.
+    pub const BUILT: &[Self] = &[
+        Self::Buckets,
+        #[cfg(feature = "leapfrog")]
+        Self::Leapfrog,
+    ];
 }
 
 impl fmt::Display for IndexKind {
@@ -92,7 +103,6 @@ pub enum StoreError {
 pub struct Store {
     hasher: KeyHasher,
     shards: Box<[Padded]>,
-    pool: Arc<Pool>,
 }
 
 /// A shard and its lock on cache lines of their own (two: processors fetch them in pairs).
@@ -126,7 +136,7 @@ impl Store {
                 Ok(Padded(Mutex::new(shard.ok_or(StoreError::OutOfMemory { bytes_max: budget.bytes_max(), shards })?)))
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { hasher, shards, pool })
+        Ok(Self { hasher, shards })
     }
 
     /// Executes every operation of a batch and hands each outcome over, exactly once, in any order. Operations on
@@ -159,13 +169,6 @@ impl Store {
         true
     }
 
-    /// Prepares memory for growth, if none is: 2 MiB at most, under no shard's lock. True if there was something to
-    /// do, and so may be again soon. Without it the operation that needs the memory waits for the kernel, and with
-    /// it all that wait for its shard. Call it now and then from a thread that has time.
-    pub fn prepare_memory(&self) -> bool {
-        self.pool.prepare()
-    }
-
     /// What the store holds, shard by shard: each is locked for a moment, so the sum is of no single instant.
     #[must_use]
     pub fn stats(&self) -> StoreStats {
@@ -173,13 +176,25 @@ impl Store {
         for shard in &self.shards {
             let locked = shard.0.lock().unwrap_or_else(PoisonError::into_inner);
             match &*locked {
-                AnyShard::Buckets(shard) => stats.count(shard.records(), shard.index_stats()),
+                AnyShard::Buckets(shard) => count(&mut stats, shard.records(), shard.index_stats()),
                 #[cfg(feature = "leapfrog")]
-                AnyShard::Leapfrog(shard) => stats.count(shard.records(), shard.index_stats()),
+                AnyShard::Leapfrog(shard) => count(&mut stats, shard.records(), shard.index_stats()),
             }
         }
         stats
     }
+}
+
+/// Adds one shard to a store's statistics.
+fn count(stats: &mut StoreStats, records: &Records, index: IndexStats) {
+    debug_assert!(records.payload_bytes() <= records.bytes(), "keys and values lie in the slabs");
+    stats.records += records.count();
+    stats.payload_bytes += records.payload_bytes();
+    stats.index_bytes += index.bytes;
+    stats.slab_bytes += records.bytes();
+    stats.index_cells_moved_max = stats.index_cells_moved_max.max(index.cells_moved_max);
+    stats.index_growths += index.growths;
+    stats.shard_records.push(records.count());
 }
 
 impl AnyShard {

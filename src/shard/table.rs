@@ -18,7 +18,7 @@ impl<T> Table<T> {
         Self { items: Vec::new(), bytes_charged: 0, budget: Arc::clone(budget) }
     }
 
-    /// Makes room for `additional` more items; false, and nothing changed, where the budget refuses.
+    /// Makes room for `additional` more items; false, and nothing changed, where the budget or the system refuses.
     #[must_use]
     pub(super) fn reserve(&mut self, additional: usize) -> bool {
         let needed = self.items.len() + additional;
@@ -31,13 +31,17 @@ impl<T> Table<T> {
         if !self.budget.charge(bytes) {
             return false;
         }
-        self.items.reserve_exact(capacity - self.items.len());
+        if self.items.try_reserve_exact(capacity - self.items.len()).is_err() {
+            self.budget.credit(bytes);
+            return false;
+        }
         self.budget.credit(self.bytes_charged);
         self.bytes_charged = bytes;
+        debug_assert!(self.items.capacity() >= needed, "room for {needed} items");
         true
     }
 
-    /// Appends an item; false, and nothing changed, where the budget refuses.
+    /// Appends an item; false, and nothing changed, where there is no room to be had.
     #[must_use]
     pub(super) fn push(&mut self, item: T) -> bool {
         let room = self.reserve(1);
@@ -84,6 +88,16 @@ impl<T> Drop for Table<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_system_refuses_is_not_charged_and_changes_nothing() {
+        let budget = Arc::new(Budget::new(u64::MAX));
+        let mut table = Table::new(&budget);
+        assert!(table.push(7_u64));
+        let charged = budget.bytes_used();
+        assert!(!table.reserve(isize::MAX as usize / size_of::<u64>()), "no machine has so much");
+        assert_eq!((budget.bytes_used(), &table[..]), (charged, &[7][..]));
+    }
 
     #[test]
     fn growth_is_charged_refused_at_the_cap_and_credited_at_the_end() {

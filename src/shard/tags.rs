@@ -10,9 +10,11 @@ const ALL_CELLS: u32 = (1 << CELLS) - 1;
 pub(super) fn matches(bucket: &Bucket, tag: u16) -> u32 {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: every x86-64 processor has SSE2.
-    return unsafe { matches_sse2(bucket, tag) };
+    let cells = unsafe { matches_sse2(bucket, tag) };
     #[cfg(not(target_arch = "x86_64"))]
-    return matches_portable(bucket, tag);
+    let cells = matches_portable(bucket, tag);
+    debug_assert!(cells <= ALL_CELLS, "no cell beyond the bucket's");
+    cells
 }
 
 #[cfg(target_arch = "x86_64")]

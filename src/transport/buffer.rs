@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// Lends buffers and takes them back.
 pub trait Lender: Send + Sync {
     /// A buffer of at least `bytes` bytes, all initialised, their content left over from its last use. `None`
-    /// where the memory budget forbids it.
+    /// where the memory budget or the system forbids it.
     fn lend(self: Arc<Self>, bytes: usize) -> Option<Buffer>;
 
     /// Grows lent memory to at least `bytes` bytes and keeps its content; false, and nothing changed, where the

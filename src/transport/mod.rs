@@ -150,6 +150,19 @@ pub trait FrameSender: Send + 'static {
     /// The connection is lost.
     fn send(&mut self, frame: Frame) -> impl Future<Output = Result<(), TransportError>> + Send;
 
+    /// Sends frames in order, as if one by one, and leaves none; a transport may hand over several at once.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    fn send_all(&mut self, frames: &mut Vec<Frame>) -> impl Future<Output = Result<(), TransportError>> + Send {
+        async {
+            for frame in frames.drain(..) {
+                self.send(frame).await?;
+            }
+            Ok(())
+        }
+    }
+
     /// Says that no more frames follow; what was sent still arrives.
     ///
     /// # Errors

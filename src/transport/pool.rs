@@ -94,14 +94,15 @@ impl HeapPool {
         }
         // A large frame is walked from end to end by both sides and the kernel: fewer translations are a tenth
         // more op/s.
-        if rounded < HUGE_PAGE_BYTES as usize {
-            return Some(Memory::Heap(vec![0; rounded].into_boxed_slice()));
-        }
-        let mapped = Pages::map(rounded).map(Memory::Pages);
-        if mapped.is_none() {
+        let allocated = if rounded < HUGE_PAGE_BYTES as usize {
+            zeroed(rounded).map(Memory::Heap)
+        } else {
+            Pages::map(rounded).map(Memory::Pages)
+        };
+        if allocated.is_none() {
             self.budget.credit_connection(rounded as u64);
         }
-        mapped
+        allocated
     }
 
     fn forget_kept(&self) {
@@ -114,6 +115,14 @@ impl HeapPool {
         drop(memory);
         self.budget.credit_connection(bytes);
     }
+}
+
+/// Memory on the heap; `None` where the system has none to give.
+fn zeroed(bytes: usize) -> Option<Box<[u8]>> {
+    let mut memory = Vec::new();
+    memory.try_reserve_exact(bytes).ok()?;
+    memory.resize(bytes, 0);
+    Some(memory.into_boxed_slice())
 }
 
 /// The largest kept buffer that serves `bytes`.
@@ -195,6 +204,12 @@ mod tests {
         drop((little, large, Arc::clone(&pool).lend(64 << 10)));
         let kept_for_long = pool.lend_for_long(16 << 10).expect("no cap");
         assert_eq!(kept_for_long.len(), 16 << 10);
+    }
+
+    #[test]
+    fn heap_that_the_system_refuses_is_none() {
+        assert_eq!(zeroed(isize::MAX as usize), None, "no machine has so much");
+        assert_eq!(zeroed(3).as_deref(), Some(&[0; 3][..]));
     }
 
     #[test]

@@ -134,6 +134,7 @@ impl<'a> ReplyView<'a> {
             };
             let begin = u64::from(descriptor.offset.get());
             let end = begin.saturating_add(bytes);
+            debug_assert!(bytes <= u64::from(limits::VALUE_BYTES_MAX).saturating_add(8), "lengths were checked");
             if begin < payload_begin || end > frame_end {
                 let (index, payload_end) = (op_index, frame_end);
                 return Err(WireError::OutOfFrame { index, begin, end, payload_begin, payload_end });
@@ -158,6 +159,8 @@ impl<'a> ReplyView<'a> {
     #[inline]
     pub fn parsed(frame: &'a [u8]) -> Self {
         let (header, rest) = Header::ref_from_prefix(frame).expect("a validated frame has a header");
+        debug_assert_eq!(header.kind, FrameKind::Reply.code(), "a validated reply is one");
+        debug_assert_eq!(index(header.frame_bytes.get()), frame.len(), "a validated frame is whole");
         let (descriptors, _) =
             descriptors::<ReplyDescriptor>(rest, header.op_count.get()).expect("a validated frame has its descriptors");
         Self { header, descriptors, frame, may_be_full: true }

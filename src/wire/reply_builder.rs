@@ -8,7 +8,7 @@
 use super::buffer::FrameBuffer;
 use super::header::{FrameKind, HEADER_LENGTH, Header, Origin};
 use super::number::{index, length, to_u24, wide};
-use super::reply::{DESCRIPTOR_BYTES, FIXED_BYTES_MAX, ReplyDescriptor, Status, VERSION_BYTES};
+use super::reply::{DESCRIPTOR_BYTES, FIXED_BYTES_MAX, ReplyDescriptor, ReplyView, Status, VERSION_BYTES};
 use crate::limits;
 use crate::op::{Outcome, Outcomes, Version};
 use zerocopy::IntoBytes;
@@ -64,6 +64,9 @@ impl<B: FrameBuffer> ReplyBuilder<B> {
         let frame_bytes = length(self.end);
         let header = Header::new(FrameKind::Reply, frame_bytes, self.op_count, origin);
         header.write_to_prefix(&mut self.buffer).expect("the buffer holds at least the header");
+        assert!(self.end <= self.promised && self.promised <= self.buffer.len(), "no more was written than promised");
+        let frame = self.buffer.get(..self.end).expect("what was written lies in the buffer");
+        debug_assert!(ReplyView::parse(frame).is_ok(), "the view reads what the builder writes");
         (self.buffer, frame_bytes)
     }
 
@@ -86,6 +89,7 @@ impl<B: FrameBuffer> ReplyBuilder<B> {
         let doubled = self.room.saturating_mul(2).clamp(promised, self.frame_bytes_max);
         let grown = self.buffer.grow(doubled) || self.buffer.grow(promised);
         self.room = self.buffer.len().min(self.frame_bytes_max);
+        assert!(!grown || self.room >= promised, "the buffer grew to {} bytes instead of {promised}", self.room);
         grown
     }
 
@@ -137,6 +141,7 @@ impl<B: FrameBuffer> ReplyBuilder<B> {
         if promised > self.room {
             return false;
         }
+        debug_assert!(op_index < self.op_count, "operation {op_index} of {}", self.op_count);
         debug_assert!(self.buffer.get(at) == Some(&0), "operation {op_index} has its outcome already");
         let descriptor = u64::from(Status::Value.code()) | wide(value.len()) << 8 | wide(begin) << 32;
         let Some((head, tail)) = self.buffer.split_at_mut_checked(begin) else { return false };
@@ -187,7 +192,6 @@ fn descriptor_at(op_index: u32) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::ReplyView;
 
     #[test]
     fn what_the_builder_writes_the_view_reads_in_request_order() {

@@ -153,6 +153,7 @@ impl Batch for RequestView<'_> {
             visit(Position { index: op_index, offset: length(offset) }, key);
             offset = offset.wrapping_add(op_bytes);
         }
+        debug_assert_eq!(offset, self.payload.len(), "the operations fill the payload");
     }
 
     #[inline(always)]
@@ -188,6 +189,7 @@ fn key_at(descriptor: OpDescriptor, rest: &[u8]) -> (Key<'_>, usize) {
 #[inline(never)]
 fn any_op_at(descriptor: OpDescriptor, rest: &[u8]) -> (Op<'_>, usize) {
     let (op, after) = split_op(descriptor, rest).ok().expect("parse validated every operation");
+    debug_assert!(after.len() <= rest.len(), "an operation has no fewer than no bytes");
     (op, rest.len().wrapping_sub(after.len()))
 }
 
@@ -202,6 +204,7 @@ fn used_bytes(descriptors: &[OpDescriptor], payload: &[u8]) -> Option<usize> {
             used = used.wrapping_add(usize::from(descriptor.key_bytes.get()));
         } else {
             let (_, rest) = split_op(*descriptor, payload.get(used..)?).ok()?;
+            debug_assert!(rest.len() <= payload.len(), "what is left is a part");
             used = payload.len().wrapping_sub(rest.len());
         }
     }

@@ -9,7 +9,8 @@ use super::buffer::FrameBuffer;
 use super::error::BuildError;
 use super::header::{FrameKind, HEADER_LENGTH, Header, Origin};
 use super::number::{index, length};
-use super::request::{DESCRIPTOR_BYTES, OpCode, OpDescriptor, SwapOperand};
+use super::request::{DESCRIPTOR_BYTES, OpCode, OpDescriptor, RequestView, SwapOperand};
+use crate::hash::Key;
 use crate::limits;
 use crate::op::{Action, Op};
 use crate::short;
@@ -82,25 +83,26 @@ impl<B: FrameBuffer> RequestBuilder<B> {
     /// # Errors
     /// Why it does not fit; the batch is as before.
     #[inline]
-    pub fn push_get(&mut self, key: &[u8]) -> Result<(), BuildError> {
+    pub fn push_get<'k>(&mut self, key: impl Into<Key<'k>>) -> Result<(), BuildError> {
+        let key = key.into();
         let end = self.end.saturating_add(key.len());
         let at = payload_begin(self.op_count);
         if let Ok(key_bytes) = u16::try_from(key.len())
             && self.op_count < self.ops_reserved
             && end <= self.room
             && let Some((descriptors, bytes)) = self.buffer.split_at_mut_checked(self.end)
-            && let Some(key_slot) = bytes.get_mut(..key.len())
+            && bytes.len() >= key.len()
             && let Some(slot) = descriptors.get_mut(at..)
         {
             let descriptor = OpDescriptor { code: OpCode::Get.code(), flags: 0, key_bytes: key_bytes.into() };
             let written = descriptor.write_to_prefix(slot);
             debug_assert!(written.is_ok(), "descriptors are reserved");
-            short::copy(key_slot, key);
+            key.copy_to(bytes);
             self.op_count = self.op_count.wrapping_add(1);
             self.end = end;
             return Ok(());
         }
-        self.push(&Op { key, action: Action::Get, version_wanted: false })
+        self.push(&Op { key: key.as_bytes(), action: Action::Get, version_wanted: false })
     }
 
     /// The finished frame: the buffer and how many of its bytes are the frame.
@@ -113,6 +115,8 @@ impl<B: FrameBuffer> RequestBuilder<B> {
         let frame_bytes = length(self.end);
         let header = Header::new(FrameKind::Request, frame_bytes, self.op_count, origin);
         header.write_to_prefix(&mut self.buffer).expect("the buffer holds at least the header");
+        let frame = self.buffer.get(..self.end).expect("what was written lies in the buffer");
+        debug_assert!(RequestView::parse(frame).is_ok(), "the view reads what the builder writes");
         (self.buffer, frame_bytes)
     }
 
@@ -134,6 +138,8 @@ impl<B: FrameBuffer> RequestBuilder<B> {
             flags: u8::from(op.version_wanted).wrapping_mul(OpDescriptor::VERSION_WANTED),
             key_bytes: key_bytes.into(),
         };
+        debug_assert!(self.op_count < self.ops_reserved, "{} of {} operations", self.op_count, self.ops_reserved);
+        debug_assert!(end <= self.room && self.room <= index(self.frame_bytes_max), "{end} of {} bytes", self.room);
         let at = payload_begin(self.op_count);
         let written = self.buffer.get_mut(at..).and_then(|bytes| descriptor.write_to_prefix(bytes).ok());
         debug_assert!(written.is_some(), "descriptors are reserved");
@@ -165,6 +171,8 @@ impl<B: FrameBuffer> RequestBuilder<B> {
     fn move_payload(&mut self, ops: u32) {
         let (from, to) = (payload_begin(self.ops_reserved), payload_begin(ops));
         let moved = self.end.saturating_sub(from);
+        assert!(ops >= self.op_count, "no descriptor in use is overwritten");
+        assert!(to.saturating_add(moved) <= self.buffer.len(), "room was made for the move");
         self.buffer.copy_within(from..self.end, to);
         self.end = to.saturating_add(moved);
         self.ops_reserved = ops;
@@ -182,6 +190,7 @@ impl<B: FrameBuffer> RequestBuilder<B> {
             return Err(BuildError::OutOfMemory { needed });
         }
         self.room = self.buffer.len().min(limit);
+        assert!(self.room >= end, "the buffer grew to {} bytes instead of {end}", self.room);
         Ok(())
     }
 }
@@ -205,7 +214,6 @@ fn payload_begin(ops: u32) -> usize {
 mod tests {
     use super::*;
     use crate::op::Batch;
-    use crate::wire::RequestView;
 
     fn ops() -> Vec<Op<'static>> {
         let op = |key, action, version_wanted| Op { key, action, version_wanted };

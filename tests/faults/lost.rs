@@ -6,6 +6,7 @@ use crate::support::scripted::{Peer, ScriptedNode};
 use freight::client::{Batch, BatchError, Client, ClientConfig, ClientError, Loss, Reply, Unsent};
 use freight::limits::FRAME_BYTES_MIN;
 use freight::op::Outcome;
+use freight::transport::FrameReceiver;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -269,6 +270,41 @@ fn single_operations_that_waited_until_their_deadline_are_not_sent() {
             });
         assert_eq!(first.expect("an answer"), None);
         assert!(matches!(sent, ClientError::Deadline { .. }) && sent.may_have_taken_effect(), "{sent}");
+        assert!(matches!(waiting, ClientError::NotSent { source: Unsent::Late(DEADLINE), .. }), "{waiting}");
+        assert!(!waiting.may_have_taken_effect());
+    });
+}
+
+#[test]
+fn a_single_operation_that_found_no_place_in_the_window_is_not_sent() {
+    Wire::Sim.runtime().block_on(async {
+        let config = ClientConfig { deadline: DEADLINE, frames_in_flight_max: 1, ..ClientConfig::default() };
+        let (_node, mut peer, client) = connected(config).await;
+        let after = async |ms| tokio::time::sleep(Duration::from_millis(ms)).await;
+        let (first, batch, waiting, requests) = tokio::join!(
+            client.get(b"first"),
+            async {
+                after(1).await;
+                client.execute(three_ops(&client)).await
+            },
+            async {
+                after(2).await;
+                client.put(b"waiting", b"v").await.expect_err("the node falls silent")
+            },
+            async {
+                let request = peer.next().await;
+                tokio::time::sleep(DEADLINE / 2).await;
+                // Its place goes to the batch, which waits for an answer longer than the put waits for a place.
+                peer.answer(&request, &[Outcome::NotFound]).await;
+                let mut requests = 0;
+                while let Ok(Ok(Some(_))) = timeout(2 * DEADLINE, peer.receiver.receive()).await {
+                    requests += 1;
+                }
+                requests
+            }
+        );
+        assert_eq!((first.expect("an answer"), requests), (None, 1), "the batch alone was sent");
+        assert_eq!(batch.expect("an answer").outcome(0), Outcome::Unknown);
         assert!(matches!(waiting, ClientError::NotSent { source: Unsent::Late(DEADLINE), .. }), "{waiting}");
         assert!(!waiting.may_have_taken_effect());
     });

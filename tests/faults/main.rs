@@ -1,6 +1,9 @@
 //! What may be concluded when something goes wrong, and that nothing goes wrong for others.
 #![forbid(unsafe_code)]
 
+#[path = "../support/binary.rs"]
+#[expect(dead_code, reason = "the command line has tests of its own")]
+mod binary;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -18,3 +21,4 @@ mod raw;
 mod reply_full;
 mod restart;
 mod runtimes;
+mod system_memory;

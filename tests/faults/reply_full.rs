@@ -9,10 +9,10 @@ use freight::op::{Outcome, Version};
 use freight::transport::FrameReceiver;
 use freight::wire::WireError;
 
-/// Runs on each wire, with a node whose frames are as short as they may be.
-fn with_short_frames(test: impl AsyncFn(&mut Cluster)) {
-    for wire in Wire::ALL {
-        Plan::new(wire).node(|config| config.frame_bytes_max = FRAME_BYTES_MIN).run(&test);
+/// Runs on each of these wires, with a node whose frames are as short as they may be.
+fn with_short_frames(wires: &[Wire], test: impl AsyncFn(&mut Cluster)) {
+    for wire in wires {
+        Plan::new(*wire).node(|config| config.frame_bytes_max = FRAME_BYTES_MIN).run(&test);
     }
 }
 
@@ -24,7 +24,7 @@ fn value(key: u32, bytes: usize) -> Vec<u8> {
 fn values_totalling_more_than_a_frame_all_come() {
     const KEYS: u32 = 40;
     const BYTES: usize = 1 << 20;
-    with_short_frames(async |cluster| {
+    with_short_frames(&Wire::ALL, async |cluster| {
         let client = cluster.client().await;
         for key in 0..KEYS {
             client.put(&key.to_le_bytes(), &value(key, BYTES)).await.expect("written");
@@ -52,7 +52,7 @@ fn values_totalling_more_than_a_frame_all_come() {
 
 #[test]
 fn single_gets_of_large_values_share_frames_and_all_come() {
-    with_short_frames(async |cluster| {
+    with_short_frames(&Wire::ALL, async |cluster| {
         let client = cluster.client().await;
         let mut tasks = tokio::task::JoinSet::new();
         for key in 0..12_u32 {
@@ -73,8 +73,18 @@ fn single_gets_of_large_values_share_frames_and_all_come() {
 
 #[test]
 fn the_largest_batch_of_the_largest_value_ends_within_its_bound() {
+    the_largest_batch_of_the_largest_value(&Wire::ALL);
+}
+
+#[test]
+#[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
+fn the_largest_batch_of_the_largest_value_ends_within_its_bound_on_rdma() {
+    the_largest_batch_of_the_largest_value(&[Wire::Rdma]);
+}
+
+fn the_largest_batch_of_the_largest_value(wires: &[Wire]) {
     const REPLY_BYTES_MAX: u64 = 40 << 20;
-    with_short_frames(async |cluster| {
+    with_short_frames(wires, async |cluster| {
         let client = cluster.client_with(ClientConfig { reply_bytes_max: REPLY_BYTES_MAX, ..Default::default() }).await;
         let largest = value(1, VALUE_BYTES_MAX as usize);
         client.put(b"k", &largest).await.expect("written");

@@ -16,12 +16,6 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::time::Duration;
 
-const INDEXES: &[IndexKind] = &[
-    IndexKind::Buckets,
-    #[cfg(feature = "leapfrog")]
-    IndexKind::Leapfrog,
-];
-
 const WORKLOAD: Workload = Workload { keys: 5, calls: 30, batch_ops_max: 8, singles_percent: 40, dropped_percent: 3 };
 
 /// A network whose faults, and a client whose patience, come from a seed.
@@ -68,7 +62,7 @@ fn history(seed: u64) -> History {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let network = network(&mut random, seed);
     let deadline = Duration::from_millis([8, 30, 30_000][random.random_range(0..3)]);
-    let (nodes, index) = (random.random_range(1..=3), INDEXES[random.random_range(0..INDEXES.len())]);
+    let (nodes, index) = (random.random_range(1..=3), IndexKind::BUILT[random.random_range(0..IndexKind::BUILT.len())]);
     let plan = Plan { nodes, seed, network, ..Plan::new(Wire::Sim) };
     let mut history = History::default();
     plan.node(move |config| (config.shards, config.index) = (Some(2), index)).run(async |cluster: &mut Cluster| {

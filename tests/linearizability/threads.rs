@@ -3,7 +3,7 @@
 
 use crate::recorded::Recorded;
 use crate::support::checker::assert_linearizable;
-use crate::support::cluster::identity;
+use crate::support::cluster::{identity, rdma_endpoint};
 use crate::support::history::{History, Recorder};
 use crate::workload::Workload;
 use freight::client::{Client, ClientConfig};
@@ -22,10 +22,12 @@ const SINGLES: Workload = Workload { singles_percent: 90, calls: 800, batch_ops_
 fn node(scheme: Scheme, folder: &TempDir, index: IndexKind, life: u64) -> Node {
     let endpoint = match scheme {
         Scheme::Shm => format!("shm://{}/{life}.sock", folder.path().display()),
+        Scheme::Rdma => rdma_endpoint(),
         _ => "tcp://127.0.0.1:0".to_owned(),
     };
     let mut config = NodeConfig::new(vec![endpoint.parse().expect("an endpoint")], identity(1, life));
     (config.threads, config.cores, config.index, config.shards) = (2, Vec::new(), index, Some(4));
+    config.insecure = scheme == Scheme::Rdma;
     Node::start(config).expect("a node on this machine")
 }
 
@@ -102,4 +104,16 @@ fn histories_of_threads_on_three_nodes_are_linearizable_over_tcp() {
 #[test]
 fn histories_of_threads_on_three_nodes_are_linearizable_over_shm() {
     histories_are_linearizable(Scheme::Shm, IndexKind::Buckets, 3);
+}
+
+#[test]
+#[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
+fn histories_of_threads_on_one_node_are_linearizable_over_rdma() {
+    histories_are_linearizable(Scheme::Rdma, IndexKind::Buckets, 1);
+}
+
+#[test]
+#[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
+fn histories_of_threads_on_three_nodes_are_linearizable_over_rdma() {
+    histories_are_linearizable(Scheme::Rdma, IndexKind::Buckets, 3);
 }

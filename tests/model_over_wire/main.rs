@@ -17,15 +17,9 @@ use std::time::Duration;
 use support::cluster::{Cluster, Plan, Wire};
 use support::for_each_seed;
 
-const INDEXES: &[IndexKind] = &[
-    IndexKind::Buckets,
-    #[cfg(feature = "leapfrog")]
-    IndexKind::Leapfrog,
-];
-
 /// Runs a test on each kind of cluster with one wire.
 fn on_each_cluster(wire: Wire, seed: u64, test: impl AsyncFn(&mut Cluster)) {
-    for index in INDEXES {
+    for index in IndexKind::BUILT {
         for nodes in [1, 3] {
             println!("{wire:?}, {index}, {nodes} nodes, seed {seed}");
             let delay = Duration::ZERO..=Duration::from_millis(2);
@@ -134,6 +128,14 @@ fn random_operations_agree_with_a_map_on_sim() {
     });
 }
 
+#[test]
+#[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
+fn random_operations_agree_with_a_map_on_rdma() {
+    for_each_seed(1, |seed| {
+        on_each_cluster(Wire::Rdma, seed, async |cluster| random_run(cluster, seed, 60).await);
+    });
+}
+
 /// Sizes of records around every boundary: classes, spans, buffers, limits.
 async fn boundaries(cluster: &mut Cluster) {
     let client = cluster.client().await;
@@ -171,4 +173,10 @@ fn records_of_every_boundary_size_cross_the_wire() {
     for wire in Wire::ALL {
         on_each_cluster(wire, 1, boundaries);
     }
+}
+
+#[test]
+#[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
+fn records_of_every_boundary_size_cross_rdma() {
+    on_each_cluster(Wire::Rdma, 1, boundaries);
 }

@@ -1,33 +1,62 @@
-//! Work requests are as many as the design says: counts, never times.
+//! Work requests, signalled completions and events are as many as the design says: counts, never times.
 #![forbid(unsafe_code)]
 
-use crate::support::{End, pair, run};
+use crate::support::{End, pair, pair_with, run};
+use freight::transport::FrameSender;
+use freight::transport::rdma::{Counts, RdmaOptions};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 
 const ROUNDS: u64 = 64;
 
-/// Requests and replies in turn, and one more round before, in which both sides come up.
-async fn rounds(near: &mut End, far: &mut End, request_bytes: u32, reply_bytes: u32, rounds: u64) {
+/// One frame, to an end that sleeps already.
+async fn one_way(from: &mut End, to: &mut End, frame_bytes: u32) {
+    let mut expecting = pin!(to.expect(frame_bytes));
+    assert!(poll_fn(|cx| Poll::Ready(expecting.as_mut().poll(cx).is_pending())).await, "nobody has sent anything");
+    from.send(frame_bytes).await;
+    expecting.await;
+}
+
+/// Requests and replies in turn; what they cost each end.
+async fn rounds(request_bytes: u32, reply_bytes: u32, rounds: u64) -> [Counts; 2] {
+    let (mut near, mut far) = pair().await;
     for _ in 0..rounds {
-        tokio::join!(near.send(request_bytes), far.expect(request_bytes));
-        tokio::join!(far.send(reply_bytes), near.expect(reply_bytes));
+        one_way(&mut near, &mut far, request_bytes).await;
+        one_way(&mut far, &mut near, reply_bytes).await;
     }
+    [near.counts(), far.counts()]
 }
 
 #[test]
 #[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
 fn a_small_request_and_its_reply_are_one_send_each() {
     run(async || {
-        let (mut near, mut far) = pair().await;
-        rounds(&mut near, &mut far, 200, 5_000, ROUNDS).await;
-        for counts in [near.counts(), far.counts()] {
+        for counts in rounds(200, 5_000, ROUNDS).await {
             assert_eq!((counts.sends, counts.reads, counts.updates), (ROUNDS, 0, 0), "{counts:?}");
             // One send in 16; credits come back with the next message.
-            assert_eq!(counts.signalled, ROUNDS / 16, "{counts:?}");
+            assert_eq!((counts.signalled, counts.send_posts), (ROUNDS / 16, ROUNDS), "{counts:?}");
             // 52 at first, in two lists, then eight at a time.
-            let again = counts.receives - 52;
-            assert!((ROUNDS - 8..=ROUNDS).contains(&again), "{counts:?}");
-            assert!(counts.receive_posts <= 2 + ROUNDS / 8, "{counts:?}");
-            assert!(counts.events <= ROUNDS + 2, "a wait costs an event at most: {counts:?}");
+            assert_eq!((counts.receives - 52) % 8, 0, "{counts:?}");
+            assert!((ROUNDS - 8..=ROUNDS).contains(&(counts.receives - 52)), "{counts:?}");
+            assert_eq!(counts.receive_posts, 2 + (counts.receives - 52) / 8, "{counts:?}");
+            // One a message that is waited for; a signalled send may end while somebody waits for something else.
+            assert!((ROUNDS..=ROUNDS + ROUNDS / 16).contains(&counts.events), "{counts:?}");
+        }
+        for counts in rounds(200, 5_000, 15).await {
+            assert_eq!((counts.signalled, counts.events), (0, 15), "nothing else is waited for: {counts:?}");
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
+fn a_frame_that_fits_a_receive_is_sent_and_a_longer_one_is_read() {
+    run(async || {
+        let (mut near, mut far) = pair_with(RdmaOptions { receive_bytes: 65_536, ..RdmaOptions::default() }).await;
+        for (frame_bytes, sends, reads) in [(65_536, 1, 0), (65_537, 2, 1)] {
+            one_way(&mut near, &mut far, frame_bytes).await;
+            assert_eq!((near.counts().sends, far.counts().reads), (sends, reads), "a frame of {frame_bytes} bytes");
         }
     });
 }
@@ -36,13 +65,48 @@ fn a_small_request_and_its_reply_are_one_send_each() {
 #[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
 fn a_large_request_is_an_announcement_and_a_read() {
     run(async || {
-        let (mut near, mut far) = pair().await;
-        rounds(&mut near, &mut far, 100_000, 200, ROUNDS).await;
-        let (near, far) = (near.counts(), far.counts());
+        let [near, far] = rounds(100_000, 200, ROUNDS).await;
         assert_eq!((near.sends, near.reads, near.updates, near.signalled), (ROUNDS, 0, 0, ROUNDS / 16), "{near:?}");
+        assert!((ROUNDS..=ROUNDS + ROUNDS / 16).contains(&near.events), "{near:?}");
         // The reply says that the request was read. READs are signalled, and with them all sends before them.
         assert_eq!((far.sends, far.reads, far.updates, far.signalled), (ROUNDS, ROUNDS, 0, ROUNDS), "{far:?}");
+        assert_eq!(far.send_posts, 2 * ROUNDS, "{far:?}");
+        // The announcement and the end of the READ, where that takes longer than going to sleep.
+        assert!((ROUNDS..=2 * ROUNDS).contains(&far.events), "{far:?}");
     });
+}
+
+#[test]
+#[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
+fn a_frame_of_many_chunks_is_read_by_one_doorbell() {
+    run(async || {
+        // Five chunks of 1 MiB, the last one shorter.
+        let [near, far] = rounds(4_500_000, 200, 4).await;
+        assert_eq!((near.sends, near.send_posts, near.reads), (4, 4, 0), "{near:?}");
+        assert_eq!((far.sends, far.reads, far.signalled), (4, 20, 20), "{far:?}");
+        assert_eq!(far.send_posts, 8, "{far:?}");
+    });
+}
+
+#[test]
+#[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
+fn frames_sent_together_share_a_doorbell() {
+    for (post_list, posts) in [(8, 1), (3, 3), (1, 8)] {
+        run(async || {
+            let (mut near, mut far) = pair_with(RdmaOptions { post_list, ..RdmaOptions::default() }).await;
+            one_way(&mut near, &mut far, 300).await;
+            one_way(&mut far, &mut near, 300).await;
+            let before = near.counts();
+            let mut frames: Vec<_> = (0..8).map(|_| near.frame(300)).collect();
+            near.sender.send_all(&mut frames).await.expect("the peer is there");
+            assert!(frames.is_empty());
+            let counts = near.counts();
+            assert_eq!((counts.sends - before.sends, counts.send_posts - before.send_posts), (8, posts));
+            for _ in 0..8 {
+                far.expect(300).await;
+            }
+        });
+    }
 }
 
 #[test]

@@ -1,10 +1,9 @@
 //! Nothing stays behind: no memory, descriptor, queue or region.
 #![forbid(unsafe_code)]
 
-use crate::support::{connect_to, endpoint, rdma, run};
+use crate::support::{connect_to, endpoint, rdma, resources, run_alone};
 use freight::transport::Transport;
 use std::fs;
-use std::process::Command;
 
 /// As many as the issue of leaks needs to show: one descriptor a connection would pass the usual limit.
 const CONNECTIONS: usize = 1_000;
@@ -12,7 +11,7 @@ const CONNECTIONS: usize = 1_000;
 #[test]
 #[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
 fn a_thousand_connections_leave_nothing_behind() {
-    run(async || {
+    run_alone(async || {
         let mut listener = rdma().listen(&endpoint()).await.expect("the endpoint is free");
         // The device stays open from here on.
         let (mut open, mut other) = connect_to(&mut listener).await;
@@ -42,10 +41,4 @@ fn a_thousand_connections_leave_nothing_behind() {
 
 fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").expect("this process has descriptors").count()
-}
-
-/// Queue pairs, completion queues, regions and domains, as the kernel counts them.
-fn resources() -> String {
-    let shown = Command::new("rdma").args(["resource", "show"]).output().expect("iproute2's rdma");
-    String::from_utf8(shown.stdout).expect("text")
 }

@@ -1,7 +1,7 @@
 //! The memory cap: refusals that change nothing, and memory that serves any size of record.
 #![forbid(unsafe_code)]
 
-use super::support::{INDEXES, Model, execute, op, store};
+use super::support::{Model, execute, op, store};
 use freight::budget::Budget;
 use freight::op::{Action, Outcome};
 use freight::op_list::{OpList, OutcomeList};
@@ -61,7 +61,7 @@ fn memory_of_small_records_serves_large_ones_and_back() {
 
 #[test]
 fn what_is_refused_changes_nothing_and_everything_else_goes_on() {
-    for index in INDEXES {
+    for index in IndexKind::BUILT {
         let store = store(*index, 2, 16 * MIB);
         fill(&store, "k", 1000);
         let records = store.stats().records;
@@ -102,7 +102,7 @@ fn what_is_refused_changes_nothing_and_everything_else_goes_on() {
 
 #[test]
 fn a_counter_is_refused_where_there_is_no_room_for_it() {
-    for index in INDEXES {
+    for index in IndexKind::BUILT {
         let store = store(*index, 1, 4 * MIB);
         fill(&store, "k", 1000);
         // Other sizes may still find room in the last chunk: use that up too.
@@ -120,7 +120,7 @@ fn a_counter_is_refused_where_there_is_no_room_for_it() {
 
 #[test]
 fn random_operations_at_the_cap_agree_with_a_map() {
-    for index in INDEXES {
+    for index in IndexKind::BUILT {
         let (store, mut model) = (store(*index, 4, 8 * MIB), Model::default());
         let mut random = super::support::Random(11);
         let value = vec![0x11; 40_000];
@@ -151,7 +151,7 @@ fn random_operations_at_the_cap_agree_with_a_map() {
 
 #[test]
 fn a_dropped_store_credits_all_it_charged() {
-    for index in INDEXES {
+    for index in IndexKind::BUILT {
         let budget = Arc::new(Budget::new(64 * MIB));
         let config = StoreConfig { shards: 4, index: *index, hash_secret: [3; 32], budget: Arc::clone(&budget) };
         let store = Store::new(config).expect("a valid configuration");
@@ -176,7 +176,7 @@ fn an_index_that_is_not_built_is_an_error() {
 
 #[test]
 fn a_cap_below_the_empty_shards_is_an_error() {
-    for index in INDEXES {
+    for index in IndexKind::BUILT {
         let config = |shards, bytes_max| StoreConfig {
             shards,
             index: *index,

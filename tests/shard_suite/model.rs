@@ -1,10 +1,10 @@
 //! The store against a plain map: random operations, growth, deletes, every size class.
 #![forbid(unsafe_code)]
 
-use super::support::{INDEXES, Model, Random, execute, op, store};
+use super::support::{Model, Random, execute, op, store};
 use freight::op::{Action, Op, Outcome};
 use freight::op_list::{OpList, OutcomeList};
-use freight::shard::{Scratch, Store};
+use freight::shard::{IndexKind, Scratch, Store};
 
 /// Executes a batch on both.
 fn step(store: &Store, scratch: &mut Scratch, model: &mut Model, ops: &[Op<'_>]) {
@@ -40,7 +40,7 @@ fn random_op<'a>(random: &mut Random, model: &Model, key: &'a [u8], value: &'a [
     Op { key, action, version_wanted: true }
 }
 
-fn random_run(index: freight::shard::IndexKind, seed: u64, keys: usize, batches: usize) {
+fn random_run(index: IndexKind, seed: u64, keys: usize, batches: usize) {
     println!("{index:?}, seed {seed}, {keys} keys, {batches} batches");
     let (store, mut scratch) = (store(index, 4, u64::MAX), Scratch::new(2));
     let (mut model, mut random) = (Model::default(), Random(seed));
@@ -65,7 +65,7 @@ fn random_run(index: freight::shard::IndexKind, seed: u64, keys: usize, batches:
 
 #[test]
 fn random_operations_agree_with_a_map() {
-    for index in INDEXES {
+    for index in IndexKind::BUILT {
         random_run(*index, 1, 50, 300);
         random_run(*index, 2, 5_000, 1_000);
     }
@@ -73,7 +73,7 @@ fn random_operations_agree_with_a_map() {
 
 #[test]
 fn growth_and_shrinkage_lose_nothing() {
-    for index in INDEXES {
+    for index in IndexKind::BUILT {
         let (store, mut scratch, mut model) = (store(*index, 2, u64::MAX), Scratch::new(0), Model::default());
         let keys: Vec<Vec<u8>> = (0..40_000).map(|i: u32| format!("key {i}").into_bytes()).collect();
         for round in 0..3_usize {
@@ -106,7 +106,7 @@ fn every_size_class_boundary_holds_its_record() {
     sizes.extend((16..64).flat_map(|slots| [65_536 / slots, 262_144 / slots, (1 << 20) / slots]));
     sizes.extend([0, 1, 2, (8 << 20) - 1, 8 << 20]);
     let bytes: Vec<u8> = (0..8 << 20).map(|i: u32| (i ^ (i >> 8) ^ (i >> 16)) as u8).collect();
-    for index in INDEXES {
+    for index in IndexKind::BUILT {
         let (store, mut scratch, mut model) = (store(*index, 1, u64::MAX), Scratch::new(0), Model::default());
         for (i, size) in sizes.iter().enumerate() {
             let key = i.to_string();
@@ -137,7 +137,7 @@ fn every_size_class_boundary_holds_its_record() {
 
 #[test]
 fn operations_on_one_key_take_effect_in_the_order_of_the_batch() {
-    for index in INDEXES {
+    for index in IndexKind::BUILT {
         let store = store(*index, 4, u64::MAX);
         let outcomes = execute(
             &store,
@@ -170,7 +170,7 @@ fn operations_on_one_key_take_effect_in_the_order_of_the_batch() {
 
 #[test]
 fn a_version_seen_before_a_delete_never_matches_again() {
-    for index in INDEXES {
+    for index in IndexKind::BUILT {
         let store = store(*index, 1, u64::MAX);
         let first = execute(&store, [op(b"k", Action::Put { value: b"a" })]);
         let Outcome::Done { version: Some(expected) } = first.outcome(0) else { panic!("{first:?}") };
@@ -204,7 +204,7 @@ fn a_version_seen_before_a_delete_never_matches_again() {
 
 #[test]
 fn versions_come_only_when_wanted() {
-    for index in INDEXES {
+    for index in IndexKind::BUILT {
         let store = store(*index, 1, u64::MAX);
         let unwanted = |action| Op { key: b"k", action, version_wanted: false };
         let outcomes = execute(
@@ -228,7 +228,7 @@ fn versions_come_only_when_wanted() {
 
 #[test]
 fn adds_refuse_what_is_no_number_or_would_overflow() {
-    for index in INDEXES {
+    for index in IndexKind::BUILT {
         let store = store(*index, 1, u64::MAX);
         let outcomes = execute(
             &store,
@@ -253,7 +253,7 @@ proptest::proptest! {
 
     #[test]
     fn any_sequence_of_batches_agrees_with_a_map(seed: u64, keys in 1_usize..400, batches in 1_usize..20) {
-        for index in INDEXES {
+        for index in IndexKind::BUILT {
             random_run(*index, seed, keys, batches);
         }
     }
@@ -261,14 +261,14 @@ proptest::proptest! {
 
 #[test]
 fn an_empty_batch_changes_nothing() {
-    let store = store(INDEXES[0], 1, u64::MAX);
+    let store = store(IndexKind::BUILT[0], 1, u64::MAX);
     assert_eq!(execute(&store, []).iter().count(), 0);
     assert_eq!(store.stats().records, 0);
 }
 
 #[test]
 fn scratch_serves_stores_of_different_sizes() {
-    let (small, large) = (store(INDEXES[0], 1, u64::MAX), store(INDEXES[0], 128, u64::MAX));
+    let (small, large) = (store(IndexKind::BUILT[0], 1, u64::MAX), store(IndexKind::BUILT[0], 128, u64::MAX));
     let mut scratch = Scratch::new(77);
     let (mut small_model, mut large_model) = (Model::default(), Model::default());
     for round in 0..10_u32 {

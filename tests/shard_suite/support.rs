@@ -8,12 +8,6 @@ use freight::shard::{IndexKind, Scratch, Store, StoreConfig};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub(crate) const INDEXES: &[IndexKind] = &[
-    IndexKind::Buckets,
-    #[cfg(feature = "leapfrog")]
-    IndexKind::Leapfrog,
-];
-
 pub(crate) fn store(index: IndexKind, shards: u32, bytes_max: u64) -> Store {
     let budget = Arc::new(Budget::new(bytes_max));
     let hash_secret = std::array::from_fn(|i| (i as u8).wrapping_mul(151) ^ 0x5A);

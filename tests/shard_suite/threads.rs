@@ -1,16 +1,16 @@
 //! Many threads on one store.
 #![forbid(unsafe_code)]
 
-use super::support::{INDEXES, Random, execute, op, store};
+use super::support::{Random, execute, op, store};
 use freight::hash::Key;
 use freight::op::{Action, Batch, Op, Outcome, Outcomes, Position};
 use freight::op_list::{OpList, OutcomeList};
-use freight::shard::Scratch;
+use freight::shard::{IndexKind, Scratch};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 #[test]
 fn concurrent_adds_sum_up() {
-    for index in INDEXES {
+    for index in IndexKind::BUILT {
         let store = store(*index, 4, u64::MAX);
         let keys: Vec<String> = (0..50).map(|i| format!("counter {i}")).collect();
         let (threads, batches, adds) = (4, 200, 100);
@@ -44,7 +44,7 @@ fn concurrent_adds_sum_up() {
 
 #[test]
 fn of_concurrent_swaps_from_one_version_one_wins() {
-    for index in INDEXES {
+    for index in IndexKind::BUILT {
         let store = store(*index, 1, u64::MAX);
         for round in 0..200 {
             let key = format!("lock {round}");
@@ -63,7 +63,7 @@ fn of_concurrent_swaps_from_one_version_one_wins() {
 
 #[test]
 fn growth_under_concurrent_writers_and_readers_loses_nothing() {
-    for index in INDEXES {
+    for index in IndexKind::BUILT {
         let store = store(*index, 4, u64::MAX);
         std::thread::scope(|scope| {
             for thread in 0..4_u32 {
@@ -116,7 +116,7 @@ impl Outcomes for Refusing {
 
 #[test]
 fn a_panic_in_a_batch_or_its_outcomes_leaves_the_store_whole() {
-    for index in INDEXES {
+    for index in IndexKind::BUILT {
         let store = store(*index, 1, u64::MAX);
         let put = |key| op(key, Action::Put { value: b"v" });
         let mut scratch = Scratch::new(0);
@@ -138,7 +138,8 @@ fn a_panic_in_a_batch_or_its_outcomes_leaves_the_store_whole() {
 
 #[test]
 fn a_value_that_no_protocol_lets_through_panics_and_leaves_the_store_whole() {
-    let (store, value) = (store(INDEXES[0], 1, u64::MAX), vec![0; freight::limits::VALUE_BYTES_MAX as usize + 1]);
+    let (store, value) =
+        (store(IndexKind::BUILT[0], 1, u64::MAX), vec![0; freight::limits::VALUE_BYTES_MAX as usize + 1]);
     let put = || execute(&store, [op(b"k", Action::Put { value: &value })]);
     assert!(catch_unwind(AssertUnwindSafe(put)).is_err());
     assert_eq!(execute(&store, [op(b"k", Action::Get)]).outcome(0), Outcome::NotFound);

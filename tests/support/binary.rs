@@ -8,7 +8,9 @@ use std::net::TcpStream;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 
 pub(crate) fn freight<S: AsRef<OsStr>>(args: &[S]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_freight"));
+    // Where tests run on another machine than the one that built them, it lies elsewhere.
+    let binary = std::env::var_os("FREIGHT").unwrap_or_else(|| env!("CARGO_BIN_EXE_freight").into());
+    let mut command = Command::new(binary);
     command.args(args).env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!   Wire::Tcp   each node with threads of its own, on loopback; the test's client on the test's runtime
 //!   Wire::Shm   the same over shared memory, sockets in a scratch folder
+//!   Wire::Rdma  the same at addresses that an RDMA device owns, for tests that are ignored where there is none
 //!   Wire::Sim   nodes, network and client on one thread, in simulated time: a seed replays it all
 //! ```
 #![forbid(unsafe_code)]
@@ -22,10 +23,12 @@ use tokio::runtime::{Builder, Runtime};
 pub(crate) enum Wire {
     Tcp,
     Shm,
+    Rdma,
     Sim,
 }
 
 impl Wire {
+    /// Those that every machine has.
     pub(crate) const ALL: [Self; 3] = [Self::Tcp, Self::Shm, Self::Sim];
 
     pub(crate) fn runtime(self) -> Runtime {
@@ -100,7 +103,7 @@ impl Cluster {
     async fn start(plan: Plan) -> Self {
         let number = CLUSTERS.fetch_add(1, Ordering::Relaxed);
         let network = match plan.wire {
-            Wire::Tcp | Wire::Shm => None,
+            Wire::Tcp | Wire::Shm | Wire::Rdma => None,
             Wire::Sim => Some(Network::create(&format!("cluster-{number}"), plan.network.clone())),
         };
         let folder = tempfile::tempdir().expect("a scratch folder");
@@ -111,6 +114,7 @@ impl Cluster {
                 // node to come back to.
                 Wire::Tcp => format!("tcp://127.{}.{}.1:0", std::process::id() % 251 + 1, number % 250 + 1),
                 Wire::Shm => format!("shm://{}/{index}.sock", cluster.folder.path().display()),
+                Wire::Rdma => rdma_endpoint(),
                 Wire::Sim => format!("sim://{}/{index}", cluster.network().name()),
             };
             cluster.nodes.push(RunningNode { endpoint: endpoint.parse().expect("an endpoint"), node: None });
@@ -125,9 +129,13 @@ impl Cluster {
         let listen = vec![self.nodes[index].endpoint.clone()];
         let mut config = NodeConfig::new(listen, identity(self.plan.seed, self.lives));
         (config.threads, config.cores) = (2, Vec::new());
+        // No RDMA device need own a loopback address.
+        config.insecure = self.plan.wire == Wire::Rdma;
         (self.plan.node)(&mut config);
         let running = match self.plan.wire {
-            Wire::Tcp | Wire::Shm => Running::Threads(Node::start(config).expect("a node on this machine")),
+            Wire::Tcp | Wire::Shm | Wire::Rdma => {
+                Running::Threads(Node::start(config).expect("a node on this machine"))
+            }
             Wire::Sim => Running::Here(LocalNode::start(config).await.expect("a simulated node")),
         };
         self.nodes[index] = RunningNode { endpoint: running.endpoints()[0].clone(), node: Some(running) };
@@ -187,6 +195,12 @@ impl Running {
             Self::Here(node) => node.endpoints(),
         }
     }
+}
+
+/// At an address that an RDMA device owns: `FREIGHT_RDMA_ADDRESS`, where it is not the loopback one.
+pub(crate) fn rdma_endpoint() -> String {
+    let address = std::env::var("FREIGHT_RDMA_ADDRESS").unwrap_or_else(|_| "127.0.0.1".to_owned());
+    format!("rdma://{address}:0")
 }
 
 /// Random bits of a node's life, from a seed.

@@ -25,6 +25,7 @@ type SetUp = fn() -> Box<dyn FnMut()>;
 const PATHS: &[(&str, SetUp)] = &[
     ("hash_keys", hash_keys),
     ("wire_request_build", wire::request_build),
+    ("wire_request_build_gets", wire::request_build_gets),
     ("wire_request_parse", wire::request_parse),
     ("wire_request_read", wire::request_read),
     ("wire_reply_build", wire::reply_build),

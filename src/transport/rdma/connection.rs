@@ -2,12 +2,14 @@
 #![forbid(unsafe_code)]
 
 use super::RdmaError;
+use super::counts::Counts;
 use super::greeting::Greeting;
 use super::keeper::Keeper;
 use super::options::RdmaOptions;
 use super::place::Place;
 use super::pool::RegisteredPool;
 use super::queue::{CONTROL_RECEIVES, Queue};
+use super::reads::READS_MAX;
 use super::receiver::RdmaReceiver;
 use super::sender::RdmaSender;
 use super::shared::Shared;
@@ -15,7 +17,7 @@ use super::slab;
 use super::verbs::{
     CompletionChannel, CompletionQueue, PairAddress, PairDepth, PeerMay, ProtectionDomain, QueuePair, VerbsError,
 };
-use super::work::{CONTROL_SENDS, Counts, READS_MAX, Work};
+use super::work::{CONTROL_SENDS, SendDepth, Work};
 use crate::transport::{Connection, ConnectionConfig};
 use std::io;
 use std::sync::Arc;
@@ -103,7 +105,8 @@ fn make(place: &Place, options: &RdmaOptions, config: &ConnectionConfig) -> Resu
     // One in so many, but often enough that a full send queue empties in quarters.
     let signalled_one_in = options.cq_mod.min(tx_depth / 4).max(1);
     let chunk_bytes = CHUNK_BYTES.min(place.state.message_bytes_max.max(4096));
-    let work = Work::new(pair, completions, depth.receives as usize, (tx_depth, signalled_one_in, chunk_bytes));
+    let send_depth = SendDepth { tx_depth, signalled_one_in, post_list: options.post_list };
+    let work = Work::new(pair, completions, depth.receives as usize, send_depth, chunk_bytes);
     let pool = RegisteredPool::new(&domain, budget, receive_bytes);
     let queue = Queue::new(work, pool, spans, (rx_depth as u16, options.post_list, config.frame_bytes_max))?;
     let system =

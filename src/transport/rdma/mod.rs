@@ -13,9 +13,12 @@
 //! `docs/RDMA.md` has the argument, the costs, and how to try it.
 
 mod connection;
+mod counts;
 mod error;
 mod greeting;
+mod inbound;
 mod keeper;
+mod lenders;
 mod listener;
 mod message;
 mod options;
@@ -23,15 +26,20 @@ mod outbound;
 mod place;
 mod pool;
 mod queue;
+mod reads;
 mod receiver;
 mod sender;
 mod shared;
 mod slab;
 mod spin;
+#[cfg(test)]
+mod tests;
 mod verbs;
+mod waiter;
 mod work;
 
 pub use connection::RdmaConnection;
+pub use counts::Counts;
 pub use error::RdmaError;
 pub use listener::{Rdma, RdmaIncoming, RdmaListener};
 pub use options::{PollMode, RdmaOptions};
@@ -40,4 +48,3 @@ pub use receiver::RdmaReceiver;
 pub use sender::RdmaSender;
 pub use slab::Span;
 pub use verbs::{Failure, VerbsError};
-pub use work::Counts;

@@ -49,9 +49,9 @@ pub struct RdmaOptions {
     /// RDMA path MTU, a power of two from 256 to 4096 [default: the smaller of both ports']
     #[arg(long, value_name = "BYTES", value_parser = mtu)]
     pub mtu: Option<u32>,
-    /// RDMA receives posted by one doorbell, at most
-    // "Postlists" in ATC '16, section 3. What waits for a list to fill is pinned and of no use, so lists are short;
-    // eRPC, with thousands of receives, posts 32 at a time.
+    /// RDMA requests posted by one doorbell, at most
+    // "Postlists" in ATC '16, section 3. A receive that waits for its list to fill is pinned and of no use, so lists
+    // are short; eRPC, with thousands of receives, posts 32 at a time. Sends never wait for theirs.
     #[arg(long, value_name = "COUNT", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=8))]
     pub post_list: u32,
     /// One RDMA SEND in so many reports its completion, at most 64

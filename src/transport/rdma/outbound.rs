@@ -20,7 +20,7 @@ impl Queue {
     /// Both sides are ready: from here on messages may go out.
     pub(super) fn open(&mut self, peer: &Greeting) {
         self.peer_receive_bytes = Some(peer.receive_bytes);
-        self.credits = peer.credits.into();
+        (self.credits, self.credits_max) = (peer.credits.into(), peer.credits.into());
         let begun = self.begin();
         begun.unwrap_or_else(|error| self.fail(error));
     }
@@ -36,8 +36,17 @@ impl Queue {
         self.replenish()
     }
 
+    /// Sends frames of registered memory until one must wait; how many it has taken.
+    pub(super) fn send_all(&mut self, frames: &[Frame]) -> Result<usize, RdmaError> {
+        let mut taken = 0;
+        while taken < frames.len() && self.send(&frames[taken])? {
+            taken += 1;
+        }
+        Ok(taken)
+    }
+
     /// Sends a frame of registered memory; false where it must wait.
-    pub(super) fn send(&mut self, frame: &Frame) -> Result<bool, RdmaError> {
+    fn send(&mut self, frame: &Frame) -> Result<bool, RdmaError> {
         if let Some(end) = self.end() {
             return Err(end.clone());
         }
@@ -52,7 +61,7 @@ impl Queue {
         if frame.frame_bytes() <= receive_bytes {
             self.credits -= 1;
             let word = self.word(Kind::Frame);
-            self.work.post_send(word, Some(frame.clone()), false)?;
+            self.work.send(word, Some(frame.clone()), false)?;
             return Ok(true);
         }
         if self.work.announced() >= ANNOUNCED_MAX {
@@ -72,7 +81,7 @@ impl Queue {
         self.credits -= 1;
         self.work.announce(frame.clone());
         let word = self.word(Kind::Announcement);
-        self.work.post_send(word, Some(Frame::new(buffer, ANNOUNCEMENT_BYTES as u32)), false)?;
+        self.work.send(word, Some(Frame::new(buffer, ANNOUNCEMENT_BYTES as u32)), false)?;
         Ok(true)
     }
 
@@ -85,7 +94,7 @@ impl Queue {
             self.closed = true;
             let word = self.word(Kind::Close);
             // Signalled: it ends, and with it all before it.
-            self.work.post_send(word, None, true)?;
+            self.work.send(word, None, true)?;
         }
         Ok(self.closed && self.work.is_idle())
     }

@@ -4,25 +4,27 @@
 //! taken, and the credit travels back in the next message, whatever it is. Messages that are no frames use none: for
 //! them each side keeps [`CONTROL_RECEIVES`] more, which is the most that can be on their way.
 //!
+//! ```text
+//!   completions --progress--> inbound.rs --> arrived --> receiver half
+//!   sender half ------------> outbound.rs --> work's list --ring--> device      rung by whoever gives up the lock
+//! ```
+//!
 //! Architecture invariant: no waiting in here. Halves lock the queue, let it make progress, and look.
 #![forbid(unsafe_code)]
 
 use super::RdmaError;
-use super::message::{Announcement, FRAMES_READ_MAX, Kind, Word};
+use super::counts::Counts;
+use super::inbound::Arrived;
+use super::message::{FRAMES_READ_MAX, Kind, Word};
 use super::pool::RegisteredPool;
 use super::slab::Span;
-use super::work::{Counts, Done, Work};
-use crate::transport::{Buffer, Frame, TransportError};
-use crate::wire::{self, WireError};
+use super::work::{Done, Work};
+use crate::transport::Frame;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use zerocopy::FromBytes;
 
 /// Announced frames that the peer has not read yet, at most.
 pub(super) const ANNOUNCED_MAX: usize = 8;
-
-/// Frames read or being read that nobody has taken yet, at most: while one is used, the next comes.
-const READ_AHEAD_MAX: usize = 2;
 
 /// Receives for messages that use no credit: one each time an announced frame was read, two with credits (the peer
 /// must have seen one before it can cause a third), a close; and a list of them that waits to be posted.
@@ -47,39 +49,6 @@ impl Half {
     }
 }
 
-/// A message that arrived, in order.
-#[derive(Debug)]
-pub(super) enum Arrived {
-    /// In a receive buffer.
-    Here { span: Span, bytes: u32 },
-    /// At the peer, to be read.
-    There(Box<Announcement>),
-    /// On its way.
-    Reading,
-    /// In memory of ours.
-    Read { buffer: Buffer, frame_bytes: u32 },
-    /// Announced, and not to be read.
-    Refused(Refused),
-    /// No more follow.
-    Close,
-}
-
-/// Why an announced frame was not read.
-#[derive(Debug, Clone)]
-pub(super) enum Refused {
-    Framing(WireError),
-    OutOfMemory { frame_bytes: u32 },
-}
-
-impl Refused {
-    pub(super) fn error(&self) -> TransportError {
-        match self.clone() {
-            Self::Framing(error) => TransportError::Framing(error),
-            Self::OutOfMemory { frame_bytes } => TransportError::OutOfMemory { frame_bytes },
-        }
-    }
-}
-
 /// What both halves share.
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -87,23 +56,24 @@ pub(super) struct Queue {
     pub(super) pool: Arc<RegisteredPool>,
     pub(super) arrived: VecDeque<Arrived>,
     /// Receives to be posted anew, and how many of them are worth a credit.
-    to_post: Vec<Span>,
-    to_post_credits: u16,
+    pub(super) to_post: Vec<Span>,
+    pub(super) to_post_credits: u16,
     post_list: usize,
     /// Frames and announcements the peer may send before it has heard of credits.
     rx_depth: u16,
     /// Credits and frames read that the peer has not been told of.
     owed_credits: u16,
-    owed_frames_read: u16,
-    frame_bytes_max: u32,
+    pub(super) owed_frames_read: u16,
+    pub(super) frame_bytes_max: u32,
     /// Nobody takes frames any more.
-    discarding: bool,
+    pub(super) discarding: bool,
     /// Frames that are read in place.
     pub(super) in_place: u16,
     /// The peer's receive buffers, once it is known.
     pub(super) peer_receive_bytes: Option<u32>,
-    /// Frames and announcements that may be sent.
+    /// Frames and announcements that may be sent, and how many the peer can take at a time.
     pub(super) credits: u32,
+    pub(super) credits_max: u32,
     pub(super) closed: bool,
     /// A frame taken before the connection was open: that which a peer begins with.
     pub(super) early: Option<Frame>,
@@ -136,6 +106,7 @@ impl Queue {
             in_place: 0,
             peer_receive_bytes: None,
             credits: 0,
+            credits_max: 0,
             closed: false,
             early: None,
             end: None,
@@ -166,6 +137,15 @@ impl Queue {
 
     pub(super) fn set_waiting(&mut self, half: Half, waiting: bool) {
         self.waiting[half as usize] = waiting;
+    }
+
+    /// Posts what was sent since, with one doorbell: the last thing to do before the queue is unlocked.
+    pub(super) fn ring(&mut self) {
+        if self.end.is_none()
+            && let Err(error) = self.work.ring()
+        {
+            self.fail(error);
+        }
     }
 
     /// Takes completions, and does what follows from them; how many there were.
@@ -209,99 +189,6 @@ impl Queue {
                 Ok(())
             }
         }
-    }
-
-    fn received(&mut self, span: Span, bytes: u32, word: Word) -> Result<(), RdmaError> {
-        self.credits += u32::from(word.credits);
-        self.work.forget_announced(word.frames_read.into())?;
-        match word.kind {
-            Kind::Frame => self.arrived.push_back(Arrived::Here { span, bytes }),
-            Kind::Announcement => {
-                let announced = Announcement::read_from_prefix(&span[..bytes as usize]);
-                let (announcement, _) =
-                    announced.map_err(|_| RdmaError::Protocol { what: "an announcement is too short" })?;
-                let unread = |arrived: &&Arrived| matches!(arrived, Arrived::There(_) | Arrived::Reading);
-                if self.arrived.iter().filter(unread).count() >= ANNOUNCED_MAX {
-                    return Err(RdmaError::Protocol { what: "it announces more frames than agreed" });
-                }
-                self.arrived.push_back(Arrived::There(Box::new(announcement)));
-                self.to_post.push(span);
-                self.to_post_credits += 1;
-            }
-            Kind::Update => self.to_post.push(span),
-            Kind::Close => {
-                self.arrived.push_back(Arrived::Close);
-                self.to_post.push(span);
-            }
-        }
-        Ok(())
-    }
-
-    /// Begins to read announced frames, in order, as far ahead as agreed.
-    pub(super) fn read_ahead(&mut self) -> Result<(), RdmaError> {
-        let of_frames = |arrived: &&Arrived| matches!(arrived, Arrived::Reading | Arrived::Read { .. });
-        let most = if self.discarding { 0 } else { READ_AHEAD_MAX };
-        let mut ahead = self.arrived.iter().filter(of_frames).count();
-        while ahead < most {
-            let Some(next) = self.arrived.iter_mut().find(|arrived| matches!(arrived, Arrived::There(_))) else {
-                break;
-            };
-            let Arrived::There(announcement) = &*next else { break };
-            let announcement = **announcement;
-            match begin(&announcement, self.frame_bytes_max, &self.pool) {
-                Ok(buffer) => {
-                    *next = Arrived::Reading;
-                    let Announcement { address, key, frame_bytes, .. } = announcement;
-                    self.work.begin_read(buffer, frame_bytes.get(), address.get(), key.get());
-                    ahead += 1;
-                }
-                // Whoever receives it is told, by the limit that holds then.
-                Err(_) => break,
-            }
-        }
-        self.work.post_reads()
-    }
-
-    /// Reads the announced frame that is next, or refuses it.
-    pub(super) fn read_next(&mut self) -> Result<(), RdmaError> {
-        if self.end.is_some() {
-            return Ok(());
-        }
-        self.read_ahead()?;
-        let Some(Arrived::There(announcement)) = self.arrived.front() else { return Ok(()) };
-        if let Err(refused) = begin(announcement, self.frame_bytes_max, &self.pool) {
-            self.arrived[0] = Arrived::Refused(refused);
-            // Its memory is the sender's again, unread.
-            self.owed_frames_read += 1;
-        }
-        Ok(())
-    }
-
-    /// Throws away what arrives, and reads nothing more; true once no more can follow.
-    pub(super) fn discard(&mut self) -> Result<bool, RdmaError> {
-        self.discarding = true;
-        let mut closed = false;
-        for arrived in std::mem::take(&mut self.arrived) {
-            match arrived {
-                Arrived::Here { span, .. } => self.post_again(span),
-                Arrived::There(_) => self.owed_frames_read += 1,
-                Arrived::Reading => self.arrived.push_back(arrived),
-                Arrived::Read { .. } | Arrived::Refused(_) => {}
-                Arrived::Close => closed = true,
-            }
-        }
-        self.tell_read()?;
-        Ok(closed || self.end.is_some())
-    }
-
-    /// Whether anything came behind the last message taken: another one, or the end.
-    pub(super) fn has_more(&self) -> bool {
-        self.end.is_some() || !self.arrived.is_empty()
-    }
-
-    /// Takes announced frames of up to so many bytes from now on.
-    pub(super) fn set_frame_bytes_max(&mut self, frame_bytes_max: u32) {
-        self.frame_bytes_max = frame_bytes_max;
     }
 
     /// Takes a receive buffer back that was read in place.
@@ -348,7 +235,7 @@ impl Queue {
         }
         self.work.counts.updates += 1;
         let word = self.word(Kind::Update);
-        self.work.post_send(word, None, false)
+        self.work.send(word, None, false)
     }
 
     /// The word of the next message: it takes along what is owed.
@@ -360,19 +247,4 @@ impl Queue {
             credits: std::mem::take(&mut self.owed_credits),
         }
     }
-}
-
-/// Memory to read an announced frame into, if it is one that may come.
-fn begin(announcement: &Announcement, frame_bytes_max: u32, pool: &Arc<RegisteredPool>) -> Result<Buffer, Refused> {
-    use crate::transport::Lender;
-    let bytes = announcement.frame_bytes.get();
-    let prefix = &announcement.prefix[..announcement.prefix.len().min(bytes as usize)];
-    let whole = wire::frame_bytes(prefix, frame_bytes_max).map_err(Refused::Framing)?;
-    let frame_bytes = whole.unwrap_or(bytes);
-    // More than one frame's bytes are for nobody but a test to send; what is lent stays within the limit.
-    let refused = Refused::OutOfMemory { frame_bytes };
-    if bytes == 0 || bytes > frame_bytes_max.saturating_mul(2) {
-        return Err(refused);
-    }
-    Arc::clone(pool).lend(bytes as usize).ok_or(refused)
 }

@@ -2,8 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::RdmaError;
-use super::queue::{Arrived, Half, Queue};
-use super::shared::{InPlace, Shared, Waiter};
+use super::inbound::Arrived;
+use super::lenders::InPlace;
+use super::queue::{Half, Queue};
+use super::shared::Shared;
+use super::waiter::Waiter;
 use crate::transport::pace::Pace;
 use crate::transport::{Buffer, ConnectionConfig, Frame, FrameReceiver, Lender, Memory, TransportError};
 use crate::wire::{HEADER_BYTES, frame_bytes};
@@ -18,6 +21,8 @@ pub struct RdmaReceiver {
     frame_bytes_max: u32,
     frame_wait: Duration,
     pace: Pace,
+    /// Bytes of the frame being read that were here at the last look.
+    read_bytes: u32,
     /// What follows a message's first frame.
     rest: Option<Rest>,
 }
@@ -35,13 +40,18 @@ enum Next {
     Message(Buffer, u32),
     End,
     Nothing,
+    /// A frame that was announced is not all here.
+    Begun {
+        got: u32,
+        needed: u32,
+    },
 }
 
 impl RdmaReceiver {
     pub(super) fn new(shared: Arc<Shared>, config: &ConnectionConfig) -> Self {
         let in_place = Arc::new(InPlace(Arc::downgrade(&shared)));
         let (frame_bytes_max, frame_wait) = (config.frame_bytes_max, config.frame_wait);
-        Self { shared, in_place, frame_bytes_max, frame_wait, pace: Pace::new(frame_wait), rest: None }
+        Self { shared, in_place, frame_bytes_max, frame_wait, pace: Pace::new(frame_wait), read_bytes: 0, rest: None }
     }
 
     fn next(&self) -> Result<Next, TransportError> {
@@ -62,7 +72,10 @@ impl RdmaReceiver {
                 }
                 Some(Arrived::There(_) | Arrived::Reading) => match ended {
                     Some(error) => Err(error.lost()),
-                    None => Ok(Next::Nothing),
+                    None => {
+                        let begun = queue.work.reading().map(|(got, needed)| Next::Begun { got, needed });
+                        Ok(begun.unwrap_or(Next::Nothing))
+                    }
                 },
                 Some(Arrived::Here { .. } | Arrived::Read { .. }) => self.take(queue),
             }
@@ -158,9 +171,17 @@ impl FrameReceiver for RdmaReceiver {
                     Next::Message(buffer, bytes) => break (buffer, bytes),
                     Next::End => return Ok(None),
                     Next::Nothing => waiter.wait().await,
+                    Next::Begun { got, needed } => {
+                        self.pace.moved((got - self.read_bytes) as usize);
+                        self.read_bytes = got;
+                        let waited = self.pace.in_time(waiter.wait()).await;
+                        waited.ok_or(TransportError::Stalled { got, needed, wait: self.frame_wait })?;
+                    }
                 }
             }
         };
+        self.pace.begin();
+        self.read_bytes = 0;
         let frame = self.frame(message.0, message.1);
         if frame.is_err() {
             // Nobody may come for another.

@@ -1,8 +1,11 @@
 //! The sending half.
 #![forbid(unsafe_code)]
 
+use super::RdmaError;
+use super::lenders::ToSend;
 use super::queue::Half;
-use super::shared::{Shared, ToSend, Waiter};
+use super::shared::Shared;
+use super::waiter::Waiter;
 use crate::transport::pace::Pace;
 use crate::transport::{Frame, FrameSender, Lender, TransportError};
 use std::sync::Arc;
@@ -27,15 +30,15 @@ impl RdmaSender {
 
     /// The frame in memory of this connection's, copied where it is in somebody else's: a request that is sent again on
     /// a new connection.
-    fn own(&self, frame: Frame) -> Result<Frame, TransportError> {
+    fn own(&self, frame: &Frame) -> Result<Frame, TransportError> {
         let pool: Arc<dyn Lender> = Arc::clone(&self.shared.pool) as _;
         if frame.is_lent_by(&pool) {
-            return Ok(frame);
+            return Ok(frame.clone());
         }
         let frame_bytes = frame.frame_bytes();
         let lent = pool.lend(frame_bytes as usize);
         let mut buffer = lent.ok_or(TransportError::OutOfMemory { frame_bytes })?;
-        buffer[..frame.len()].copy_from_slice(&frame);
+        buffer[..frame.len()].copy_from_slice(frame);
         Ok(Frame::new(buffer, frame_bytes))
     }
 }
@@ -46,22 +49,18 @@ impl FrameSender for RdmaSender {
     }
 
     async fn send(&mut self, frame: Frame) -> Result<(), TransportError> {
-        let frame = self.own(frame)?;
-        let shared = &self.shared;
-        let taking = async {
-            let mut waiter = Waiter::new(shared, Half::Sender);
-            loop {
-                let sent = shared.look(Half::Sender, |queue| queue.send(&frame));
-                if sent.map_err(|error| error.lost())? {
-                    return Ok(());
-                }
-                waiter.wait().await;
-            }
-        };
-        // Nothing of a frame is taken before the peer has room for its message.
-        let not_taken = TransportError::NotTaken { taken: 0, frame_bytes: frame.frame_bytes(), wait: self.send_wait };
-        self.pace.begin();
-        self.pace.in_time(taking).await.unwrap_or(Err(not_taken))
+        let frame = self.own(&frame)?;
+        self.take(&[frame]).await
+    }
+
+    /// With one doorbell for as many as there are credits for.
+    async fn send_all(&mut self, frames: &mut Vec<Frame>) -> Result<(), TransportError> {
+        for frame in frames.iter_mut() {
+            *frame = self.own(frame)?;
+        }
+        self.take(frames).await?;
+        frames.clear();
+        Ok(())
     }
 
     /// Returns when the peer has all that was sent. It reads announced frames as it comes to them: what it has not
@@ -72,6 +71,26 @@ impl FrameSender for RdmaSender {
 }
 
 impl RdmaSender {
+    /// Returns when the queue has taken all of them.
+    async fn take(&mut self, mut frames: &[Frame]) -> Result<(), TransportError> {
+        let mut waiter = Waiter::new(&self.shared, Half::Sender);
+        self.pace.begin();
+        loop {
+            let taken = self.shared.look(Half::Sender, |queue| queue.send_all(frames));
+            let taken = taken.map_err(RdmaError::lost)?;
+            frames = &frames[taken..];
+            let Some(next) = frames.first() else { return Ok(()) };
+            if taken > 0 {
+                self.pace.begin();
+            }
+            if self.pace.in_time(waiter.wait()).await.is_none() {
+                // Nothing of a frame is taken before the peer has room for its message.
+                let (frame_bytes, wait) = (next.frame_bytes(), self.send_wait);
+                return Err(TransportError::NotTaken { taken: 0, frame_bytes, wait });
+            }
+        }
+    }
+
     async fn closed(&self) -> Result<(), TransportError> {
         let mut waiter = Waiter::new(&self.shared, Half::Sender);
         loop {

@@ -1,4 +1,4 @@
-//! What the two halves, the keeper and the frames of one connection share, and how a half waits.
+//! What the two halves, the keeper and the frames of one connection share.
 //!
 //! ```text
 //!   sender half --+                          +-- keeper: control connection, asynchronous events
@@ -11,32 +11,28 @@
 //! sleeps: it must look again, and arm again.
 #![forbid(unsafe_code)]
 
+use super::counts::Counts;
 use super::options::PollMode;
 use super::pool::RegisteredPool;
 use super::queue::{Half, Queue};
 use super::slab::Span;
 use super::spin::Spin;
 use super::verbs::CompletionChannel;
-use super::work::Counts;
-use crate::transport::{Buffer, HeapPool, Lender, Memory};
+use crate::transport::HeapPool;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-
-/// Polls between two yields to the runtime: a yield costs as much as a few of them.
-const POLLS_PER_YIELD: u32 = 8;
 
 /// One connection. Fields are dropped in order: the queue before the channel that it reports to.
 pub(super) struct Shared {
     queue: Mutex<Queue>,
     channel: AsyncFd<Arc<CompletionChannel>>,
     wakes: [Notify; 2],
-    spin: Mutex<Spin>,
-    poll: PollMode,
+    pub(super) spin: Mutex<Spin>,
+    pub(super) poll: PollMode,
     pub(super) pool: Arc<RegisteredPool>,
     pub(super) heap: Arc<HeapPool>,
     /// Frames that may be read in place at a time.
@@ -96,10 +92,11 @@ impl Shared {
     }
 
     /// As [`Shared::look`], knowing how many completions there were.
-    fn look_after<R>(&self, half: Half, look: impl FnOnce(&mut Queue, usize) -> R) -> R {
+    pub(super) fn look_after<R>(&self, half: Half, look: impl FnOnce(&mut Queue, usize) -> R) -> R {
         let mut queue = self.lock();
         let handled = queue.progress();
         let seen = look(&mut queue, handled);
+        queue.ring();
         let wake = handled > 0 && queue.is_waiting(half.other());
         drop(queue);
         if wake {
@@ -113,13 +110,14 @@ impl Shared {
         let mut queue = self.lock();
         queue.progress();
         let changed = change(&mut queue);
+        queue.ring();
         drop(queue);
         self.wakes.iter().for_each(Notify::notify_one);
         changed
     }
 
     /// Arms the completion queue for a half that is about to sleep; true where there is something to look at instead.
-    fn arm(&self, half: Half) -> bool {
+    pub(super) fn arm(&self, half: Half) -> bool {
         self.look_after(half, |queue, handled| {
             // What came since the half looked may be what it waits for.
             if handled > 0 || queue.end().is_some() {
@@ -139,6 +137,18 @@ impl Shared {
         })
     }
 
+    /// Takes a receive buffer back that was read in place.
+    pub(super) fn give_back(&self, span: Span) {
+        let mut queue = self.lock();
+        queue.give_back(span);
+        queue.ring();
+    }
+
+    /// What was posted so far.
+    pub(super) fn counts(&self) -> Counts {
+        self.lock().counts()
+    }
+
     /// Takes the channel's events. The other half must arm again, for it may have relied on them.
     fn take_events(&self, half: Half) {
         let mut queue = self.lock();
@@ -152,7 +162,7 @@ impl Shared {
     }
 
     /// Sleeps until something may have changed.
-    async fn sleep(&self, half: Half) {
+    pub(super) async fn sleep(&self, half: Half) {
         let _awake = Awake { shared: self, half };
         tokio::select! {
             biased;
@@ -176,122 +186,5 @@ struct Awake<'a> {
 impl Drop for Awake<'_> {
     fn drop(&mut self) {
         self.shared.lock().set_waiting(self.half, false);
-    }
-}
-
-/// One half's wait for one thing: called again each time the thing is not there yet.
-#[derive(Debug)]
-pub(super) struct Waiter<'a> {
-    shared: &'a Shared,
-    half: Half,
-    began: Option<Instant>,
-    slept: bool,
-}
-
-impl<'a> Waiter<'a> {
-    pub(super) fn new(shared: &'a Shared, half: Half) -> Self {
-        Self { shared, half, began: None, slept: false }
-    }
-
-    /// Waits until it is worth looking again.
-    pub(super) async fn wait(&mut self) {
-        if self.spins() {
-            for _ in 0..POLLS_PER_YIELD {
-                if self.shared.look_after(self.half, |_, handled| handled > 0) {
-                    return;
-                }
-                std::hint::spin_loop();
-            }
-            self.shared.look(self.half, |queue| {
-                if queue.end().is_none() {
-                    let told = queue.replenish();
-                    told.unwrap_or_else(|error| queue.fail(error));
-                }
-            });
-            tokio::task::yield_now().await;
-            return;
-        }
-        self.slept = true;
-        if !self.shared.arm(self.half) {
-            self.shared.sleep(self.half).await;
-        }
-    }
-
-    fn spins(&mut self) -> bool {
-        match self.shared.poll {
-            PollMode::Spin => true,
-            PollMode::Event => false,
-            PollMode::Adaptive => {
-                let length = self.shared.spin.lock().unwrap_or_else(PoisonError::into_inner).length();
-                let began = *self.began.get_or_insert_with(Instant::now);
-                !self.slept && began.elapsed() < length
-            }
-        }
-    }
-}
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        if let Some(began) = self.began {
-            let mut spin = self.shared.spin.lock().unwrap_or_else(PoisonError::into_inner);
-            spin.waited(began.elapsed(), self.slept);
-        }
-    }
-}
-
-/// Lends what frames are built in, and looks at what has come back before it registers more.
-#[derive(Debug)]
-pub(super) struct ToSend {
-    pub(super) pool: Arc<RegisteredPool>,
-    pub(super) shared: Weak<Shared>,
-}
-
-impl Lender for ToSend {
-    fn lend(self: Arc<Self>, bytes: usize) -> Option<Buffer> {
-        if !self.pool.has_kept(bytes)
-            && let Some(shared) = self.shared.upgrade()
-        {
-            shared.look(Half::Sender, |_| ());
-        }
-        Arc::clone(&self.pool).lend(bytes)
-    }
-
-    fn grow(&self, memory: &mut Memory, bytes: usize) -> bool {
-        self.pool.grow(memory, bytes)
-    }
-
-    fn take_back(&self, memory: Memory) {
-        self.pool.take_back(memory);
-    }
-}
-
-/// Lends receive buffers to frames that are read in place.
-#[derive(Debug)]
-pub(super) struct InPlace(pub(super) Weak<Shared>);
-
-impl Lender for InPlace {
-    fn lend(self: Arc<Self>, _: usize) -> Option<Buffer> {
-        None
-    }
-
-    fn grow(&self, _: &mut Memory, _: usize) -> bool {
-        false
-    }
-
-    fn take_back(&self, memory: Memory) {
-        // Without a connection the span is the last claim on its slab, and dropped.
-        let (Memory::Registered(span), Some(shared)) = (memory, self.0.upgrade()) else { return };
-        shared.give_back(span);
-    }
-}
-
-impl Shared {
-    fn give_back(&self, span: Span) {
-        self.lock().give_back(span);
-    }
-
-    /// What was posted so far.
-    pub(super) fn counts(&self) -> Counts {
-        self.lock().counts()
     }
 }

@@ -7,47 +7,31 @@
 //!   begin read:   buffer ---> reads (in order), chunk by chunk --last chunk's completion--> buffer
 //! ```
 //!
+//! Sends and READs wait in a list until somebody rings: one doorbell for all that one look at the queue made.
+//!
 //! Architecture invariant: memory that the device may touch lies here, where nobody can look at it, until the device is
 //! done with it or the queue pair is destroyed. That is the proof of every post below.
 #![expect(unsafe_code, reason = "posting hands memory to the device")]
 
 use super::RdmaError;
+use super::counts::Counts;
 use super::message::Word;
+use super::reads::Reads;
 use super::slab::Span;
-use super::verbs::{Completion, CompletionQueue, Ended, Failure, Piece, QueuePair, RECEIVES_AT_ONCE, SendHow};
+use super::verbs::{
+    Completion, CompletionQueue, Ended, Failure, Piece, QueuePair, RECEIVES_AT_ONCE, Request, SENDS_AT_ONCE, Verb,
+};
 use crate::transport::{Buffer, Frame, Memory};
 use std::collections::VecDeque;
 
 /// Completions taken at a time: eRPC takes as many as it posts receives at once.
 const COMPLETIONS_AT_ONCE: usize = 16;
 
-/// READs on their way at a time: beyond what devices begin at once (16 is common), the queue pair would only wait.
-pub(super) const READS_MAX: usize = 16;
-
 /// Places in the send queue for messages that are no frames, beyond `--tx-depth`.
 pub(super) const CONTROL_SENDS: u32 = 16;
 
 /// Bit of a request's id that marks receives.
 const RECEIVE: u64 = 1 << 63;
-
-/// What was posted and what it cost, since the connection was made.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Counts {
-    /// SENDs posted.
-    pub sends: u64,
-    /// SENDs and READs that were posted signalled.
-    pub signalled: u64,
-    /// Receives posted.
-    pub receives: u64,
-    /// Doorbells rung for receives.
-    pub receive_posts: u64,
-    /// READs posted.
-    pub reads: u64,
-    /// Messages that carry nothing but counts.
-    pub updates: u64,
-    /// Events taken from the completion channel.
-    pub events: u64,
-}
 
 /// A finished piece of work.
 #[derive(Debug)]
@@ -61,23 +45,12 @@ pub(super) enum Done {
 /// What a place in the send queue holds until it completes.
 #[derive(Debug)]
 enum Sent {
-    /// A frame that the device reads from.
+    /// A frame that the device reads from, or copies when the doorbell rings.
     Frame { _frame: Frame },
-    /// A message that needs no memory, or took it along.
+    /// A message that needs no memory.
     Message,
     /// A chunk of a frame that is read.
     Read { bytes: u32 },
-}
-
-/// A frame that is read chunk by chunk.
-#[derive(Debug)]
-struct Reading {
-    buffer: Buffer,
-    frame_bytes: u32,
-    address: u64,
-    key: u32,
-    posted_bytes: u32,
-    read_bytes: u32,
 }
 
 /// A queue pair at work. Fields are dropped in order: the pair first, then what it worked on.
@@ -91,13 +64,23 @@ pub(super) struct Work {
     sends: VecDeque<Sent>,
     /// The id of the first of `sends`.
     first_send: u64,
+    /// The last of `sends`, which wait for the doorbell.
+    list: Vec<Request>,
     announced: VecDeque<Frame>,
-    reads: VecDeque<Reading>,
-    reads_posted: usize,
+    reads: Reads,
     unsignalled: u32,
-    tx_depth: u32,
-    signalled_one_in: u32,
-    chunk_bytes: u32,
+    depth: SendDepth,
+}
+
+/// How the send queue is used.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SendDepth {
+    /// Frames and announcements in it at a time.
+    pub(super) tx_depth: u32,
+    /// One in so many is signalled.
+    pub(super) signalled_one_in: u32,
+    /// Most requests that share a doorbell.
+    pub(super) post_list: u32,
 }
 
 impl Work {
@@ -105,7 +88,8 @@ impl Work {
         pair: QueuePair,
         completions: CompletionQueue,
         receives: usize,
-        (tx_depth, signalled_one_in, chunk_bytes): (u32, u32, u32),
+        depth: SendDepth,
+        chunk_bytes: u32,
     ) -> Self {
         Self {
             pair,
@@ -115,13 +99,11 @@ impl Work {
             slots_free: (0..receives).collect(),
             sends: VecDeque::new(),
             first_send: 0,
+            list: Vec::new(),
             announced: VecDeque::new(),
-            reads: VecDeque::new(),
-            reads_posted: 0,
+            reads: Reads::new(chunk_bytes),
             unsignalled: 0,
-            tx_depth,
-            signalled_one_in,
-            chunk_bytes,
+            depth: SendDepth { post_list: depth.post_list.clamp(1, SENDS_AT_ONCE as u32), ..depth },
         }
     }
 
@@ -143,6 +125,10 @@ impl Work {
 
     fn end(&mut self, completion: &Completion, done: &mut Vec<Done>) -> Result<(), RdmaError> {
         match completion.ended() {
+            // Receives are as they should be, so what does not fit one is the peer's: Soft-RoCE calls it a local error.
+            Ended::Failed(Failure::Local) if completion.id & RECEIVE != 0 => {
+                Err(RdmaError::Completion { failure: Failure::TooLong })
+            }
             Ended::Failed(failure) => Err(RdmaError::Completion { failure }),
             Ended::Received(word) => {
                 let slot = (completion.id & !RECEIVE) as usize;
@@ -157,22 +143,11 @@ impl Work {
                     let Some(sent) = self.sends.pop_front() else { break };
                     self.first_send += 1;
                     if let Sent::Read { bytes } = sent {
-                        self.reads_posted -= 1;
-                        self.chunk_read(bytes, done);
+                        done.extend(self.reads.end(bytes));
                     }
                 }
                 Ok(())
             }
-        }
-    }
-
-    /// Chunks complete in the order in which they were posted.
-    fn chunk_read(&mut self, bytes: u32, done: &mut Vec<Done>) {
-        let first = self.reads.front_mut().expect("a chunk belongs to a frame being read");
-        first.read_bytes += bytes;
-        if first.read_bytes == first.frame_bytes {
-            let Reading { buffer, frame_bytes, .. } = self.reads.pop_front().expect("it was looked at");
-            done.push(Done::Read { buffer, frame_bytes });
         }
     }
 
@@ -193,45 +168,64 @@ impl Work {
         Ok(())
     }
 
+    /// Places of the send queue that messages have.
+    fn messages(&self) -> usize {
+        self.sends.len() - self.reads.on_their_way()
+    }
+
     /// Whether the send queue has room for a frame or an announcement.
     pub(super) fn has_room_for_frame(&self) -> bool {
-        self.sends.len() - self.reads_posted < self.tx_depth as usize
+        self.messages() < self.depth.tx_depth as usize
     }
 
     /// Whether it has room for a message that is no frame.
     pub(super) fn has_room_for_control(&self) -> bool {
-        self.sends.len() - self.reads_posted < (self.tx_depth + CONTROL_SENDS) as usize
+        self.messages() < (self.depth.tx_depth + CONTROL_SENDS) as usize
     }
 
     /// Whether nothing is left to be sent or read by the peer.
     pub(super) fn is_idle(&self) -> bool {
-        self.announced.is_empty() && self.sends.len() == self.reads_posted
+        self.announced.is_empty() && self.messages() == 0
     }
 
-    /// Sends a message with a frame's bytes, or with none. The frame's memory must be registered.
-    pub(super) fn post_send(&mut self, word: Word, frame: Option<Frame>, signal: bool) -> Result<(), RdmaError> {
+    /// Sends a message with a frame's bytes, or with none, when the doorbell rings. The frame's memory must be
+    /// registered.
+    pub(super) fn send(&mut self, word: Word, frame: Option<Frame>, signal: bool) -> Result<(), RdmaError> {
         let piece = frame.as_ref().map(piece_of);
         let inline = piece.is_none_or(|piece| piece.bytes <= self.pair.inline_bytes_max());
         // Nearly full, every one is signalled, so that there is always one to wait for.
-        let nearly_full = self.sends.len() - self.reads_posted + 1 >= self.tx_depth as usize;
-        let signalled = signal || nearly_full || self.unsignalled + 1 >= self.signalled_one_in;
-        let id = self.next_send(signalled);
+        let nearly_full = self.messages() + 1 >= self.depth.tx_depth as usize;
+        let signalled = signal || nearly_full || self.unsignalled + 1 >= self.depth.signalled_one_in;
         self.counts.sends += 1;
-        let how = SendHow { id, immediate: word.encode(), signalled, inline };
-        // SAFETY: the frame lies in `sends` until this request ends, or the pair is dropped, before it. Frames never
-        // change.
-        let posted = unsafe { self.pair.post_send(piece, how) };
-        self.sends.push_back(match frame {
-            Some(frame) if !inline => Sent::Frame { _frame: frame },
-            _ => Sent::Message,
-        });
-        Ok(posted?)
+        let sent = frame.map_or(Sent::Message, |frame| Sent::Frame { _frame: frame });
+        self.enlist(piece, signalled, Verb::Send { immediate: word.encode(), inline }, sent)
     }
 
-    fn next_send(&mut self, signalled: bool) -> u64 {
+    fn enlist(&mut self, piece: Option<Piece>, signalled: bool, verb: Verb, sent: Sent) -> Result<(), RdmaError> {
         self.unsignalled = if signalled { 0 } else { self.unsignalled + 1 };
         self.counts.signalled += u64::from(signalled);
-        self.first_send + self.sends.len() as u64
+        let id = self.first_send + self.sends.len() as u64;
+        self.list.push(Request { id, piece, signalled, verb });
+        self.sends.push_back(sent);
+        if self.list.len() < self.depth.post_list as usize { Ok(()) } else { self.ring() }
+    }
+
+    /// Posts what is on the list.
+    pub(super) fn ring(&mut self) -> Result<(), RdmaError> {
+        if self.list.is_empty() {
+            return Ok(());
+        }
+        self.counts.send_posts += 1;
+        // SAFETY: what is sent lies in `sends` until its request ends, or the pair is dropped, before it, and frames
+        // never change; what is read to lies in `reads` until its last chunk ends, likewise.
+        let posted = unsafe { self.pair.post_sends(&self.list) };
+        for (request, sent) in self.list.drain(..).rev().zip(self.sends.iter_mut().rev()) {
+            if matches!(request.verb, Verb::Send { inline: true, .. }) {
+                // The device has its bytes.
+                *sent = Sent::Message;
+            }
+        }
+        Ok(posted?)
     }
 
     /// Keeps a frame for the peer to read.
@@ -254,30 +248,20 @@ impl Work {
 
     /// Begins to read a frame of the peer's into a registered buffer.
     pub(super) fn begin_read(&mut self, buffer: Buffer, frame_bytes: u32, address: u64, key: u32) {
-        assert!(frame_bytes > 0 && frame_bytes as usize <= buffer.len(), "{frame_bytes} bytes into {buffer:?}");
-        self.reads.push_back(Reading { buffer, frame_bytes, address, key, posted_bytes: 0, read_bytes: 0 });
+        self.reads.begin(buffer, frame_bytes, address, key);
     }
 
-    /// Posts READs of what was begun, as many as there may be.
-    pub(super) fn post_reads(&mut self) -> Result<(), RdmaError> {
-        while self.reads_posted < READS_MAX {
-            let Some(at) = self.reads.iter().position(|reading| reading.posted_bytes < reading.frame_bytes) else {
-                break;
-            };
-            let id = self.next_send(true);
-            let reading = &mut self.reads[at];
-            let from = reading.posted_bytes;
-            let bytes = (reading.frame_bytes - from).min(self.chunk_bytes);
-            let piece = span_of(reading.buffer.memory()).piece(from, bytes);
-            reading.posted_bytes += bytes;
-            let address = reading.address.wrapping_add(u64::from(from));
-            let key = reading.key;
+    /// Bytes of the oldest frame being read that are here, and of all of it.
+    pub(super) fn reading(&self) -> Option<(u32, u32)> {
+        self.reads.oldest()
+    }
+
+    /// READs what was begun, as many chunks at a time as there may be.
+    pub(super) fn read(&mut self) -> Result<(), RdmaError> {
+        while let Some(chunk) = self.reads.next_chunk() {
             self.counts.reads += 1;
-            self.reads_posted += 1;
-            // SAFETY: the buffer lies in `reads` until its last chunk ends, or the pair is dropped, before it.
-            let posted = unsafe { self.pair.post_read(id, piece, address, key) };
-            self.sends.push_back(Sent::Read { bytes });
-            posted?;
+            let verb = Verb::Read { address: chunk.address, key: chunk.key };
+            self.enlist(Some(chunk.piece), true, verb, Sent::Read { bytes: chunk.piece.bytes })?;
         }
         Ok(())
     }
@@ -293,7 +277,8 @@ pub(super) fn address_of(frame: &Frame) -> (u64, u32) {
     (piece_of(frame).address, span_of(frame.memory()).remote_key())
 }
 
-fn span_of(memory: &Memory) -> &Span {
+/// The registered memory that a buffer is.
+pub(super) fn span_of(memory: &Memory) -> &Span {
     match memory {
         Memory::Registered(span) => span,
         Memory::Heap(_) | Memory::Pages(_) | Memory::Span(_) | Memory::InPlace(_) => {

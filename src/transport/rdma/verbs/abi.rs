@@ -256,6 +256,22 @@ pub(super) struct SendRequest {
     pub(super) unused: [u64; 9],
 }
 
+impl SendRequest {
+    /// One that asks for nothing.
+    pub(super) const EMPTY: Self = Self {
+        id: 0,
+        next: std::ptr::null_mut(),
+        segments: std::ptr::null_mut(),
+        segment_count: 0,
+        opcode: 0,
+        flags: 0,
+        immediate: 0,
+        remote_address: 0,
+        rkey: 0,
+        unused: [0; 9],
+    };
+}
+
 /// `struct ibv_recv_wr`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]

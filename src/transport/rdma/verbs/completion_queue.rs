@@ -39,8 +39,8 @@ pub(in super::super) enum Ended {
 /// The classes of failed completions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// Our side asked for what can't be, or memory it has not.
-    #[error("a local error: this build asked the device for what cannot be")]
+    /// Our device could not: it has no way out, or was asked for memory that it has not.
+    #[error("a local error: the device's port is down (`rdma link`), or this build asked it for what cannot be")]
     Local,
     /// The peer's message is longer than the receive it found.
     #[error("a message longer than its receive buffer")]
@@ -57,8 +57,8 @@ pub enum Failure {
     /// The peer had no receive posted.
     #[error("the peer had no receive buffer ready")]
     NotReady,
-    /// The queue pair failed before; the first failure says why.
-    #[error("given up after an earlier failure")]
+    /// The queue pair had failed before any request of ours did: what the peer asked of it could not be.
+    #[error("the queue pair had failed: the peer asked its device for memory or an operation that it may not have")]
     Flushed,
     /// The device failed.
     #[error("the device failed")]

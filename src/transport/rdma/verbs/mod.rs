@@ -31,4 +31,6 @@ pub(super) use completion_queue::{CompletionQueue, Ended};
 pub(super) use context::{Context, PortState};
 pub(super) use memory_region::{MemoryRegion, PAGE_BYTES, PeerMay};
 pub(super) use protection_domain::ProtectionDomain;
-pub(super) use queue_pair::{PairAddress, PairDepth, PairPath, Piece, QueuePair, RECEIVES_AT_ONCE, SendHow};
+pub(super) use queue_pair::{
+    PairAddress, PairDepth, PairPath, Piece, QueuePair, RECEIVES_AT_ONCE, Request, SENDS_AT_ONCE, Verb,
+};

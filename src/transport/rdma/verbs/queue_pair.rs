@@ -76,15 +76,27 @@ impl Piece {
     }
 }
 
-/// How a SEND goes out.
+/// One piece of work for the send queue.
 #[derive(Debug, Clone, Copy)]
-pub(in super::super) struct SendHow {
+pub(in super::super) struct Request {
     pub(in super::super) id: u64,
-    pub(in super::super) immediate: u32,
+    /// What goes out, or where to read to; `None` for a message without bytes.
+    pub(in super::super) piece: Option<Piece>,
     pub(in super::super) signalled: bool,
-    /// Copied into the request, so that the memory is free again when posting returns.
-    pub(in super::super) inline: bool,
+    pub(in super::super) verb: Verb,
 }
+
+/// What is done with the piece.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) enum Verb {
+    /// SEND. Inline, it is copied into the request, so that its memory is free again when posting returns.
+    Send { immediate: u32, inline: bool },
+    /// READ of the peer's memory into it.
+    Read { address: u64, key: u32 },
+}
+
+/// Most requests posted at once to the send queue.
+pub(in super::super) const SENDS_AT_ONCE: usize = 8;
 
 /// Most receives posted at once.
 pub(in super::super) const RECEIVES_AT_ONCE: usize = 32;
@@ -209,74 +221,53 @@ impl QueuePair {
         if failed == 0 { Ok(()) } else { Err(VerbsError::returned(what, failed)) }
     }
 
-    /// Posts a SEND of one piece, or of nothing.
+    /// Posts SENDs and READs as one list: one doorbell for all of them.
     ///
     /// # Errors
-    /// The device takes no more; nothing was posted.
+    /// The device takes no more. Those before the one that it refused were posted.
+    ///
+    /// # Panics
+    /// On more than [`SENDS_AT_ONCE`].
     ///
     /// # Safety
-    /// The piece must be readable memory that nobody writes: until this returns where it goes inline, else until the
-    /// request or one behind it has completed, or the queue pair is gone.
-    #[inline]
-    pub(in super::super) unsafe fn post_send(&self, piece: Option<Piece>, how: SendHow) -> Result<(), VerbsError> {
-        let mut segment = piece.map(Piece::segment).unwrap_or_default();
-        let signalled = if how.signalled { abi::SIGNALLED } else { 0 };
-        let inline = if how.inline { abi::INLINE } else { 0 };
-        let request = SendRequest {
-            id: how.id,
-            next: std::ptr::null_mut(),
-            segments: &raw mut segment,
-            segment_count: i32::from(piece.is_some()),
-            opcode: abi::WORK_SEND_IMMEDIATE,
-            flags: signalled | inline,
-            immediate: how.immediate.to_be(),
-            remote_address: 0,
-            rkey: 0,
-            unused: [0; 9],
-        };
-        // SAFETY: the caller's promise.
-        unsafe { self.post(request) }
-    }
-
-    /// Posts a READ of the peer's memory into a piece; it completes signalled.
-    ///
-    /// # Errors
-    /// The device takes no more; nothing was posted.
-    ///
-    /// # Safety
-    /// Nobody may touch the piece until the request has completed, or the queue pair is gone.
-    pub(in super::super) unsafe fn post_read(
-        &self,
-        id: u64,
-        piece: Piece,
-        remote_address: u64,
-        remote_key: u32,
-    ) -> Result<(), VerbsError> {
-        let mut segment = piece.segment();
-        let request = SendRequest {
-            id,
-            next: std::ptr::null_mut(),
-            segments: &raw mut segment,
-            segment_count: 1,
-            opcode: abi::WORK_READ,
-            flags: abi::SIGNALLED,
-            immediate: 0,
-            remote_address,
-            rkey: remote_key,
-            unused: [0; 9],
-        };
-        // SAFETY: the caller's promise.
-        unsafe { self.post(request) }
-    }
-
-    /// # Safety
-    /// As for the two above.
-    #[inline]
-    unsafe fn post(&self, mut request: SendRequest) -> Result<(), VerbsError> {
+    /// What is sent must be readable memory that nobody writes: until this returns where it goes inline, else until
+    /// the request or one behind it has completed, or the queue pair is gone. What is read to nobody may touch until
+    /// the request has completed, or the queue pair is gone.
+    pub(in super::super) unsafe fn post_sends(&self, list: &[Request]) -> Result<(), VerbsError> {
+        assert!(list.len() <= SENDS_AT_ONCE, "{} sends at once", list.len());
+        let mut segments = [Segment::default(); SENDS_AT_ONCE];
+        let mut requests = [SendRequest::EMPTY; SENDS_AT_ONCE];
+        let mut next = std::ptr::null_mut();
+        for (at, Request { id, piece, signalled, verb }) in list.iter().enumerate().rev() {
+            segments[at] = piece.map(Piece::segment).unwrap_or_default();
+            let request = SendRequest {
+                id: *id,
+                next,
+                segments: &raw mut segments[at],
+                segment_count: i32::from(piece.is_some()),
+                flags: if *signalled { abi::SIGNALLED } else { 0 },
+                ..SendRequest::EMPTY
+            };
+            requests[at] = match *verb {
+                Verb::Send { immediate, inline } => SendRequest {
+                    opcode: abi::WORK_SEND_IMMEDIATE,
+                    flags: request.flags | if inline { abi::INLINE } else { 0 },
+                    immediate: immediate.to_be(),
+                    ..request
+                },
+                Verb::Read { address, key } => {
+                    SendRequest { opcode: abi::WORK_READ, remote_address: address, rkey: key, ..request }
+                }
+            };
+            next = &raw mut requests[at];
+        }
+        if next.is_null() {
+            return Ok(());
+        }
         let mut refused = std::ptr::null_mut();
-        // SAFETY: the pair lives; request and segment are read before this returns; the caller minds the memory.
-        let failed = unsafe { (self.post_send)(self.raw.as_ptr(), &raw mut request, &raw mut refused) };
-        if failed == 0 { Ok(()) } else { Err(VerbsError::returned("cannot post a send", failed)) }
+        // SAFETY: the pair lives; the list is read before this returns; the caller minds the memory.
+        let failed = unsafe { (self.post_send)(self.raw.as_ptr(), next, &raw mut refused) };
+        if failed == 0 { Ok(()) } else { Err(VerbsError::returned("cannot post sends", failed)) }
     }
 
     /// Posts receives, each with its id, as one list: one doorbell for all of them.

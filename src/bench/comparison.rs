@@ -53,7 +53,7 @@ const ROWS: [(&str, Cell); 16] = [
     ("Bytes an operation, sent", |report| format!("{:.1}", report.wire.bytes_per_op_sent)),
     ("  received", |report| format!("{:.1}", report.wire.bytes_per_op_received)),
     ("Reads found", |report| report.reads.hit_rate.map_or_else(none, percent)),
-    ("Errors", |report| if report.errors.total == 0 { none() } else { grouped(report.errors.total) }),
+    ("Errors", |report| if report.errors.total == 0 { "none".to_owned() } else { grouped(report.errors.total) }),
 ];
 
 fn of_limit(report: &Report, show: fn(&WireLimit) -> String) -> String {

@@ -59,9 +59,13 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    /// Asks the nodes whether they are there, starts threads, draws pools, unless the wire limit is all that shall be
-    /// measured, and connects. `config` must be resolved.
-    pub(super) async fn start(config: BenchConfig, endpoints: &[Endpoint]) -> Result<Self, BenchError> {
+    /// Asks the nodes whether they are there, starts threads, draws pools, unless an earlier driver of the same flags
+    /// left its own or the wire limit is all that shall be measured, and connects. `config` must be resolved.
+    pub(super) async fn start(
+        config: BenchConfig,
+        endpoints: &[Endpoint],
+        drawn: Vec<Pool>,
+    ) -> Result<Self, BenchError> {
         let control = Client::connect(endpoints, client_config(&config)).await?;
         if let Some(endpoint) = control.forbids_wire_limit().filter(|_| config.wire_limit == Some(true)) {
             return Err(BenchError::WireLimitForbidden { endpoint: endpoint.clone() });
@@ -71,7 +75,8 @@ impl Driver {
         let threads = seats.map(|(i, core)| ClientThread::start(i, pinned.then_some(core)));
         let threads = threads.collect::<Result<Vec<_>, _>>().map_err(BenchError::Thread)?;
         let plan = Plan::new(&config, threads.len(), endpoints.len());
-        let pools = if config.one_way { Vec::new() } else { draw(&config, plan, &threads).await? };
+        let wanted = !config.one_way && drawn.is_empty();
+        let pools = if wanted { draw(&config, plan, &threads).await? } else { drawn };
         let pool_bytes = pools.iter().map(Pool::bytes).sum();
         let clients = connect(&config, plan, &threads, endpoints).await?;
         let lane_config = LaneConfig {
@@ -258,9 +263,9 @@ impl Driver {
         })
     }
 
-    /// The flags, back.
-    pub(super) fn into_config(self) -> BenchConfig {
-        self.config
+    /// The flags and the pools, back.
+    pub(super) fn into_parts(self) -> (BenchConfig, Vec<Pool>) {
+        (self.config, self.lanes.into_iter().map(Lane::into_pool).collect())
     }
 
     /// The thread of a worker.

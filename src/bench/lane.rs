@@ -78,6 +78,11 @@ impl Lane {
         Self { config, client, pool, cursor: Cursor::default(), stamp: Stamp::of_writer(writer), value, live }
     }
 
+    /// The batches that it issues.
+    pub(super) fn into_pool(self) -> Pool {
+        self.pool
+    }
+
     /// Issues batches until the window ends, and waits for the last reply. Gives itself back for the next phase.
     pub(super) async fn run(mut self, window: Window, pace: Pace) -> (Self, Measure) {
         let open_loop = matches!(pace, Pace::Open { .. });

@@ -16,6 +16,7 @@ use super::driver::{Driver, client_config};
 use super::load::LoadError;
 use super::machine::Machine;
 use super::one_way::OneWayReport;
+use super::pool::Pool;
 use super::progress::say;
 use super::report::{Evidence, Report};
 use super::text::what_ran;
@@ -100,7 +101,7 @@ pub struct Target {
 /// # Errors
 /// Whatever keeps it from a report; errors of single operations are in the report.
 pub async fn run(config: BenchConfig, target: Target) -> Result<Report, BenchError> {
-    run_once(config, target, true).await
+    run_once(config, target, true, &mut Vec::new()).await
 }
 
 /// Runs the benchmark over each target's transport in turn: one node, reached in several ways and loaded once.
@@ -115,11 +116,11 @@ pub async fn compare(config: BenchConfig, targets: Vec<Target>) -> Result<Compar
     for target in &targets {
         Client::connect(&target.endpoints, client_config(&config)).await?.ping().await?;
     }
-    let mut reports = Vec::with_capacity(targets.len());
+    let (mut reports, mut pools) = (Vec::with_capacity(targets.len()), Vec::new());
     for target in targets {
         let mut config = config.clone();
         config.transport = target.endpoints[0].scheme();
-        reports.push(run_once(config, target, reports.is_empty()).await?);
+        reports.push(run_once(config, target, reports.is_empty(), &mut pools).await?);
     }
     Ok(Comparison::new(reports))
 }
@@ -141,14 +142,14 @@ pub async fn run_one_way(config: BenchConfig, target: Target) -> Result<OneWayRe
         ops_per_frame: 1.0,
         frames_per_batch: 1.0,
     };
-    let driver = Driver::start(config, &target.endpoints).await?;
+    let driver = Driver::start(config, &target.endpoints, Vec::new()).await?;
     let topology = driver.topology(target);
     driver.try_frame(sizes).await?;
     driver.carry(sizes, warmup).await?;
     let profile = profile.as_deref().map(Profile::start).transpose()?;
     let carried = driver.carry(sizes, duration).await?;
     profile.map(Profile::finish).transpose()?;
-    Ok(OneWayReport::new(driver.into_config(), machine, topology, &carried))
+    Ok(OneWayReport::new(driver.into_parts().0, machine, topology, &carried))
 }
 
 /// The flags with their defaults, where they make sense.
@@ -159,12 +160,18 @@ fn checked(config: BenchConfig) -> Result<BenchConfig, BenchError> {
     Ok(config)
 }
 
-async fn run_once(config: BenchConfig, target: Target, load: bool) -> Result<Report, BenchError> {
+/// One run, with the records loaded before where that is still to be done, and with `pools` where they are drawn.
+async fn run_once(
+    config: BenchConfig,
+    target: Target,
+    load: bool,
+    pools: &mut Vec<Pool>,
+) -> Result<Report, BenchError> {
     let config = checked(config)?;
     let machine = Machine::here();
     let (duration, warmup, profile) = (config.duration, config.warmup, config.profile.clone());
     let begin = format!("measuring for {}: {}", humantime::format_duration(duration), what_ran(&config));
-    let mut driver = Driver::start(config, &target.endpoints).await?;
+    let mut driver = Driver::start(config, &target.endpoints, std::mem::take(pools)).await?;
     let topology = driver.topology(target);
     let load = if load { Some(driver.load().await?) } else { None };
     say(&format!("warming up for {}", humantime::format_duration(warmup)));
@@ -187,5 +194,7 @@ async fn run_once(config: BenchConfig, target: Target, load: bool) -> Result<Rep
     let after = driver.wire_limit(sizes).await?;
     let memory = driver.memory().await?;
     let carried = before.zip(after).map(|(before, after)| [before, after]);
-    Ok(Report::new(Evidence { config: driver.into_config(), machine, topology, load, run, carried, memory }))
+    let (config, back) = driver.into_parts();
+    *pools = back;
+    Ok(Report::new(Evidence { config, machine, topology, load, run, carried, memory }))
 }

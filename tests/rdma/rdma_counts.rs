@@ -51,6 +51,18 @@ fn a_small_request_and_its_reply_are_one_send_each() {
 
 #[test]
 #[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
+fn a_frame_that_fits_a_receive_is_sent_and_a_longer_one_is_read() {
+    run(async || {
+        let (mut near, mut far) = pair_with(RdmaOptions { receive_bytes: 65_536, ..RdmaOptions::default() }).await;
+        for (frame_bytes, sends, reads) in [(65_536, 1, 0), (65_537, 2, 1)] {
+            one_way(&mut near, &mut far, frame_bytes).await;
+            assert_eq!((near.counts().sends, far.counts().reads), (sends, reads), "a frame of {frame_bytes} bytes");
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
 fn a_large_request_is_an_announcement_and_a_read() {
     run(async || {
         let [near, far] = rounds(100_000, 200, ROUNDS).await;

@@ -23,10 +23,6 @@ use std::io;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 
-/// Bytes of a receive buffer: what larger frames cost is a round trip, what larger buffers cost is pinned for each
-/// receive of each connection. Two pages hold a batch of a hundred small operations.
-const RECEIVE_BYTES: u32 = 8192;
-
 /// Bytes of one READ: pieces of this size keep several on their way, and stay under every device's limit.
 const CHUNK_BYTES: u32 = 1 << 20;
 
@@ -90,7 +86,9 @@ fn make(place: &Place, options: &RdmaOptions, config: &ConnectionConfig) -> Resu
         PairDepth { sends: tx_depth + extra, receives: rx_depth + CONTROL_RECEIVES, inline_bytes: options.inline_size };
     let completions = CompletionQueue::new(&channel, (depth.sends + depth.receives).min(limits.completions_max))?;
     let budget = config.pool.budget();
-    let spans = slab::spans(&domain, budget, (RECEIVE_BYTES, depth.receives), PeerMay::Nothing)?;
+    // What a device carries in one message is at least that.
+    let receive_bytes = options.receive_bytes.min(place.state.message_bytes_max.max(4096));
+    let spans = slab::spans(&domain, budget, (receive_bytes, depth.receives), PeerMay::Nothing)?;
     let pair = QueuePair::new(&domain, &completions, place.port, depth)?;
     let own = Greeting {
         address: PairAddress {
@@ -100,7 +98,7 @@ fn make(place: &Place, options: &RdmaOptions, config: &ConnectionConfig) -> Resu
             lid: place.state.lid,
         },
         mtu_bytes: options.mtu.unwrap_or(u32::MAX).min(place.state.mtu_bytes),
-        receive_bytes: RECEIVE_BYTES,
+        receive_bytes,
         credits: rx_depth as u16,
         reads_served: limits.reads_served_max.clamp(1, READS_MAX as u8),
     };
@@ -109,7 +107,7 @@ fn make(place: &Place, options: &RdmaOptions, config: &ConnectionConfig) -> Resu
     let chunk_bytes = CHUNK_BYTES.min(place.state.message_bytes_max.max(4096));
     let send_depth = SendDepth { tx_depth, signalled_one_in, post_list: options.post_list };
     let work = Work::new(pair, completions, depth.receives as usize, send_depth, chunk_bytes);
-    let pool = RegisteredPool::new(&domain, budget, RECEIVE_BYTES);
+    let pool = RegisteredPool::new(&domain, budget, receive_bytes);
     let queue = Queue::new(work, pool, spans, (rx_depth as u16, options.post_list, config.frame_bytes_max))?;
     let system =
         |source: io::Error| VerbsError::System { what: "cannot watch a completion channel", source: Arc::new(source) };

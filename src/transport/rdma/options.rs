@@ -8,6 +8,9 @@ use serde::Serialize;
 /// eRPC (NSDI '19, section 4.3 and `kUnsigBatch` in its source) signals one in 64.
 pub(super) const SIGNALLED_ONE_IN_MAX: u32 = 64;
 
+/// Largest receive, in bytes: a message of 1 MiB is one work request on every device.
+const RECEIVE_BYTES_MAX: u32 = 1 << 20;
+
 /// Flags of the `rdma` transport, for both ends.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args, Serialize)]
 #[command(next_help_heading = "RDMA")]
@@ -32,6 +35,13 @@ pub struct RdmaOptions {
     // Half of what a client has in flight: the rest waits at the sender, which pins less.
     #[arg(long, value_name = "COUNT", default_value_t = 32, value_parser = clap::value_parser!(u32).range(4..=4096))]
     pub rx_depth: u32,
+    /// RDMA frames up to this size go by SEND into a receive of this size, of which every connection has --rx-depth and
+    /// 20 more; larger ones are announced, and read by the peer
+    // Two pages hold a batch of a hundred small operations. What larger frames cost is a round trip, what larger
+    // receives cost is pinned for each connection.
+    #[arg(long, value_name = "BYTES", default_value_t = 8192)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1024..=RECEIVE_BYTES_MAX as i64))]
+    pub receive_bytes: u32,
     /// RDMA frames up to this size go inside the work request
     // perftest's default for latency; the NIC fetches nothing: "inlining" in HERD (SIGCOMM '14) and ATC '16.
     #[arg(long, value_name = "BYTES", default_value_t = 236, value_parser = clap::value_parser!(u32).range(0..=4096))]
@@ -60,6 +70,7 @@ impl Default for RdmaOptions {
             poll: PollMode::default(),
             tx_depth: 128,
             rx_depth: 32,
+            receive_bytes: 8192,
             inline_size: 236,
             mtu: None,
             post_list: 8,

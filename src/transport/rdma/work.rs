@@ -9,8 +9,8 @@
 //!
 //! Sends and READs wait in a list until somebody rings: one doorbell for all that one look at the queue made.
 //!
-//! Architecture invariant: memory that the device may touch lies here (of READs: in `reads`), where nobody can look at it,
-//! until the device is done with it or the queue pair is destroyed. That is the proof of every post below.
+//! Architecture invariant: memory that the device may touch lies here (of READs: in `reads`), where nobody can look at
+//! it, until the device is done with it or the queue pair is destroyed. That is the proof of every post below.
 #![expect(unsafe_code, reason = "posting hands memory to the device")]
 
 use super::RdmaError;

@@ -182,7 +182,8 @@ impl Chunks {
         let address = base.addr().get() & !(CHUNK_BYTES as usize - 1);
         let chunk = self.all.get_mut(&address).expect("spans lie in mapped chunks");
         let first = (base.addr().get() - address) as u32 / UNIT_BYTES;
-        debug_assert!(base.addr().get() % UNIT_BYTES as usize == 0 && first + units <= CHUNK_UNITS, "a run of units");
+        let is_run = base.addr().get().is_multiple_of(UNIT_BYTES as usize) && first + units <= CHUNK_UNITS;
+        debug_assert!(is_run, "{units} units from {first} on are a run");
         let run = mask(units) << first;
         assert_eq!(chunk.units_used & run, run, "a span is returned once");
         let room_before = room(chunk.units_used);

@@ -157,8 +157,7 @@ impl<I: Index> Shard<I> {
         }
     }
 
-    /// Pass 3: executes operations, in order. One function for both callers: twice inlined it is too large to be inlined
-    /// into itself.
+    /// Pass 3: executes operations, in order. One function for both callers, so that execution is inlined here.
     #[inline(never)]
     pub(super) fn execute_group(
         &mut self,

@@ -55,7 +55,7 @@ impl Index for BucketIndex {
         Some(Self { directory, segments, counts, stats: IndexStats::default() })
     }
 
-    #[inline]
+    #[inline(always)]
     fn prefetch(&self, hash: u64) {
         prefetch::<1>(self.segment_of(hash).home(hash).as_bytes());
     }
@@ -177,17 +177,17 @@ impl BucketIndex {
         found.expect("the caller found this handle under this hash").0
     }
 
-    #[inline]
+    #[inline(always)]
     fn segment_handle(&self, hash: u64) -> Handle {
         Handle(self.directory.segment(hash))
     }
 
-    #[inline]
+    #[inline(always)]
     fn segment_of(&self, hash: u64) -> &Segment {
         self.segment(self.segment_handle(hash))
     }
 
-    #[inline]
+    #[inline(always)]
     fn segment(&self, segment: Handle) -> &Segment {
         Segment::ref_from_bytes(self.segments.slot(segment)).expect("slots of 4 KiB are aligned to 4 KiB")
     }

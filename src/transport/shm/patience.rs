@@ -19,7 +19,6 @@
 //! end in sleep, where sleeping costs little or nothing.
 #![forbid(unsafe_code)]
 
-use super::link::Link;
 use std::cell::Cell;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -38,6 +37,9 @@ const SPINS: u32 = 16;
 
 /// Turns between two times that a core is given away that nobody seems to want.
 const TURNS_ALONE: u32 = 16;
+
+/// Turns between two looks at the clock, each as dear as a turn; every yield is timed too.
+const TURNS_TIMED: u32 = 8;
 
 /// A yield that came back in less switched to nobody: it is a system call, two switches are three times as long.
 const YIELDED_TO_NOBODY_MAX: Duration = Duration::from_micros(1);
@@ -80,26 +82,31 @@ impl Patience {
     }
 
     /// Looks again for a bounded time; true as soon as `ready` says so, false where it is better to sleep.
-    pub(super) async fn look(&mut self, link: &Link, mut ready: impl FnMut() -> bool) -> bool {
-        let shares_core = link.shares_core();
+    /// `shares_core` says that the peer last waited on this processor.
+    pub(super) async fn look(&mut self, shares_core: bool, mut ready: impl FnMut() -> bool) -> bool {
         let costs = if shares_core { ON_THIS_CORE } else { ON_ANOTHER_CORE };
         if self.credit_ns < 0 {
             self.credit_ns += costs.paid_back_ns;
             return false;
         }
-        let (began, mut quiet_turns) = (Instant::now(), 0_u32);
+        let (began, mut turns, mut quiet_turns) = (Instant::now(), 0_u32, 0_u32);
         loop {
+            turns += 1;
             let events = EVENTS.get();
             let_others_run().await;
-            let mut found = ready() || (!shares_core && spin(&mut ready));
             quiet_turns = if EVENTS.get() == events { quiet_turns + 1 } else { 0 };
+            // While others of this thread are busy, a spin would keep it from them.
+            let mut found = ready() || (!shares_core && quiet_turns > 0 && spin(&mut ready));
             let is_wanted = shares_core || self.core_is_wanted || quiet_turns.is_multiple_of(TURNS_ALONE);
+            let mut elapsed = if turns.is_multiple_of(TURNS_TIMED) { began.elapsed() } else { Duration::ZERO };
             if !found && is_wanted && quiet_turns >= QUIET_TURNS {
                 happened();
-                self.core_is_wanted = give_core_away();
+                let before = began.elapsed();
+                rustix::thread::sched_yield();
+                elapsed = began.elapsed();
+                self.core_is_wanted = elapsed - before > YIELDED_TO_NOBODY_MAX;
                 found = ready();
             }
-            let elapsed = began.elapsed();
             if elapsed > costs.looking_max {
                 let cost_ns = i64::try_from(elapsed.as_nanos()).unwrap_or(i64::MAX);
                 self.credit_ns = self.credit_ns.saturating_sub(cost_ns).max(-DEBT_NS_MAX);
@@ -117,13 +124,6 @@ impl Patience {
 /// Tells those that look on this thread that something happened on it.
 pub(super) fn happened() {
     EVENTS.set(EVENTS.get().wrapping_add(1));
-}
-
-/// Lets the core's other threads run; true where there was one.
-fn give_core_away() -> bool {
-    let began = Instant::now();
-    rustix::thread::sched_yield();
-    began.elapsed() > YIELDED_TO_NOBODY_MAX
 }
 
 /// Looks again for a moment.

@@ -258,7 +258,7 @@ impl ShmReceiver {
         let (got, needed) = self.progress();
         let patience = &mut self.patience;
         let waiting = async {
-            if !patience.look(link, &mut ready).await {
+            if !patience.look(link.shares_core(), &mut ready).await {
                 link.sleep(Half::Receiver, &mut ready).await?;
             }
             Ok(())

@@ -187,7 +187,7 @@ impl ShmSender {
         };
         let patience = &mut self.patience;
         let waiting = async {
-            if !patience.look(&lender.link, &mut ready).await {
+            if !patience.look(lender.link.shares_core(), &mut ready).await {
                 lender.link.sleep(Half::Sender, &mut ready).await?;
             }
             Ok(())

@@ -147,3 +147,43 @@ async fn let_others_run() {
     })
     .await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_comes_is_found_and_who_looks_in_vain_sleeps_at_once_until_it_is_paid_back() {
+        for shares_core in [true, false] {
+            let (mut patience, mut looks) = (Patience::new(), 0);
+            let later = || {
+                looks += 1;
+                looks == 2
+            };
+            assert!(patience.look(shares_core, later).await, "it is looked for until it is there");
+            while patience.credit_ns >= 0 {
+                assert!(!patience.look(shares_core, || false).await, "nothing comes");
+            }
+            while patience.credit_ns < 0 {
+                assert!(!patience.look(shares_core, || unreachable!("who is in debt does not look")).await);
+            }
+            assert!(patience.look(shares_core, || true).await, "a debt ends");
+        }
+    }
+
+    #[tokio::test]
+    async fn own_tasks_have_two_turns_before_the_core_is_given_away() {
+        let (mut patience, turns) = (Patience::new(), std::rc::Rc::new(Cell::new(0)));
+        let local = tokio::task::LocalSet::new();
+        let task = std::rc::Rc::clone(&turns);
+        local.spawn_local(async move {
+            for turn in 1..=QUIET_TURNS {
+                task.set(turn);
+                let_others_run().await;
+            }
+        });
+        let events = EVENTS.get();
+        local.run_until(patience.look(true, || turns.get() == QUIET_TURNS)).await;
+        assert_eq!(EVENTS.get(), events + 1, "found, and no yield before");
+    }
+}

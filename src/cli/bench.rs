@@ -159,7 +159,12 @@ impl OwnNode {
         let config_of_node = args.config(endpoints, threads, cores, config.placement, &config.rdma)?;
         // The address of an RDMA device is never this machine's alone.
         let exposed = schemes.contains(&Scheme::Rdma);
-        let node = Node::start(NodeConfig { insecure: exposed, allow_wire_limit: exposed, ..config_of_node })?;
+        let node = Node::start(NodeConfig {
+            insecure: exposed,
+            allow_wire_limit: exposed,
+            scrub_wire_limit: exposed,
+            ..config_of_node
+        })?;
         Ok(Self { node, _folder: folder })
     }
 }

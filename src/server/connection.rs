@@ -181,8 +181,8 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
                 let reply_bytes = WireLimitView::parse(&frame).map_err(SessionError::from)?.reply_bytes;
                 let reply_bytes = reply_bytes.min(self.reply_bytes_max);
                 let mut buffer = self.lend(reply_bytes as usize)?;
-                if !self.local_only {
-                    // What lent memory was last used for is nobody's business; at home zeroing would be measured.
+                if self.shared.config.scrub_wire_limit {
+                    // What lent memory was last used for is nobody's business.
                     buffer[..reply_bytes as usize].fill(0);
                 }
                 wire_limit_reply(&mut buffer, request, reply_bytes);

@@ -55,6 +55,9 @@ pub struct NodeConfig {
     pub insecure: bool,
     /// Whether wire-limit frames are answered beyond this machine.
     pub allow_wire_limit: bool,
+    /// Whether wire-limit replies are zeros. Without it they are what lent memory was last used for, bytes of other
+    /// clients: for a node whose only client is its own process, so that zeroing is not measured.
+    pub scrub_wire_limit: bool,
     /// What transports are told.
     pub transport: TransportOptions,
     /// Incarnation and hash secret: drawn from the system, or from a seed in tests.
@@ -111,6 +114,7 @@ impl NodeConfig {
             drain_wait: Duration::from_secs(5),
             insecure: false,
             allow_wire_limit: false,
+            scrub_wire_limit: true,
             transport: TransportOptions::default(),
             identity,
         }

@@ -92,26 +92,28 @@ fn wire_limit_frames_from_other_machines_need_permission() {
 }
 
 #[test]
-fn wire_limit_replies_tell_other_machines_nothing_of_other_clients() {
-    let node = node(|config| {
-        config.listen = vec!["tcp://0.0.0.0:0".parse().expect("an endpoint")];
-        (config.threads, config.insecure, config.allow_wire_limit) = (1, true, true);
-    });
-    let mut owner = Raw::connect(&node);
-    owner.send(&request(1, &[op(b"secret", Action::Put { value: &[0xAB; 100_000] })]));
-    owner.frame().expect("a reply");
-    owner.send(&request(2, &[op(b"secret", Action::Get)]));
-    owner.frame().expect("a reply");
-    let mut other = Raw::connect(&node);
-    for reply_bytes in [100, 60_000, 110_000, 1 << 20] {
-        let mut ask = vec![0; 68];
-        wire_limit_request(&mut ask, 1, 68, reply_bytes);
-        other.send(&ask);
-        let reply = other.frame().expect("a reply");
-        assert_eq!(reply.len(), reply_bytes as usize);
-        assert!(reply[HEADER_BYTES as usize..].iter().all(|byte| *byte == 0), "{reply_bytes} bytes, not all zero");
+fn wire_limit_replies_tell_nothing_of_other_clients() {
+    for address in ["0.0.0.0", "127.0.0.1"] {
+        let node = node(|config| {
+            config.listen = vec![format!("tcp://{address}:0").parse().expect("an endpoint")];
+            (config.threads, config.insecure, config.allow_wire_limit) = (1, true, true);
+        });
+        let mut owner = Raw::connect(&node);
+        owner.send(&request(1, &[op(b"secret", Action::Put { value: &[0xAB; 100_000] })]));
+        owner.frame().expect("a reply");
+        owner.send(&request(2, &[op(b"secret", Action::Get)]));
+        owner.frame().expect("a reply");
+        let mut other = Raw::connect(&node);
+        for reply_bytes in [100, 60_000, 110_000, 1 << 20] {
+            let mut ask = vec![0; 68];
+            wire_limit_request(&mut ask, 1, 68, reply_bytes);
+            other.send(&ask);
+            let reply = other.frame().expect("a reply");
+            assert_eq!(reply.len(), reply_bytes as usize);
+            assert!(reply[HEADER_BYTES as usize..].iter().all(|byte| *byte == 0), "{reply_bytes} bytes, not all zero");
+        }
+        node.drain();
     }
-    node.drain();
 }
 
 #[test]

@@ -26,6 +26,8 @@ impl<'a> Waiter<'a> {
 
     /// Waits until it is worth looking again.
     pub(super) async fn wait(&mut self) {
+        // A peer that always has a message ready must not keep the thread's other tasks waiting.
+        tokio::task::coop::consume_budget().await;
         if self.spins() {
             for _ in 0..POLLS_PER_YIELD {
                 if self.shared.look_after(self.half, |_, handled| handled > 0) {

@@ -30,6 +30,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Bytes lent at once for a frame of which only a part has arrived; more only as they arrive.
 const UNTRUSTED_BYTES: usize = 256 << 10;
 
+/// Pieces taken in a row: a peer may send a frame byte by byte.
+const PIECES_A_TURN: u32 = 64;
+
 const HEADER: usize = HEADER_BYTES as usize;
 
 /// Takes frames from the peer's segment.
@@ -160,7 +163,7 @@ impl ShmReceiver {
     fn advance(&mut self, segments: &Segments) -> Result<Option<Frame>, TransportError> {
         // Framing that is lost does not come back.
         frame_bytes(&self.head.bytes[..self.head.filled], self.config.frame_bytes_max)?;
-        loop {
+        for _ in 0..PIECES_A_TURN {
             let next = match self.piece.take() {
                 Some(rest) => Some(rest),
                 None => self.take(segments).map_err(TransportError::Shm)?,
@@ -180,6 +183,7 @@ impl ShmReceiver {
                 return Ok(frame);
             }
         }
+        Ok(None)
     }
 
     /// A piece as a frame where it is, if it is one and the peer can spare the room.
@@ -298,11 +302,12 @@ impl Partial {
 
 impl FrameReceiver for ShmReceiver {
     async fn receive(&mut self) -> Result<Option<Frame>, TransportError> {
-        // A peer that always has a frame ready must not keep the thread's other tasks waiting.
-        tokio::task::coop::consume_budget().await;
         let link = Arc::clone(self.lender.link());
         let segments = link.ready(Half::Receiver).await?;
         loop {
+            // A peer that always has something ready, a frame, a piece or a bell, must not keep the thread's other tasks
+            // waiting.
+            tokio::task::coop::consume_budget().await;
             // Asked before the ring is: what was published before the end is taken first.
             let (ended, gone) = (link.ended() & ENDED_SENDING != 0, link.is_gone());
             let (got_before, _) = self.progress();
@@ -311,11 +316,15 @@ impl FrameReceiver for ShmReceiver {
                 happened();
                 return Ok(Some(frame));
             }
+            let (got, _) = self.progress();
+            self.pace.moved((got - got_before) as usize);
+            if self.taken != self.published {
+                // The turn ended in the middle of what is there.
+                continue;
+            }
             if ended || gone {
                 return self.end(ended);
             }
-            let (got, _) = self.progress();
-            self.pace.moved((got - got_before) as usize);
             self.wait(&link, segments).await?;
         }
     }

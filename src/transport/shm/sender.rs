@@ -179,6 +179,8 @@ impl ShmSender {
 
     /// Waits until the receiver may have made room.
     async fn wait(&mut self, segments: &Segments) -> Result<(), TransportError> {
+        // Nor may one that rings without pause.
+        tokio::task::coop::consume_budget().await;
         let (lender, seen) = (Arc::clone(&self.lender), self.consumed);
         let words = segments.peer.words();
         let mut ready = || {

@@ -177,13 +177,51 @@ fn the_text_says_what_ran_how_fast_and_why_not_faster() {
         "95 % reads and 5 % puts of 1,000,000 records, 128-byte values, Zipf 0.99",
         "10.0 k op/s, spread 0.0 % over 5 seconds",
         "98.95 % found: 47,000 hits, 500 misses; every byte checked",
-        "paired",
+        "Seed        1\n",
+        "CPU         80,000 ns of the client's and 100,000 ns of the node's an operation\n",
+        "max 3.00 ms of 50 batches, while the records were loaded",
+        "paired: both ends of a connection on one core",
         "It is the mean of\n  30.0 k op/s right before the run and 30.0 k op/s right after it.",
         "The store reaches 33 % of it",
         "Why not more?",
     ] {
         assert!(text.contains(words), "{words:?} is missing in\n{text}");
     }
+}
+
+#[test]
+fn the_text_says_where_the_ends_of_connections_were_and_not_where_they_were_wanted() {
+    for (flag, in_process, on_one_core, words) in [
+        ("paired", true, 4, "paired: both ends of a connection on one core\n"),
+        ("paired", true, 1, "paired: both ends on one core of 1 connections of 4\n"),
+        ("paired", true, 0, "paired: the ends of a connection on different cores\n"),
+        ("split", true, 0, "split: the ends of a connection on different cores\n"),
+        ("split", true, 4, "split: both ends of a connection on one core\n"),
+        ("split", false, 0, "split: each client thread on a core of its own, the node's where the node put them\n"),
+        ("free", false, 0, "free: the kernel chose the cores\n"),
+    ] {
+        let mut evidence = evidence(&["--placement", flag]);
+        evidence.topology.node_in_process = in_process;
+        evidence.topology.connections_on_one_core = on_one_core;
+        let text = Report::new(evidence).to_string();
+        assert!(text.contains(words), "{words:?} is missing in\n{text}");
+    }
+}
+
+#[test]
+fn the_text_says_that_a_wire_limit_of_shared_memory_moves_nothing() {
+    for (transport, said) in [("tcp", false), ("shm", true)] {
+        let text = Report::new(evidence(&["--transport", transport])).to_string();
+        assert_eq!(text.contains("handing frames over where they lie"), said, "{text}");
+    }
+}
+
+#[test]
+fn growth_has_percentiles_where_there_were_batches_enough() {
+    let mut evidence = evidence(&[]);
+    evidence.load.as_mut().expect("it was loaded").batches = 100;
+    let text = Report::new(evidence).to_string();
+    assert!(text.contains("Growth      p50 3.00 ms, p99"), "{text}");
 }
 
 #[test]
@@ -307,7 +345,14 @@ fn transports_are_compared_on_records_that_are_loaded_once() {
     }
     assert!(tcp.latency_us.load.is_some() && shm.latency_us.load.is_none(), "loaded once");
     let text = comparison.to_string();
-    for words in ["tcp             shm\n", "Throughput", "share the store reaches", "CPU an operation, client"] {
+    for words in [
+        "tcp             shm\n",
+        "Throughput",
+        "Ends on one core",
+        "handing frames over",
+        "share the store reaches",
+        "CPU an operation, client",
+    ] {
         assert!(text.contains(words), "{words:?} is missing in\n{text}");
     }
     assert_valid(&serde_json::to_value(comparison).unwrap(), "comparison");

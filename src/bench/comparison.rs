@@ -6,7 +6,8 @@
 #![forbid(unsafe_code)]
 
 use super::report::{REPORT_VERSION, Report, WireLimit};
-use super::text::{beware_of_others, grouped, heading, load, microseconds, nanoseconds, rate, what_ran};
+use super::text::{NOTHING_MOVES, beware_of_others, grouped, heading, load, microseconds, nanoseconds, rate, what_ran};
+use crate::transport::Scheme;
 use serde::Serialize;
 use std::fmt::{self, Display, Formatter};
 
@@ -37,7 +38,7 @@ impl Comparison {
 type Cell = fn(&Report) -> String;
 
 /// The table, from top to bottom.
-const ROWS: [(&str, Cell); 16] = [
+const ROWS: [(&str, Cell); 17] = [
     ("Throughput", |report| rate(report.throughput.ops_per_second)),
     ("  spread over slices", |report| percent(report.throughput.spread)),
     ("Latency of a batch, p50", |report| microseconds(report.latency_us.batch.p50)),
@@ -52,6 +53,9 @@ const ROWS: [(&str, Cell); 16] = [
     ("  node", |report| report.cpu_ns_per_op.server.map_or_else(none, nanoseconds)),
     ("Bytes an operation, sent", |report| format!("{:.1}", report.wire.bytes_per_op_sent)),
     ("  received", |report| format!("{:.1}", report.wire.bytes_per_op_received)),
+    ("Ends on one core", |report| {
+        format!("{} of {}", report.topology.connections_on_one_core, report.topology.connections)
+    }),
     ("Reads found", |report| report.reads.hit_rate.map_or_else(none, percent)),
     ("Errors", |report| if report.errors.total == 0 { "none".to_owned() } else { grouped(report.errors.total) }),
 ];
@@ -79,6 +83,9 @@ impl Display for Comparison {
         row(f, "", |report| report.transport.clone(), &self.reports)?;
         for (name, cell) in ROWS {
             row(f, name, cell, &self.reports)?;
+        }
+        if self.reports.iter().any(|report| report.wire_limit.is_some() && report.config.scheme() == Scheme::Shm) {
+            writeln!(f, "\n  The wire limit: {NOTHING_MOVES}")?;
         }
         writeln!(f, "\n  --json has the whole report of each; --transport NAME prints one, and why it is not more.\n")?;
         let busiest = self.reports.iter().map(|report| report.cpu_busy_others).fold(0.0, f64::max);

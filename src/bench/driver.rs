@@ -182,7 +182,7 @@ impl Driver {
         if self.config.wire_limit != Some(true) {
             return Ok(None);
         }
-        self.carry(sizes, self.config.duration / 2).await.map(Some)
+        self.carry("carrying", sizes, self.config.duration / 2).await.map(Some)
     }
 
     /// Sends one raw frame to every node: whatever is in its way is said in full.
@@ -199,13 +199,13 @@ impl Driver {
         Ok(())
     }
 
-    /// Carries raw frames for `length`.
-    pub(super) async fn carry(&self, sizes: FrameSizes, length: Duration) -> Result<Carried, BenchError> {
+    /// Carries raw frames for `length`; `what` says so to who waits.
+    pub(super) async fn carry(&self, what: &str, sizes: FrameSizes, length: Duration) -> Result<Carried, BenchError> {
         let FrameSizes { request_bytes, reply_bytes, ops_per_frame, frames_per_batch } = sizes;
         let (there, here) = (grouped(request_bytes.into()), grouped(reply_bytes.into()));
         let duration = humantime::format_duration(length);
         say(&format!(
-            "carrying frames of {there} bytes there and {here} back, with no store behind them, for {duration}"
+            "{what} frames of {there} bytes there and {here} back, with no store behind them, for {duration}"
         ));
         let carriers = self.plan.carriers(frames_per_batch);
         let bytes = self.pool_bytes / carriers.len() as u64;

@@ -12,9 +12,7 @@
 use super::config::BenchConfig;
 use super::machine::Machine;
 use super::report::{Carried, CpuPerOp, Latency, Program, REPORT_VERSION, Topology, throughput};
-use super::text::{
-    between, beware_of_others, bytes_a_second, counted, grouped, heading, latency, nanoseconds, spread_over,
-};
+use super::text::{between, beware_of_others, bytes_a_second, counted, cpu, grouped, heading, latency, spread_over};
 use crate::cores::Placement;
 use serde::Serialize;
 use std::fmt::{self, Display, Formatter};
@@ -123,10 +121,9 @@ impl Display for OneWayReport {
         writeln!(f, "  Payload     {}, {spread}", bytes_a_second(*payload_bytes_per_second))?;
         writeln!(f, "  Frames      {} a second", grouped(frames_per_second.round() as u64))?;
         writeln!(f, "  Latency     {}, until acknowledged", latency(&self.latency_us))?;
-        let CpuPerOp { client, server } = self.cpu_ns_per_frame;
-        let server = server.map_or_else(|| "-".to_owned(), nanoseconds);
-        writeln!(f, "  CPU         {} of the client's and {server} of the node's a frame", nanoseconds(client))?;
-        writeln!(f, "              {:.0} % of the client's cores busy\n", 100.0 * self.cpu_busy)?;
+        writeln!(f, "  CPU         {} a frame", cpu(self.cpu_ns_per_frame))?;
+        let whose = if self.topology.node_in_process { " with both sides' work" } else { "" };
+        writeln!(f, "              {:.0} % of the client's cores busy{whose}\n", 100.0 * self.cpu_busy)?;
         beware_of_others(f, self.cpu_busy_others)
     }
 }

@@ -158,6 +158,8 @@ pub struct Latencies {
     pub operation: Option<Latency>,
     /// Of batches of the load phase, during which the index grew; null where nothing was loaded.
     pub load: Option<Latency>,
+    /// Batches of the load phase; 0 where nothing was loaded.
+    pub load_batches: u64,
 }
 
 /// One distribution of latencies, in microseconds.
@@ -278,6 +280,7 @@ impl Report {
             latency_us: Latencies {
                 batch: Latency::of(&measure.batch_ns),
                 operation: measure.operation_ns.as_ref().map(Latency::of),
+                load_batches: load.as_ref().map_or(0, |load| load.batches),
                 load: load.filter(|load| load.batches > 0).map(|load| Latency::of(&load.batch_ns)),
             },
             reads: Reads {

@@ -120,6 +120,7 @@ pub async fn compare(config: BenchConfig, targets: Vec<Target>) -> Result<Compar
     for target in targets {
         let mut config = config.clone();
         config.transport = target.endpoints[0].scheme();
+        say(&format!("over {}:", config.transport));
         reports.push(run_once(config, target, reports.is_empty(), &mut pools).await?);
     }
     Ok(Comparison::new(reports))
@@ -145,9 +146,9 @@ pub async fn run_one_way(config: BenchConfig, target: Target) -> Result<OneWayRe
     let driver = Driver::start(config, &target.endpoints, Vec::new()).await?;
     let topology = driver.topology(target);
     driver.try_frame(sizes).await?;
-    driver.carry(sizes, warmup).await?;
+    driver.carry("warming up: carrying", sizes, warmup).await?;
     let profile = profile.as_deref().map(Profile::start).transpose()?;
-    let carried = driver.carry(sizes, duration).await?;
+    let carried = driver.carry("measuring: carrying", sizes, duration).await?;
     profile.map(Profile::finish).transpose()?;
     Ok(OneWayReport::new(driver.into_parts().0, machine, topology, &carried))
 }

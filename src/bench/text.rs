@@ -8,6 +8,7 @@ use super::machine::Machine;
 use super::report::{CpuPerOp, Latency, Program, Report, Throughput, Topology, WireLimit};
 use super::workload::{Kind, Popularity, Workload};
 use crate::cores::Placement;
+use crate::transport::Scheme;
 use std::fmt::{self, Display, Formatter, Write};
 
 impl Display for Report {
@@ -15,6 +16,7 @@ impl Display for Report {
         heading(f, &self.program, &self.machine)?;
         writeln!(f, "  What ran    {}", what_ran(&self.config))?;
         writeln!(f, "              {}", load(&self.config))?;
+        writeln!(f, "  Seed        {}", self.seed)?;
         between(f, self.placement, &self.topology)?;
         writeln!(f, "  Throughput  {}", throughput(&self.throughput))?;
         writeln!(f, "  Reads       {}", reads(self))?;
@@ -24,8 +26,11 @@ impl Display for Report {
             writeln!(f, "  Operations  {}", latency(operation))?;
         }
         if let Some(load) = &self.latency_us.load {
-            writeln!(f, "  Growth      {} a batch, while the records were loaded", latency(load))?;
+            let of_batches = growth(load, self.latency_us.load_batches);
+            writeln!(f, "  Growth      {of_batches}, while the records were loaded")?;
         }
+        let cpu = cpu(self.cpu_ns_per_op);
+        writeln!(f, "  CPU         {cpu} an operation")?;
         let wire = &self.wire;
         let (sent, received) = (wire.bytes_per_op_sent, wire.bytes_per_op_received);
         writeln!(f, "  Wire        {sent:.1} bytes sent and {received:.1} received an operation")?;
@@ -47,6 +52,12 @@ pub(super) fn beware_of_others(f: &mut Formatter<'_>, cpu_busy_others: f64) -> f
     }
     let others = 100.0 * cpu_busy_others;
     writeln!(f, "BEWARE: other processes used {others:.0} % of this machine's cores while the clock ran.\n")
+}
+
+/// CPU time of both sides: `80.0 ns of the client's and 100 ns of the node's`.
+pub(super) fn cpu(cpu: CpuPerOp) -> String {
+    let server = cpu.server.map_or_else(|| "an unknown time".to_owned(), nanoseconds);
+    format!("{} of the client's and {server} of the node's", nanoseconds(cpu.client))
 }
 
 /// What ran, in one line; also what the run announces before it begins.
@@ -90,16 +101,26 @@ pub(super) fn load(config: &BenchConfig) -> String {
 
 pub(super) fn between(f: &mut Formatter<'_>, placement: Placement, topology: &Topology) -> fmt::Result {
     let place = match (placement, topology.node_in_process) {
-        (Placement::Paired, true) => "paired: both ends of a connection on one core",
-        (Placement::Split, true) => "split: the ends of a connection on different cores",
-        (Placement::Paired | Placement::Split, false) => "each client thread on a core of its own",
-        (Placement::Free, _) => "free: the kernel chose the cores",
+        (Placement::Paired | Placement::Split, true) => format!("{placement}: {}", on_one_core(topology)),
+        (Placement::Paired | Placement::Split, false) => {
+            format!("{placement}: each client thread on a core of its own, the node's where the node put them")
+        }
+        (Placement::Free, _) => format!("{placement}: the kernel chose the cores"),
     };
     let threads = counted(topology.client_threads.into(), "client thread");
     let node = if topology.node_in_process { " and a node in this process" } else { "" };
     let connections = counted(topology.connections.into(), "connection");
     writeln!(f, "  Between     {threads}{node}; {place}")?;
     writeln!(f, "              {connections} to {}\n", topology.nodes.join(", "))
+}
+
+/// Where the ends of connections run, as the node in this process told: not every transport can place them.
+fn on_one_core(topology: &Topology) -> String {
+    match (topology.connections_on_one_core, topology.connections) {
+        (0, _) => "the ends of a connection on different cores".to_owned(),
+        (all, connections) if all == connections => "both ends of a connection on one core".to_owned(),
+        (some, connections) => format!("both ends on one core of {some} connections of {connections}"),
+    }
 }
 
 fn throughput(throughput: &Throughput) -> String {
@@ -176,6 +197,9 @@ fn wire_limit(f: &mut Formatter<'_>, report: &Report, limit: &WireLimit) -> fmt:
     if before_and_after_differ(limit) {
         writeln!(f, "  These lie far apart: the machine changed meanwhile, and the share is as uncertain.")?;
     }
+    if report.config.scheme() == Scheme::Shm {
+        writeln!(f, "  {NOTHING_MOVES}")?;
+    }
     writeln!(f, "  The store reaches {:.0} % of it. Where the time of an operation goes:\n", 100.0 * limit.share)?;
     let (all, carrying) = (report.cpu_ns_per_op, limit.cpu_ns_per_op);
     let rest = CpuPerOp {
@@ -188,6 +212,10 @@ fn wire_limit(f: &mut Formatter<'_>, report: &Report, limit: &WireLimit) -> fmt:
     cpu_line(f, "together", all, "")?;
     writeln!(f)
 }
+
+/// What the wire limit of shared memory does not hold.
+pub(super) const NOTHING_MOVES: &str = "Over shm it is the cost of handing frames over where they lie: nobody writes or reads\n  \
+     what is in them, as a store and its clients do. No store comes near it.";
 
 /// More than spreads of quiet machines explain.
 fn before_and_after_differ(limit: &WireLimit) -> bool {
@@ -221,6 +249,17 @@ fn bound(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
             )?;
             writeln!(f, "  more in flight (--workers, --depth, --batch) may fill it.")
         }
+    }
+}
+
+/// Fewer than so many have no 99th percentile of their own.
+const PERCENTILES_FROM: u64 = 100;
+
+/// How long batches took; of a handful, the longest.
+fn growth(of_batches: &Latency, batches: u64) -> String {
+    match batches {
+        0..PERCENTILES_FROM => format!("max {} of {}", microseconds(of_batches.max), counted(batches, "batch")),
+        PERCENTILES_FROM.. => format!("{} a batch", latency(of_batches)),
     }
 }
 

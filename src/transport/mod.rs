@@ -10,8 +10,8 @@
 //! streams, registered memory or a ring elsewhere), so a frame is built where it is sent from and read where it
 //! arrived. There is no readiness to poll: a sender waits until it can take a frame.
 //!
-//! To add a transport: one file here that implements [`Transport`], one line in [`Scheme`] and [`dispatch`], one
-//! line in the conformance suite.
+//! To add a transport: one file or folder here that implements [`Transport`]; its name in [`Scheme`], one arm each in
+//! `Endpoint::new` and [`dispatch`], and one in [`Memory`] if its memory is of its own; one line in the conformance suite.
 //!
 //! Architecture invariant: no word of TCP or RDMA in these traits, and nothing of shards.
 

@@ -214,8 +214,8 @@ fn wire_limit(f: &mut Formatter<'_>, report: &Report, limit: &WireLimit) -> fmt:
 }
 
 /// What the wire limit of shared memory does not hold.
-pub(super) const NOTHING_MOVES: &str = "Over shm it is the cost of handing frames over where they lie: nobody writes or reads\n  \
-     what is in them, as a store and its clients do. No store comes near it.";
+pub(super) const NOTHING_MOVES: &str = "Over shm it is the cost of handing frames over where they lie: nobody\n  \
+     writes or reads what is in them, as a store and its clients do. No store comes near it.";
 
 /// More than spreads of quiet machines explain.
 fn before_and_after_differ(limit: &WireLimit) -> bool {

@@ -11,7 +11,8 @@
 //! arrived. There is no readiness to poll: a sender waits until it can take a frame.
 //!
 //! To add a transport: one file or folder here that implements [`Transport`]; its name in [`Scheme`], one arm each in
-//! `Endpoint::new` and [`dispatch`], and one in [`Memory`] if its memory is of its own; one line in the conformance suite.
+//! `Endpoint::new` and [`dispatch`], and one in [`Memory`] if its memory is of its own; one line in the conformance
+//! suite.
 //!
 //! Architecture invariant: no word of TCP or RDMA in these traits, and nothing of shards.
 

@@ -305,8 +305,8 @@ impl FrameReceiver for ShmReceiver {
         let link = Arc::clone(self.lender.link());
         let segments = link.ready(Half::Receiver).await?;
         loop {
-            // A peer that always has something ready, a frame, a piece or a bell, must not keep the thread's other tasks
-            // waiting.
+            // A peer that always has something ready, a frame, a piece or a bell, must not keep the thread's other
+            // tasks waiting.
             tokio::task::coop::consume_budget().await;
             // Asked before the ring is: what was published before the end is taken first.
             let (ended, gone) = (link.ended() & ENDED_SENDING != 0, link.is_gone());

@@ -1,4 +1,4 @@
-//! Building a request in a lent buffer: copy A, the only one on the client's side.
+//! Building a request in a lent buffer: copy A of docs/ARCHITECTURE.md.
 //!
 //! ```text
 //!   | header 64 | descriptors, those reserved too | operations' bytes --> end | room to grow |
@@ -20,7 +20,7 @@ use zerocopy::little_endian::{I64, U32};
 /// Descriptors reserved ahead take at most a quarter of the frame.
 const DESCRIPTORS_SHARE: u32 = 4 * 4;
 
-/// Builds a request in a lent buffer: copy A, the only one on the client's side.
+/// Builds a request in a lent buffer: copy A of docs/ARCHITECTURE.md.
 ///
 /// Descriptors are reserved for the expected number of operations, so that operations are written once, in
 /// place; a wrong guess costs one move of the bytes behind them. Reserved descriptors count towards the frame

@@ -10,8 +10,9 @@ use tokio::time::timeout;
 
 pub(crate) async fn frames_of_every_size_arrive_whole_and_in_order<T: Transport>(transport: T, lab: Lab) {
     let (mut near, mut far) = pair(&transport, &lab).await;
-    // A page, the staging buffer, what an untrusted peer is lent at once, the window of the simulated network.
-    let edges = [4 << 10, 16 << 10, 256 << 10, 512 << 10, 1 << 20, 4 << 20];
+    // A page, the longest SEND of RDMA, the staging buffer, what an untrusted peer is lent at once, the window of the
+    // simulated network.
+    let edges = [4 << 10, 8 << 10, 16 << 10, 256 << 10, 512 << 10, 1 << 20, 4 << 20];
     let around = edges.iter().flat_map(|edge| edge - 70..(edge + 2).min(Side::NODE.frame_bytes_max + 1)).step_by(7);
     let sizes: Vec<u32> = (64..400).chain(around).chain([Side::NODE.frame_bytes_max]).collect();
     let numbered = || (0..).zip(sizes.iter().copied());

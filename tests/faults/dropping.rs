@@ -108,6 +108,17 @@ fn dropped_calls_harm_no_later_call_on_tcp() {
 }
 
 #[test]
+fn dropped_calls_harm_no_later_call_on_shm() {
+    Plan::new(Wire::Shm).run(async |cluster: &mut Cluster| disturb_and_verify(cluster, 12, 150).await);
+}
+
+#[test]
+#[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
+fn dropped_calls_harm_no_later_call_on_rdma() {
+    Plan::new(Wire::Rdma).run(async |cluster: &mut Cluster| disturb_and_verify(cluster, 13, 30).await);
+}
+
+#[test]
 fn dropped_calls_harm_no_later_call_on_sim() {
     crate::support::for_each_seed(10, |seed| {
         let delay = Duration::ZERO..=Duration::from_millis(2);

@@ -28,8 +28,8 @@ const PROBES_MAX: u32 = 5;
 /// Retransmission timeout of the queue pair: 4.096 us times 2 to the power of 14 is 67 ms, as in perftest.
 const TIMEOUT: u8 = 14;
 
-/// Retransmissions before a peer counts as gone: with [`TIMEOUT`] half a second to two, as devices round. One less than
-/// there can be, for Soft-RoCE takes 7 for ever.
+/// Retransmissions before a peer counts as gone: with [`TIMEOUT`] half a second to four, as devices round. One less
+/// than there can be, for Soft-RoCE takes 7 for ever.
 const RETRIES: u8 = 6;
 
 /// Retries where no receive was ready. Credits keep it from ever happening; 7 would mean for ever.

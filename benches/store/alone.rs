@@ -35,8 +35,7 @@ pub(crate) fn run(settings: &Settings) {
         let request = build(&loading.collect::<Vec<_>>(), Vec::new());
         node.answer(&request);
     }
-    // As many distinct operations in all whatever their batch.
-    let drawn = draw_records(records, (400_000 / batch).max(16), batch, seed);
+    let drawn = draw_records(records, settings.batches(), batch, seed);
     let named = |batch: Vec<(usize, bool)>| batch.into_iter().map(|(record, put)| (record.to_string(), put)).collect();
     let batches: Vec<Vec<Drawn>> = drawn.into_iter().map(named).collect();
     let requests: Vec<Vec<u8>> = batches.iter().map(|batch| build(batch, Vec::new())).collect();
@@ -115,7 +114,7 @@ fn hits(reply: &[u8]) -> usize {
 
 /// Nanoseconds an operation of `work`, which does one batch.
 fn round(settings: &Settings, mut work: impl FnMut(usize)) -> f64 {
-    let batches = (400_000 / settings.batch).max(16);
+    let batches = settings.batches();
     let (begin, mut ops) = (seconds(settings.clock), 0);
     loop {
         (0..batches).for_each(&mut work);

@@ -21,6 +21,13 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
 }
 
+impl Settings {
+    /// Batches drawn: about as many distinct operations in all, whatever their batch.
+    pub(crate) fn batches(&self) -> usize {
+        (400_000 / self.batch).max(16)
+    }
+}
+
 struct Entrant {
     name: &'static str,
     store: Box<dyn Contender>,
@@ -33,8 +40,7 @@ pub(crate) fn run(settings: &Settings) {
     let Settings { records, batch, rounds, round_ms, shards, seed, clock, .. } = *settings;
     println!("{records} records, batch {batch}, {shards} shards, seed {seed}");
     println!("{rounds} rounds of {round_ms} ms: median (least - most)");
-    // As many distinct operations in all whatever their batch.
-    let batches = (400_000 / batch).max(16);
+    let batches = settings.batches();
     let pools: Vec<Vec<FlatBatch>> =
         (0..2).map(|thread| draw(records, batches, batch, seed + 1000 * thread as u64)).collect();
     let mut entrants = entrants(settings);

@@ -192,7 +192,7 @@ impl BenchConfig {
         if self.transports.len() > 1 && workload.writes == Kind::Insert {
             return Err(ConfigError::InsertsOnce);
         }
-        let lanes = u64::from(self.workers.unwrap_or(1)) * u64::from(self.depth.unwrap_or(1));
+        let lanes = self.lanes();
         if lanes > u64::from(u16::MAX) {
             return Err(ConfigError::TooManyInFlight { lanes });
         }
@@ -209,11 +209,19 @@ impl BenchConfig {
         self.servers.first().map_or(self.transport, Endpoint::scheme)
     }
 
+    /// Lanes of the run, of resolved flags: each has a batch, or a frame, in flight.
+    #[must_use]
+    pub fn lanes(&self) -> u64 {
+        u64::from(self.workers.unwrap_or(1)) * u64::from(self.depth.unwrap_or(1))
+    }
+
     /// Frames that the lanes of a connection have in flight at most, of resolved flags, to one node.
     #[must_use]
     pub fn frames_in_flight_a_connection(&self) -> u64 {
-        let workers = if self.connections == Connections::Shared { self.workers.unwrap_or(1) } else { 1 };
-        u64::from(workers) * u64::from(self.depth.unwrap_or(1))
+        match self.connections {
+            Connections::Shared => self.lanes(),
+            Connections::Own => self.depth.unwrap_or(1).into(),
+        }
     }
 
     /// Whether operations go one by one through the client's single calls, which it merges.

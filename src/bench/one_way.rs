@@ -76,7 +76,7 @@ impl OneWayReport {
         let Carried { phase, request_bytes, reply_bytes, .. } = carried;
         let frames = throughput(&phase.measure);
         let (cpu_busy, cpu_busy_others) = phase.busy(&topology, &machine);
-        let workers_and_depth = [config.workers, config.depth].map(|count| u64::from(count.unwrap_or(1)));
+        let frames_in_flight = config.lanes();
         Self {
             report_version: REPORT_VERSION,
             program: Program::this(),
@@ -94,7 +94,7 @@ impl OneWayReport {
                 frames: frames.operations,
                 frame_bytes: *request_bytes,
                 acknowledgement_bytes: *reply_bytes,
-                frames_in_flight: workers_and_depth.iter().product(),
+                frames_in_flight,
             },
             latency_us: Latency::of(&phase.measure.batch_ns),
             cpu_ns_per_frame: phase.cpu_per(phase.measure.ops as f64),

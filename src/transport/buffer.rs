@@ -9,15 +9,19 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-/// Lends buffers and takes them back.
+/// Lends buffers and takes them back; unless it says otherwise it only takes back.
 pub trait Lender: Send + Sync {
     /// A buffer of at least `bytes` bytes, all initialised, their content left over from its last use. `None`
     /// where the memory budget or the system forbids it.
-    fn lend(self: Arc<Self>, bytes: usize) -> Option<Buffer>;
+    fn lend(self: Arc<Self>, _bytes: usize) -> Option<Buffer> {
+        None
+    }
 
     /// Grows lent memory to at least `bytes` bytes and keeps its content; false, and nothing changed, where the
     /// budget forbids it.
-    fn grow(&self, memory: &mut Memory, bytes: usize) -> bool;
+    fn grow(&self, _memory: &mut Memory, _bytes: usize) -> bool {
+        false
+    }
 
     /// Takes memory back.
     fn take_back(&self, memory: Memory);
@@ -133,18 +137,10 @@ impl fmt::Debug for Buffer {
     }
 }
 
-/// Lends nothing and forgets what it takes back.
+/// Forgets what it takes back.
 struct Unaccounted;
 
 impl Lender for Unaccounted {
-    fn lend(self: Arc<Self>, _: usize) -> Option<Buffer> {
-        None
-    }
-
-    fn grow(&self, _: &mut Memory, _: usize) -> bool {
-        false
-    }
-
     fn take_back(&self, memory: Memory) {
         drop(memory);
     }

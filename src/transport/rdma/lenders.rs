@@ -33,19 +33,11 @@ impl Lender for ToSend {
     }
 }
 
-/// Lends receive buffers to frames that are read in place.
+/// Takes receive buffers back from frames that were read in place.
 #[derive(Debug)]
 pub(super) struct InPlace(pub(super) Weak<Shared>);
 
 impl Lender for InPlace {
-    fn lend(self: Arc<Self>, _: usize) -> Option<Buffer> {
-        None
-    }
-
-    fn grow(&self, _: &mut Memory, _: usize) -> bool {
-        false
-    }
-
     fn take_back(&self, memory: Memory) {
         // Without a connection the span is the last claim on its slab, and dropped.
         let (Memory::Registered(span), Some(shared)) = (memory, self.0.upgrade()) else { return };

@@ -179,7 +179,7 @@ impl ShmSender {
 
     /// Waits until the receiver may have made room.
     async fn wait(&mut self, segments: &Segments) -> Result<(), TransportError> {
-        // Nor may one that rings without pause.
+        // A peer that rings without pause must not keep the thread's other tasks waiting.
         tokio::task::coop::consume_budget().await;
         let (lender, seen) = (Arc::clone(&self.lender), self.consumed);
         let words = segments.peer.words();

@@ -5,7 +5,7 @@ use super::super::message::{Announcement, Kind};
 use super::super::verbs::Failure;
 use super::super::work::Done;
 use super::peer::word;
-use super::{HANG, Manners, RdmaError, run, why};
+use super::{End, HANG, Manners, Peer, RdmaError, run, why};
 use crate::transport::{FrameReceiver, TransportError};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -15,48 +15,44 @@ fn assert_failed(error: &RdmaError, expected: Failure) {
     assert!(matches!(error, RdmaError::Completion { failure } if *failure == expected), "{error:?}");
 }
 
+/// What `provoke` does between a peer with these manners and the end that it is connected to fails that connection so.
+fn fails(expected: Failure, manners: Manners, provoke: impl AsyncFnOnce(&mut Peer, &mut End)) {
+    run(async |mut scene| {
+        let (mut peer, mut end) = scene.peer(manners).await;
+        provoke(&mut peer, &mut end).await;
+        assert_failed(&end.loss().await, expected);
+        scene.end(end).await;
+    });
+}
+
 #[test]
 #[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
 fn a_frame_announced_where_it_is_not_is_a_remote_access_error() {
-    run(async |mut scene| {
-        let (mut peer, mut end) = scene.peer(Manners::GOOD).await;
+    fails(Failure::RemoteAccess, Manners::GOOD, async |peer, _| {
         let frame = peer.frame(100_000);
         peer.announce(&frame, |announcement| announcement.key = (announcement.key.get() ^ 1).into());
-        assert_failed(&end.loss().await, Failure::RemoteAccess);
-        scene.end(end).await;
     });
 }
 
 #[test]
 #[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
 fn a_message_past_its_receive_is_a_length_error() {
-    run(async |mut scene| {
-        let (mut peer, mut end) = scene.peer(Manners::GOOD).await;
-        assert!(peer.say(word(Kind::Frame), &[1; 9_000]));
-        assert_failed(&end.loss().await, Failure::TooLong);
-        scene.end(end).await;
-    });
+    fails(Failure::TooLong, Manners::GOOD, async |peer, _| assert!(peer.say(word(Kind::Frame), &[1; 9_000])));
 }
 
 #[test]
 #[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
 fn a_peer_without_receives_is_not_ready() {
-    run(async |mut scene| {
-        let (_peer, mut end) = scene.peer(Manners { receives: 0, ..Manners::GOOD }).await;
+    fails(Failure::NotReady, Manners { receives: 0, ..Manners::GOOD }, async |_, end| {
         end.send(300).await.expect("there are credits");
-        assert_failed(&end.loss().await, Failure::NotReady);
-        scene.end(end).await;
     });
 }
 
 #[test]
 #[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
 fn a_peer_whose_receives_are_too_short_refuses() {
-    run(async |mut scene| {
-        let (_peer, mut end) = scene.peer(Manners { receive_bytes: 64, ..Manners::GOOD }).await;
+    fails(Failure::Remote, Manners { receive_bytes: 64, ..Manners::GOOD }, async |_, end| {
         end.send(5_000).await.expect("there are credits");
-        assert_failed(&end.loss().await, Failure::Remote);
-        scene.end(end).await;
     });
 }
 
@@ -100,8 +96,7 @@ fn a_frame_that_cannot_be_read_any_more_is_unreachable_or_stalls() {
 #[test]
 #[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
 fn a_peer_that_reads_what_it_may_not_loses_its_connection() {
-    run(async |mut scene| {
-        let (mut peer, mut end) = scene.peer(Manners::GOOD).await;
+    fails(Failure::Flushed, Manners::GOOD, async |peer, end| {
         end.send(100_000).await.expect("there are credits");
         let announcement = loop {
             if let Ok(Done::Received { span, word, .. }) = peer.done().await
@@ -113,8 +108,6 @@ fn a_peer_that_reads_what_it_may_not_loses_its_connection() {
         // Behind the end of what it was given.
         peer.read(announcement.address.get() + (1 << 30), announcement.key.get());
         assert_eq!(peer.failure().await, Failure::RemoteAccess);
-        assert_failed(&end.loss().await, Failure::Flushed);
-        scene.end(end).await;
     });
 }
 

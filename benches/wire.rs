@@ -65,7 +65,7 @@ fn bench_requests(workload: &Workload) {
     let mut positions = Vec::with_capacity(OPS as usize);
     measure(workload, "request keys", |frame| {
         positions.clear();
-        views[frame].for_each_key(|position, key| {
+        views[frame].for_each_key(|position, key, _| {
             black_box(key);
             positions.push(position);
         });

@@ -1,9 +1,9 @@
-//! Two hashes of one key, taken in one pass.
+//! Two hashes of a key.
 //!
 //! The *routing hash* is published: XXH3-64 (xxHash, default secret, seed 0), which every language has. Its low
-//! 14 bits name one of 16,384 slots; a map deals slots to nodes, and a node deals them to shards. The *index
-//! hash* places a record inside its shard. It is keyed with a secret of the node's own, so that nobody outside
-//! can choose keys that collide; it never comes from, or goes to, the wire.
+//! 14 bits name one of 16,384 slots, and a map deals slots to nodes. The *index hash* places a record inside its node:
+//! in a shard and there in its index. It is keyed with a secret of the node's own, so that nobody outside can choose
+//! keys that collide, or that all lie in one shard; it never comes from, or goes to, the wire.
 #![forbid(unsafe_code)]
 
 use crate::limits::SLOTS;
@@ -57,6 +57,18 @@ impl<'a> Key<'a> {
         }
     }
 
+    /// The key, if it is short enough to be carried instead of named.
+    #[inline(always)]
+    pub(crate) fn short(self) -> Option<ShortKey> {
+        (self.bytes <= WORD_BYTES).then(|| ShortKey { word: self.word(), bytes: self.bytes as u8 })
+    }
+
+    /// Whether it is this short key.
+    #[inline(always)]
+    pub(crate) fn is(self, short: ShortKey) -> bool {
+        self.bytes == usize::from(short.bytes) && self.word() == short.word
+    }
+
     /// A key of up to [`WORD_BYTES`] bytes, zeros above it.
     #[inline(always)]
     fn word(self) -> u64 {
@@ -65,6 +77,13 @@ impl<'a> Key<'a> {
             None => word_of(self.as_bytes()),
         }
     }
+}
+
+/// A key of up to [`WORD_BYTES`] bytes, as a word with zeros above it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct ShortKey {
+    pub(crate) word: u64,
+    pub(crate) bytes: u8,
 }
 
 impl<'a> From<&'a [u8]> for Key<'a> {
@@ -102,25 +121,16 @@ pub fn routing_hash(key: &[u8]) -> u64 {
     xxh3_64(key)
 }
 
-/// The slot of a key: the low 14 bits of its routing hash.
+/// The slot of a key, 0 to [`SLOTS`] - 1: the low 14 bits of its routing hash.
 #[inline]
 #[must_use]
-pub fn slot(key: &[u8]) -> u16 {
-    slot_of(routing_hash(key))
-}
-
-#[inline]
-fn slot_of(routing_hash: u64) -> u16 {
-    (routing_hash & u64::from(SLOTS - 1)) as u16
-}
-
-/// Both hashes of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeyHashes {
-    /// The key's slot, 0 to [`SLOTS`] - 1.
-    pub slot: u16,
-    /// The keyed hash that places the record in its shard.
-    pub index: u64,
+pub fn slot<'k>(key: impl Into<Key<'k>>) -> u16 {
+    let key = key.into();
+    let hash = match key.short() {
+        Some(ShortKey { word, bytes }) => routing_hash_of_word(word, bytes.into()),
+        None => routing_hash(&key),
+    };
+    (hash & u64::from(SLOTS - 1)) as u16
 }
 
 /// Hashes keys with a node's secret. Cheap to copy; safe to share.
@@ -144,27 +154,16 @@ impl KeyHasher {
         Self { secret: [word(0) | 1, word(1) | 1, word(2) | 1, word(3) | 1] }
     }
 
-    /// The key's slot and its keyed index hash.
+    /// The keyed hash: 64 x 64 -> 128-bit products of key words masked with secret words, folded by xor
+    /// (the construction of wyhash and of aHash's fallback).
     #[inline(always)]
     #[must_use]
-    pub fn hash(&self, key: Key<'_>) -> KeyHashes {
-        if key.bytes > WORD_BYTES {
-            return KeyHashes { slot: slot(&key), index: self.index_hash_of_long(&key) };
+    pub fn index_hash<'k>(&self, key: impl Into<Key<'k>>) -> u64 {
+        let key = key.into();
+        match key.short() {
+            Some(ShortKey { word, bytes }) => self.index_hash_of_word(word, bytes.into()),
+            None => self.index_hash_of_long(&key),
         }
-        let word = key.word();
-        let slot = slot_of(routing_hash_of_word(word, key.bytes));
-        KeyHashes { slot, index: self.index_hash_of_word(word, key.bytes) }
-    }
-
-    /// The keyed hash alone: 64 x 64 -> 128-bit products of key words masked with secret words, folded by xor
-    /// (the construction of wyhash and of aHash's fallback).
-    #[inline]
-    #[must_use]
-    pub fn index_hash(&self, key: &[u8]) -> u64 {
-        if key.len() > WORD_BYTES {
-            return self.index_hash_of_long(key);
-        }
-        self.index_hash_of_word(word_of(key), key.len())
     }
 
     #[inline(always)]
@@ -274,7 +273,7 @@ mod tests {
     fn routing_hash_is_the_published_xxh3() {
         // Vectors of the reference implementation, xxh3 64 bits, seed 0.
         assert_eq!(routing_hash(b""), 0x2D06_8005_38D3_94C2);
-        assert_eq!(slot(b""), 0x14C2);
+        assert_eq!(slot(&b""[..]), 0x14C2);
     }
 
     #[test]
@@ -284,8 +283,13 @@ mod tests {
         for length in 0..300 {
             random[length / 2] ^= length as u8;
             let (alone, followed) = (Key::from(&random[..length]), Key::at_front(&random, length));
-            let expected = KeyHashes { slot: slot(&alone), index: hasher.index_hash(&alone) };
-            assert_eq!((hasher.hash(alone), hasher.hash(followed)), (expected, expected), "length {length}");
+            assert_eq!(hasher.index_hash(alone), hasher.index_hash(followed), "length {length}");
+            for other in 0..=length + 1 {
+                let key = Key::at_front(&random, other);
+                assert_eq!(followed.short().is_some_and(|short| key.is(short)), other == length && length <= WORD_BYTES);
+            }
+            let published = (routing_hash(&alone) & u64::from(SLOTS - 1)) as u16;
+            assert_eq!((slot(alone), slot(followed)), (published, published), "length {length}");
         }
     }
 
@@ -320,8 +324,6 @@ mod tests {
     fn index_hash_depends_on_the_secret() {
         let (a, b) = (KeyHasher::new(secret(1)), KeyHasher::new(secret(2)));
         assert_ne!(a.index_hash(b"key"), b.index_hash(b"key"));
-        let key = Key::from(&b"key"[..]);
-        assert_eq!(a.hash(key).slot, b.hash(key).slot);
     }
 
     #[test]

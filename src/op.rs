@@ -111,8 +111,9 @@ pub trait Batch {
     /// Number of operations.
     fn op_count(&self) -> u32;
 
-    /// Visits every operation's position and key, in request order, reading the batch once from front to back.
-    fn for_each_key<'a>(&'a self, visit: impl FnMut(Position, Key<'a>));
+    /// Visits every operation's position and key, and whether it is a get that wants no version, in request order,
+    /// reading the batch once from front to back.
+    fn for_each_key<'a>(&'a self, visit: impl FnMut(Position, Key<'a>, bool));
 
     /// The operation at a position that [`Batch::for_each_key`] gave.
     ///

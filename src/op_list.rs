@@ -82,9 +82,10 @@ impl Batch for OpList {
     }
 
     #[inline]
-    fn for_each_key<'a>(&'a self, mut visit: impl FnMut(Position, Key<'a>)) {
+    fn for_each_key<'a>(&'a self, mut visit: impl FnMut(Position, Key<'a>, bool)) {
         for (index, op) in self.ops.iter().enumerate() {
-            visit(Position { index: index as u32, offset: 0 }, Key::from(&self.bytes[op.key.clone()]));
+            let is_plain_get = matches!(op.kind, Kind::Get) && !op.version_wanted;
+            visit(Position { index: index as u32, offset: 0 }, Key::from(&self.bytes[op.key.clone()]), is_plain_get);
         }
     }
 

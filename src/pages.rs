@@ -13,6 +13,7 @@ pub(crate) const HUGE_PAGE_BYTES: u32 = 2 << 20;
 /// Memory of its own, owned like a `Box<[u8]>`, in huge pages where the kernel grants them: one translation serves
 /// 2 MiB of it.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Pages {
     base: NonNull<u8>,
     bytes: usize,

@@ -52,11 +52,11 @@ impl Batch for FlatBatch {
     }
 
     #[inline]
-    fn for_each_key<'a>(&'a self, mut visit: impl FnMut(Position, Key<'a>)) {
+    fn for_each_key<'a>(&'a self, mut visit: impl FnMut(Position, Key<'a>, bool)) {
         let mut offset = 0;
         for (index, is_put) in self.is_put.iter().enumerate() {
             let position = Position { index: index as u32, offset: offset as u32 };
-            visit(position, Key::at_front(&self.bytes[offset..], KEY_BYTES));
+            visit(position, Key::at_front(&self.bytes[offset..], KEY_BYTES), *is_put == 0);
             offset += KEY_BYTES + usize::from(*is_put) * VALUE_BYTES;
         }
     }

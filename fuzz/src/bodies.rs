@@ -22,10 +22,11 @@ pub(crate) fn request(bytes: &[u8]) -> Result<(), WireError> {
     let mut builder = RequestBuilder::new(Vec::new(), 1, FRAME_BYTES_MAX).expect("a vector grows");
     let mut ops = view.ops();
     let mut visited = 0;
-    view.for_each_key(|position, key| {
+    view.for_each_key(|position, key, is_plain_get| {
         let op = ops.next().expect("as many operations as keys");
         assert_eq!((position.index, key.as_bytes()), (visited, op.key));
         assert_eq!(view.op(position), op);
+        assert_eq!(is_plain_get, op.action == Action::Get && !op.version_wanted);
         assert!(op.key.len() <= KEY_BYTES_MAX as usize);
         if let Action::Put { value } | Action::CompareAndSwap { value, .. } = op.action {
             assert!(value.len() <= VALUE_BYTES_MAX as usize);

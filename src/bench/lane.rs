@@ -280,17 +280,15 @@ const WRONG_OUTCOME: &str = "WrongOutcome";
 #[inline]
 fn count(reply: &Reply, value_bytes: usize, measure: &mut Measure) {
     let (mut hits, mut misses, mut wrong) = (0, 0, 0);
-    for outcome in reply.outcomes() {
-        match outcome {
-            Outcome::Value { value, .. } => {
-                hits += 1;
-                wrong += u64::from(value.len() != value_bytes);
-            }
-            Outcome::Done { .. } => {}
-            Outcome::NotFound => misses += 1,
-            other => measure.failed(outcome_kind(&other), 1),
+    reply.outcomes().for_each(|outcome| match outcome {
+        Outcome::Value { value, .. } => {
+            hits += 1;
+            wrong += u64::from(value.len() != value_bytes);
         }
-    }
+        Outcome::Done { .. } => {}
+        Outcome::NotFound => misses += 1,
+        other => measure.failed(outcome_kind(&other), 1),
+    });
     measure.hits += hits;
     measure.misses += misses;
     if wrong > 0 {

@@ -48,6 +48,15 @@ impl<'a> Iterator for Outcomes<'a> {
             Self::Scattered { reply, next } => reply.take_outcome(next),
         }
     }
+
+    /// Decides once, not once an outcome, where they are.
+    #[inline(always)]
+    fn fold<T, F: FnMut(T, Outcome<'a>) -> T>(self, start: T, each: F) -> T {
+        match self {
+            Self::Whole(outcomes) => outcomes.fold(start, each),
+            Self::Scattered { reply, next } => (next..reply.len()).map(|index| reply.outcome(index)).fold(start, each),
+        }
+    }
 }
 
 /// One node's share.

@@ -1,7 +1,7 @@
 //! Executes a batch: keys to shards, then shard by shard, each locked once.
 //!
 //! ```text
-//!   pass 0   every key, in order: both hashes --> (index hash, position) into the bin of its shard
+//!   pass 0   every key, in order --> (index hash, position, short key) into the bin of its shard
 //!   then for each shard with a bin, this thread's own first, busy ones last, under one lock:
 //!     pass 1   prefetch index buckets            32 }
 //!     pass 2   find cells, prefetch records      16 } operations ahead of pass 3, a few at a time, so that memory
@@ -16,9 +16,9 @@
 use super::index::Index;
 use super::shard::Shard;
 use super::slab::Handle;
-use crate::hash::KeyHasher;
+use crate::hash::{Key, KeyHasher, ShortKey};
 use crate::limits::FRAME_OPS_MAX;
-use crate::op::{Batch, Outcomes, Position};
+use crate::op::{Batch, Outcome, Outcomes, Position};
 
 /// Pass 1 is so many operations ahead of pass 2, and pass 2 of pass 3.
 const AHEAD_OPS: usize = 16;
@@ -31,14 +31,48 @@ pub(super) const GROUP_OPS: usize = 32;
 
 const _: () = assert!(GROUP_OPS >= AHEAD_OPS + STEP_OPS && GROUP_OPS.is_multiple_of(STEP_OPS));
 
-/// An operation on its way to its shard.
+/// An operation on its way to its shard. One that is a plain get of a short key, as most are, is all here: its request,
+/// which is out of reach by now, is not read again.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
     hash: u64,
-    position: Position,
+    word: u64,
+    offset: u32,
+    index: u16,
+    word_bytes: u8,
+    /// Whether it is a plain get of the key in `word`; else the batch is to be asked.
+    is_short_get: bool,
 }
 
-const _: () = assert!(size_of::<Entry>() == 16);
+const _: () = assert!(size_of::<Entry>() == 24 && FRAME_OPS_MAX - 1 <= u16::MAX as u32);
+
+impl Entry {
+    #[inline(always)]
+    fn new(hash: u64, position: Position, key: Key<'_>, is_plain_get: bool) -> Self {
+        let short = key.short().filter(|_| is_plain_get);
+        let ShortKey { word, bytes: word_bytes } = short.unwrap_or_default();
+        let Position { index, offset } = position;
+        Self { hash, word, offset, index: index as u16, word_bytes, is_short_get: short.is_some() }
+    }
+
+    #[inline(always)]
+    fn short(&self) -> ShortKey {
+        ShortKey { word: self.word, bytes: self.word_bytes }
+    }
+
+    #[inline(always)]
+    fn position(&self) -> Position {
+        Position { index: self.index.into(), offset: self.offset }
+    }
+}
+
+/// The shard of a record: bits of its index hash that neither tag, bucket nor directory takes. They are keyed, so that
+/// nobody outside can choose keys that fill one shard, as the published bits that name slots would let him.
+#[inline(always)]
+pub(super) fn shard_of(hash: u64, shards: usize) -> usize {
+    debug_assert!(shards.is_power_of_two(), "{shards} shards");
+    (hash >> 24) as usize & (shards - 1)
+}
 
 /// A thread's working memory for batches: made once, reused for each.
 #[derive(Debug, Default)]
@@ -46,8 +80,8 @@ pub struct Scratch {
     first_shard: u32,
     /// The operations of each shard.
     bins: Vec<Vec<Entry>>,
-    /// Which bins are not empty, one bit each.
-    filled: Vec<u64>,
+    /// Which bins are not empty.
+    filled: Vec<u32>,
     /// Shards to visit, then shards that were busy.
     pub(super) visits: Vec<u32>,
 }
@@ -63,13 +97,15 @@ impl Scratch {
     /// Pass 0: deals the operations of a batch to the bins of `shards` shards.
     pub(super) fn deal(&mut self, batch: &impl Batch, hasher: &KeyHasher, shards: usize) {
         self.clear(shards);
-        let mask = shards - 1;
-        let (bins, filled) = (&mut self.bins[..shards], &mut self.filled[..shards.div_ceil(64)]);
-        batch.for_each_key(|position, key| {
-            let hashes = hasher.hash(key);
-            let shard = usize::from(hashes.slot) & mask;
-            filled[shard / 64] |= 1 << (shard % 64);
-            bins[shard].push(Entry { hash: hashes.index, position });
+        let (bins, filled) = (&mut self.bins[..shards], &mut self.filled);
+        batch.for_each_key(|position, key, is_plain_get| {
+            let hash = hasher.index_hash(key);
+            let shard = shard_of(hash, shards);
+            let bin = &mut bins[shard];
+            if bin.is_empty() {
+                filled.push(shard as u32);
+            }
+            bin.push(Entry::new(hash, position, key, is_plain_get));
         });
         self.plan_visits(shards);
     }
@@ -78,33 +114,21 @@ impl Scratch {
     fn clear(&mut self, shards: usize) {
         // A batch of nothing but one shard's keys makes a large bin; four times the fair share is kept.
         let kept_ops = (4 * FRAME_OPS_MAX as usize / shards).max(64);
-        for (word, bits) in self.filled.iter_mut().enumerate() {
-            while *bits != 0 {
-                let bin = &mut self.bins[64 * word + bits.trailing_zeros() as usize];
-                bin.clear();
-                bin.shrink_to(kept_ops);
-                *bits &= *bits - 1;
-            }
+        for shard in self.filled.drain(..) {
+            let bin = &mut self.bins[shard as usize];
+            bin.clear();
+            bin.shrink_to(kept_ops);
         }
         if self.bins.len() < shards {
             self.bins.resize_with(shards, Vec::new);
-            self.filled.resize(shards.div_ceil(64), 0);
         }
     }
 
     /// Lists the shards with operations, from `first_shard` on and around.
     fn plan_visits(&mut self, shards: usize) {
-        self.visits.clear();
-        for (word, bits) in self.filled.iter().enumerate() {
-            let mut bits = *bits;
-            while bits != 0 {
-                self.visits.push(64 * word as u32 + bits.trailing_zeros());
-                bits &= bits - 1;
-            }
-        }
         let first = self.first_shard & (shards as u32 - 1);
-        let before = self.visits.partition_point(|shard| *shard < first);
-        self.visits.rotate_left(before);
+        self.visits.clone_from(&self.filled);
+        self.visits.sort_unstable_by_key(|shard| shard.wrapping_sub(first) & (shards as u32 - 1));
     }
 
     /// How many of the shards to visit next have bins that make a group together: one at least.
@@ -170,8 +194,12 @@ impl<I: Index> Shard<I> {
         for (entry, hint) in entries.iter().zip(hints) {
             // An operation before this one may have freed the handle that the hint names.
             let hint = if self.handles_freed() == handles_freed { *hint } else { Handle::NONE };
-            let op = batch.op(entry.position);
-            self.execute(&op, entry.hash, hint, |outcome| outcomes.set(entry.position.index, outcome));
+            let set = |outcome: Outcome<'_>| outcomes.set(entry.index.into(), outcome);
+            if entry.is_short_get {
+                self.get_short(entry.short(), entry.hash, hint, set);
+            } else {
+                self.execute(&batch.op(entry.position()), entry.hash, hint, set);
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use super::index::Keys;
 use super::memory::Pool;
 use super::prefetch::prefetch;
 use super::slab::{Handle, Slab};
-use crate::hash::KeyHasher;
+use crate::hash::{Key, KeyHasher};
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::op::{VERSION_ABSENT, Version};
 use std::sync::Arc;
@@ -48,7 +48,7 @@ const PREFETCH_LINES: usize = 4;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Record<'a> {
     pub(super) version: Version,
-    pub(super) key: &'a [u8],
+    pub(super) key: Key<'a>,
     pub(super) value: &'a [u8],
 }
 
@@ -71,8 +71,9 @@ impl Records {
     pub(super) fn get(&self, handle: Handle) -> Record<'_> {
         let slot = self.slab.slot(handle);
         let (header, payload) = Header::ref_from_prefix(slot).expect("a slot is at least 16 bytes");
-        let (key, payload) = payload.split_at(usize::from(header.key_bytes.get()));
-        Record { version: header.version.get(), key, value: &payload[..header.value_bytes.get() as usize] }
+        let key = Key::at_front(payload, header.key_bytes.get().into());
+        let value = &payload[usize::from(header.key_bytes.get())..][..header.value_bytes.get() as usize];
+        Record { version: header.version.get(), key, value }
     }
 
     /// Stores a new record; `None`, and nothing changed, where the budget refuses.
@@ -90,7 +91,7 @@ impl Records {
     #[inline]
     pub(super) fn overwrite(&mut self, handle: Handle, version: Version, key: &[u8], value: &[u8]) -> Option<Handle> {
         let old = self.get(handle);
-        debug_assert!(old.key == key && old.version < version, "a newer version of the same record");
+        debug_assert!(*old.key == *key && old.version < version, "a newer version of the same record");
         let old_value_bytes = old.value.len();
         let stays = old_value_bytes == value.len() || self.slab.fits_exactly(handle, record_bytes(key, value));
         let target = if stays { handle } else { self.slab.allocate(record_bytes(key, value))? };

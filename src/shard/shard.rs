@@ -9,7 +9,7 @@ use super::index::{Index, IndexStats};
 use super::memory::Pool;
 use super::record::{Record, Records};
 use super::slab::Handle;
-use crate::hash::KeyHasher;
+use crate::hash::{KeyHasher, ShortKey};
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::op::{Action, Op, Outcome, VERSION_ABSENT, Version};
 use std::sync::Arc;
@@ -78,6 +78,21 @@ impl<I: Index> Shard<I> {
             };
         }
         set(self.execute_change(op, hash, hint));
+    }
+
+    /// Executes a get of a short key that wants no version.
+    #[inline(always)]
+    pub(super) fn get_short(&self, key: ShortKey, hash: u64, hint: Handle, set: impl FnOnce(Outcome<'_>)) {
+        if hint != Handle::NONE {
+            let record = self.records.get(hint);
+            if record.key.is(key) {
+                return set(Outcome::Value { value: record.value, version: None });
+            }
+        }
+        match self.index.find(hash, |handle| self.records.get(handle).key.is(key)) {
+            Some(handle) => set(Outcome::Value { value: self.records.get(handle).value, version: None }),
+            None => set(Outcome::NotFound),
+        }
     }
 
     #[inline]
@@ -201,7 +216,7 @@ impl<I: Index> Shard<I> {
     fn find(&self, key: &[u8], hash: u64, hint: Handle) -> Option<(Handle, Record<'_>)> {
         if hint != Handle::NONE {
             let record = self.records.get(hint);
-            if record.key == key {
+            if *record.key == *key {
                 return Some((hint, record));
             }
         }
@@ -209,7 +224,7 @@ impl<I: Index> Shard<I> {
     }
 
     fn find_in_index(&self, key: &[u8], hash: u64) -> Option<(Handle, Record<'_>)> {
-        let handle = self.index.find(hash, |handle| self.records.get(handle).key == key)?;
+        let handle = self.index.find(hash, |handle| *self.records.get(handle).key == *key)?;
         Some((handle, self.records.get(handle)))
     }
 

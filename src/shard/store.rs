@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::buckets::BucketIndex;
-use super::execute::{Entry, GROUP_OPS, Scratch};
+use super::execute::{Entry, GROUP_OPS, Scratch, shard_of};
 use super::index::IndexStats;
 #[cfg(feature = "leapfrog")]
 use super::leap::LeapIndex;
@@ -183,6 +183,12 @@ impl Store {
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         }
+    }
+
+    /// Which shard the record of a key lies in, from 0. Another store deals keys in another way.
+    #[must_use]
+    pub fn shard_of(&self, key: &[u8]) -> usize {
+        shard_of(self.hasher.index_hash(key), self.shards.len())
     }
 
     /// What the store holds, shard by shard: each is locked for a moment, so the sum is of no single instant.

@@ -27,8 +27,9 @@ pub trait Lender: Send + Sync {
     fn take_back(&self, memory: Memory);
 }
 
-/// Where lent bytes are.
+/// Where lent bytes are. Each kind begins with address and length, so that reading them decides nothing.
 #[derive(Debug)]
+#[repr(usize)]
 pub enum Memory {
     /// On the heap.
     Heap(Box<[u8]>),

@@ -145,12 +145,12 @@ impl Batch for RequestView<'_> {
     }
 
     #[inline]
-    fn for_each_key<'a>(&'a self, mut visit: impl FnMut(Position, Key<'a>)) {
+    fn for_each_key<'a>(&'a self, mut visit: impl FnMut(Position, Key<'a>, bool)) {
         let mut offset = 0;
         for (op_index, descriptor) in (0..).zip(self.descriptors) {
             let rest = self.payload.get(offset..).expect("parse validated every operation");
             let (key, op_bytes) = key_at(*descriptor, rest);
-            visit(Position { index: op_index, offset: length(offset) }, key);
+            visit(Position { index: op_index, offset: length(offset) }, key, descriptor.is_plain_get());
             offset = offset.wrapping_add(op_bytes);
         }
         debug_assert_eq!(offset, self.payload.len(), "the operations fill the payload");

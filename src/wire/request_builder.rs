@@ -244,7 +244,7 @@ mod tests {
             assert_eq!(view.ops().collect::<Vec<_>>(), ops());
             assert_eq!(view.header().request.get(), 9);
             let mut seen = Vec::new();
-            view.for_each_key(|position, key| seen.push((position, key)));
+            view.for_each_key(|position, key, _| seen.push((position, key)));
             for ((position, key), op) in seen.into_iter().zip(ops()) {
                 assert_eq!((key.as_bytes(), view.op(position)), (op.key, op));
             }

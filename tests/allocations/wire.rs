@@ -10,7 +10,7 @@ use freight::wire::{self, Hello, HelloReply, Refusal, ReplyView, RequestView, Wi
 fn walk(bytes: &[u8]) {
     let mut walked = 0;
     if let Ok(view) = RequestView::parse(bytes) {
-        view.for_each_key(|position, key| walked += view.op(position).key.len() + key.len());
+        view.for_each_key(|position, key, _| walked += view.op(position).key.len() + key.len());
     }
     if let Ok(view) = ReplyView::parse(bytes) {
         walked += view.outcomes().count();

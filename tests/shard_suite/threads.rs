@@ -95,7 +95,7 @@ impl Batch for Faulty {
         self.0.op_count()
     }
 
-    fn for_each_key<'a>(&'a self, visit: impl FnMut(Position, Key<'a>)) {
+    fn for_each_key<'a>(&'a self, visit: impl FnMut(Position, Key<'a>, bool)) {
         self.0.for_each_key(visit);
     }
 

@@ -41,7 +41,7 @@ pub(crate) fn request_read() -> Box<dyn FnMut()> {
     let frame = request(&keys(), mostly_gets);
     Box::new(move || {
         let view = RequestView::parse(black_box(&frame)).expect("the builder's frames are valid");
-        view.for_each_key(|position, key| {
+        view.for_each_key(|position, key, _| {
             black_box(key);
             black_box(view.op(position));
         });

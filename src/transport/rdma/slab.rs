@@ -36,9 +36,10 @@ impl Drop for Charge {
 }
 
 /// Some bytes of a slab.
+#[repr(C)]
 pub struct Span {
     start: NonNull<u8>,
-    bytes: u32,
+    bytes: usize,
     slab: Arc<Slab>,
 }
 
@@ -69,7 +70,7 @@ pub(super) fn spans(
     let span = |at: u32| {
         // SAFETY: `at` < `count`, so the span lies inside the region's pages.
         let start = unsafe { slab.region.start().add(at as usize * span_bytes as usize) };
-        Span { start, bytes: span_bytes, slab: Arc::clone(&slab) }
+        Span { start, bytes: span_bytes as usize, slab: Arc::clone(&slab) }
     };
     Ok((0..count).map(span).collect())
 }
@@ -77,7 +78,8 @@ pub(super) fn spans(
 impl Span {
     /// So many bytes from there on, for a work request of ours.
     pub(super) fn piece(&self, from: u32, bytes: u32) -> Piece {
-        assert!(from <= self.bytes && bytes <= self.bytes - from, "{bytes} bytes at {from} of {self:?}");
+        let (begin, length) = (from as usize, bytes as usize);
+        assert!(begin <= self.bytes && length <= self.bytes - begin, "{bytes} bytes at {from} of {self:?}");
         let address = self.start.addr().get() as u64 + u64::from(from);
         Piece { address, bytes, local_key: self.slab.region.local_key() }
     }
@@ -94,7 +96,7 @@ impl Deref for Span {
     #[inline]
     fn deref(&self) -> &[u8] {
         // SAFETY: the bytes are mapped as long as the slab, initialised by the kernel, and this span's alone.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes as usize) }
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
     }
 }
 
@@ -102,7 +104,7 @@ impl DerefMut for Span {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`, and the claim on the span is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes as usize) }
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes) }
     }
 }
 

@@ -101,6 +101,7 @@ impl Drop for Release {
 
 /// A frame in the peer's segment. The order of its parts matters: it is released when nothing reads it any more.
 #[derive(Debug)]
+#[repr(C)]
 pub struct InPlace {
     bytes: Arrived,
     _release: Release,

@@ -207,6 +207,7 @@ impl Drop for OwnSegment {
 }
 
 /// A run of granules of our own segment that one owner may write. Given back when dropped.
+#[repr(C)]
 pub struct Span {
     base: NonNull<u8>,
     bytes: usize,
@@ -340,6 +341,7 @@ impl PeerSegment {
 }
 
 /// Bytes of a frame that a trusted peer sent, in its segment.
+#[repr(C)]
 pub(super) struct Arrived {
     base: NonNull<u8>,
     bytes: usize,

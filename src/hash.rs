@@ -286,7 +286,8 @@ mod tests {
             assert_eq!(hasher.index_hash(alone), hasher.index_hash(followed), "length {length}");
             for other in 0..=length + 1 {
                 let key = Key::at_front(&random, other);
-                assert_eq!(followed.short().is_some_and(|short| key.is(short)), other == length && length <= WORD_BYTES);
+                let is_it = followed.short().is_some_and(|short| key.is(short));
+                assert_eq!(is_it, other == length && length <= WORD_BYTES, "{other} of length {length}");
             }
             let published = (routing_hash(&alone) & u64::from(SLOTS - 1)) as u16;
             assert_eq!((slot(alone), slot(followed)), (published, published), "length {length}");

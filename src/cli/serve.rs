@@ -41,7 +41,7 @@ pub(super) struct ServeArgs {
 /// What a node of `serve` and a node of `bench` have in common.
 #[derive(Debug, clap::Args, serde::Serialize)]
 pub(super) struct NodeArgs {
-    /// Shards, a power of two [default: eight a thread]
+    /// Shards, a power of two [default: four a thread]
     #[arg(long, value_name = "COUNT", value_parser = shards)]
     shards: Option<u32>,
     /// The index of each shard

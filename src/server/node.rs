@@ -28,7 +28,7 @@ pub struct NodeConfig {
     pub cores: Vec<usize>,
     /// How connections are dealt to the threads.
     pub placement: Placement,
-    /// Shards, a power of two; `None` for eight a thread.
+    /// Shards, a power of two; `None` for four a thread.
     pub shards: Option<u32>,
     /// The index of each shard.
     pub index: IndexKind,
@@ -222,7 +222,7 @@ impl Shared {
         let threads = config.threads.max(1);
         let budget = Arc::new(config.budget());
         config.connections_max = config.connections_served_max(&budget);
-        let shards = config.shards.unwrap_or_else(|| (threads as u32 * 8).next_power_of_two().min(limits::SHARDS_MAX));
+        let shards = config.shards.unwrap_or_else(|| (threads as u32 * 4).next_power_of_two().min(limits::SHARDS_MAX));
         let store = Store::new(StoreConfig {
             shards,
             index: config.index,

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Operations on one key meet in one bin, in the order of the batch. Small bins make a group, whose shards are locked
-//! together and which goes through each pass as a whole: a batch of 100 has six operations a shard, too few for a pass
+//! together and which goes through each pass as a whole: a batch of 100 has twelve of them a shard, too few for a pass
 //! to hide what it waits for.
 #![forbid(unsafe_code)]
 
@@ -80,8 +80,8 @@ pub struct Scratch {
     first_shard: u32,
     /// The operations of each shard.
     bins: Vec<Vec<Entry>>,
-    /// Which bins are not empty.
-    filled: Vec<u32>,
+    /// Which bins are not empty, one bit each.
+    filled: Vec<u64>,
     /// Shards to visit, then shards that were busy.
     pub(super) visits: Vec<u32>,
 }
@@ -97,13 +97,13 @@ impl Scratch {
     /// Pass 0: deals the operations of a batch to the bins of `shards` shards.
     pub(super) fn deal(&mut self, batch: &impl Batch, hasher: &KeyHasher, shards: usize) {
         self.clear(shards);
-        let (bins, filled) = (&mut self.bins[..shards], &mut self.filled);
+        let (bins, filled) = (&mut self.bins[..shards], &mut self.filled[..shards.div_ceil(64)]);
         batch.for_each_key(|position, key, is_plain_get| {
             let hash = hasher.index_hash(key);
             let shard = shard_of(hash, shards);
             let bin = &mut bins[shard];
             if bin.is_empty() {
-                filled.push(shard as u32);
+                filled[shard / 64] |= 1 << (shard % 64);
             }
             bin.push(Entry::new(hash, position, key, is_plain_get));
         });
@@ -114,21 +114,33 @@ impl Scratch {
     fn clear(&mut self, shards: usize) {
         // A batch of nothing but one shard's keys makes a large bin; four times the fair share is kept.
         let kept_ops = (4 * FRAME_OPS_MAX as usize / shards).max(64);
-        for shard in self.filled.drain(..) {
-            let bin = &mut self.bins[shard as usize];
-            bin.clear();
-            bin.shrink_to(kept_ops);
+        for (word, bits) in self.filled.iter_mut().enumerate() {
+            while *bits != 0 {
+                let bin = &mut self.bins[64 * word + bits.trailing_zeros() as usize];
+                bin.clear();
+                bin.shrink_to(kept_ops);
+                *bits &= *bits - 1;
+            }
         }
         if self.bins.len() < shards {
             self.bins.resize_with(shards, Vec::new);
+            self.filled.resize(shards.div_ceil(64), 0);
         }
     }
 
     /// Lists the shards with operations, from `first_shard` on and around.
     fn plan_visits(&mut self, shards: usize) {
+        self.visits.clear();
+        for (word, bits) in self.filled.iter().enumerate() {
+            let mut bits = *bits;
+            while bits != 0 {
+                self.visits.push(64 * word as u32 + bits.trailing_zeros());
+                bits &= bits - 1;
+            }
+        }
         let first = self.first_shard & (shards as u32 - 1);
-        self.visits.clone_from(&self.filled);
-        self.visits.sort_unstable_by_key(|shard| shard.wrapping_sub(first) & (shards as u32 - 1));
+        let before = self.visits.partition_point(|shard| *shard < first);
+        self.visits.rotate_left(before);
     }
 
     /// How many of the shards to visit next have bins that make a group together: one at least.

@@ -67,7 +67,7 @@ pub struct UnknownIndex {
 /// What a store is made of.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
-    /// Number of shards: a power of two, at most [`SHARDS_MAX`]. About 4 to 8 a core.
+    /// Number of shards: a power of two, at most [`SHARDS_MAX`]. About 4 a core.
     pub shards: u32,
     /// Which index the shards use.
     pub index: IndexKind,

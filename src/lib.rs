@@ -19,5 +19,6 @@ pub mod server;
 pub mod session;
 pub mod shard;
 pub mod short;
+pub mod slots;
 pub mod transport;
 pub mod wire;

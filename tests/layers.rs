@@ -23,12 +23,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("budget", &["limits"]),
     ("hash", &["limits", "short"]),
     ("short", &[]),
+    ("slots", &["limits"]),
     ("pages", &[]),
     ("op", &["budget", "hash", "pages"]),
     ("op_list", &["op"]),
     ("wire", &["op"]),
     ("metrics", &["op"]),
-    ("shard", &["op", "metrics"]),
+    ("shard", &["op", "metrics", "slots"]),
     ("transport", &["wire"]),
     ("session", &["wire", "shard"]),
     ("cores", &["op"]),
@@ -41,7 +42,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// Modules that replay from a seed: no runtime, socket, clock or randomness of their own.
 const PURE: &[&str] =
-    &["limits", "budget", "hash", "short", "pages", "op", "op_list", "metrics", "wire", "shard", "session"];
+    &["limits", "budget", "hash", "short", "slots", "pages", "op", "op_list", "metrics", "wire", "shard", "session"];
 
 /// What a pure module may not name: a crate, or a path.
 const WORLD: &[&str] = &[

@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 use super::index::Index;
+use super::ownership::Copied;
 use super::shard::Shard;
 use super::slab::Handle;
 use crate::hash::KeyHasher;
@@ -35,7 +36,7 @@ const _: () = assert!(GROUP_OPS >= AHEAD_OPS + STEP_OPS && GROUP_OPS.is_multiple
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
     hash: u64,
-    position: Position,
+    pub(super) position: Position,
 }
 
 const _: () = assert!(size_of::<Entry>() == 16);
@@ -50,6 +51,10 @@ pub struct Scratch {
     filled: Vec<u64>,
     /// Shards to visit, then shards that were busy.
     pub(super) visits: Vec<u32>,
+    /// Which slots are the node's, as far as this thread knows.
+    pub(super) ownership: Copied,
+    /// Operations on other slots, by their index.
+    pub(super) foreign: Vec<u32>,
 }
 
 impl Scratch {
@@ -60,22 +65,38 @@ impl Scratch {
         Self { first_shard, ..Self::default() }
     }
 
-    /// Pass 0: deals the operations of a batch to the bins of `shards` shards.
+    /// Pass 0: deals the operations of a batch to the bins of `shards` shards, but for those on foreign slots.
     pub(super) fn deal(&mut self, batch: &impl Batch, hasher: &KeyHasher, shards: usize) {
         self.clear(shards);
+        match self.ownership.owned.take() {
+            None => self.deal_owned(batch, hasher, shards, |_| true),
+            Some(owned) => {
+                self.deal_owned(batch, hasher, shards, |slot| owned.slots.contains(slot));
+                self.ownership.owned = Some(owned);
+            }
+        }
+        self.plan_visits(shards);
+    }
+
+    #[inline(always)]
+    fn deal_owned(&mut self, batch: &impl Batch, hasher: &KeyHasher, shards: usize, is_owned: impl Fn(u16) -> bool) {
         let mask = shards - 1;
         let (bins, filled) = (&mut self.bins[..shards], &mut self.filled[..shards.div_ceil(64)]);
+        let foreign = &mut self.foreign;
         batch.for_each_key(|position, key| {
             let hashes = hasher.hash(key);
+            if !is_owned(hashes.slot) {
+                return foreign.push(position.index);
+            }
             let shard = usize::from(hashes.slot) & mask;
             filled[shard / 64] |= 1 << (shard % 64);
             bins[shard].push(Entry { hash: hashes.index, position });
         });
-        self.plan_visits(shards);
     }
 
     /// Empties the bins: here and not after use, so that it happens after a panic too.
     fn clear(&mut self, shards: usize) {
+        self.foreign.clear();
         // A batch of nothing but one shard's keys makes a large bin; four times the fair share is kept.
         let kept_ops = (4 * FRAME_OPS_MAX as usize / shards).max(64);
         for (word, bits) in self.filled.iter_mut().enumerate() {

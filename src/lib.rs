@@ -10,6 +10,7 @@ pub mod client;
 pub mod cores;
 pub mod hash;
 pub mod limits;
+pub mod map;
 pub mod metrics;
 pub mod op;
 pub mod op_list;

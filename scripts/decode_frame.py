@@ -13,7 +13,7 @@ VALUE_BYTES_MAX, FRAME_OPS_MAX, FRAME_BYTES_MIN, FRAME_BYTES_MAX = 8 << 20, 65_5
 KINDS = "?,hello,hello reply,request,reply,refusal,stats,stats reply,wire limit,wire limit reply".split(",")
 OPS = "?,get,put,delete,compare-and-swap,add".split(",")
 STATUSES = ("?,value,done,counter,not found,version mismatch,not a number,counter overflow,out of memory,"
-            "reply full").split(",")
+            "reply full,wrong node").split(",")
 HEADER = ("<4sBBHII6Q", "magic version kind flags frame_bytes op_count "
           "session sequence acknowledged_up_to map_epoch request reserved")
 BODIES = {
@@ -97,7 +97,7 @@ def decode_reply(frame, _, op_count):
     for index in range(op_count):
         word, offset = unpack_from("<II", frame, 64 + 8 * index)
         status, versioned, value_bytes = word & 0x7F, word >> 7 & 1, word >> 8
-        check(1 <= status <= 9, "BadStatus")
+        check(1 <= status <= 10, "BadStatus")
         check(status != 3 or value_bytes == 8, "BadCounter")
         check(value_bytes <= {1: VALUE_BYTES_MAX, 3: 8}.get(status, 0), "ValueTooLong")
         check(status <= 3 or versioned == (status == 5), "BadStatus")

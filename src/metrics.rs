@@ -33,6 +33,15 @@ pub struct NodeStats {
     pub version: String,
     /// The node's incarnation, hexadecimal.
     pub incarnation: String,
+    /// The cluster whose map it works with, hexadecimal; absent where it has none.
+    #[serde(default)]
+    pub cluster: Option<String>,
+    /// The epoch of that map, 0 for none.
+    #[serde(default)]
+    pub map_epoch: u64,
+    /// Slots that it owns.
+    #[serde(default)]
+    pub slots: u32,
     /// Seconds since it started.
     pub uptime_seconds: f64,
     /// Its threads.

@@ -90,6 +90,8 @@ pub enum Outcome<'a> {
     OutOfMemory,
     /// A get whose value no longer fits the reply; it was not executed. The client asks again by itself.
     ReplyFull,
+    /// The node does not own the key's slot; nothing was executed. A client with a map asks whoever does.
+    WrongNode,
     /// The connection was lost before an answer: the operation may or may not have taken effect.
     /// Made by clients, never sent by a node.
     Unknown,

@@ -163,6 +163,7 @@ impl Outcomes for OutcomeList {
             Outcome::CounterOverflow => (Outcome::CounterOverflow, 0..0),
             Outcome::OutOfMemory => (Outcome::OutOfMemory, 0..0),
             Outcome::ReplyFull => (Outcome::ReplyFull, 0..0),
+            Outcome::WrongNode => (Outcome::WrongNode, 0..0),
             Outcome::Unknown => (Outcome::Unknown, 0..0),
             Outcome::NotSent => (Outcome::NotSent, 0..0),
         };

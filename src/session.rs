@@ -7,8 +7,8 @@
 use crate::op::Batch;
 use crate::shard::{Scratch, Store};
 use crate::wire::{
-    Capabilities, FrameBuffer, Hello, HelloReply, PROTOCOL_VERSION, RefusalCode, ReplyBuilder, RequestView, WireError,
-    hello_reply,
+    Capabilities, FrameBuffer, Hello, HelloReply, Origin, PROTOCOL_VERSION, RefusalCode, ReplyBuilder, RequestView,
+    WireError, hello_reply,
 };
 use std::sync::Arc;
 use thiserror::Error;
@@ -144,8 +144,8 @@ impl Session {
         let out_of_memory = SessionError::OutOfMemory { ops };
         let Some(buffer) = lend(REPLY_BYTES_FIRST) else { return Err(out_of_memory) };
         let Some(mut reply) = ReplyBuilder::new(buffer, ops, reply_bytes_max) else { return Err(out_of_memory) };
-        self.store.execute(&request, &mut reply, scratch);
-        Ok(reply.finish(request.header().origin()))
+        let map_epoch = self.store.execute(&request, &mut reply, scratch);
+        Ok(reply.finish(Origin { map_epoch, ..request.header().origin() }))
     }
 }
 

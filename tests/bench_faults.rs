@@ -77,6 +77,9 @@ async fn serve(mut peer: Peer, outcome: fn(&Op<'_>) -> Outcome<'static>) {
 
 fn statistics() -> String {
     let stats = NodeStats {
+        cluster: None,
+        map_epoch: 0,
+        slots: 16_384,
         version: String::new(),
         incarnation: String::new(),
         uptime_seconds: 0.0,

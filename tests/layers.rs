@@ -23,25 +23,27 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("budget", &["limits"]),
     ("hash", &["limits", "short"]),
     ("short", &[]),
+    ("slots", &["limits"]),
     ("pages", &[]),
     ("op", &["budget", "hash", "pages"]),
     ("op_list", &["op"]),
     ("wire", &["op"]),
     ("metrics", &["op"]),
-    ("shard", &["op", "metrics"]),
+    ("shard", &["op", "metrics", "slots"]),
     ("transport", &["wire"]),
+    ("map", &["slots", "transport"]),
     ("session", &["wire", "shard"]),
     ("cores", &["op"]),
     ("profile", &["op"]),
-    ("server", &["session", "transport", "cores", "metrics", "profile"]),
-    ("client", &["transport", "cores", "metrics", "profile"]),
+    ("server", &["session", "transport", "map", "cores", "metrics", "profile"]),
+    ("client", &["transport", "map", "cores", "metrics", "profile"]),
     ("bench", &["client"]),
     ("cli", &["bench", "server"]),
 ];
 
 /// Modules that replay from a seed: no runtime, socket, clock or randomness of their own.
 const PURE: &[&str] =
-    &["limits", "budget", "hash", "short", "pages", "op", "op_list", "metrics", "wire", "shard", "session"];
+    &["limits", "budget", "hash", "short", "slots", "pages", "op", "op_list", "metrics", "wire", "shard", "session"];
 
 /// What a pure module may not name: a crate, or a path.
 const WORLD: &[&str] = &[

@@ -91,6 +91,8 @@ fn replies_are_the_golden_bytes() {
     holds_reply("reply_counter_overflow", ORIGIN, &[0], &[Outcome::CounterOverflow]);
     holds_reply("reply_out_of_memory", ORIGIN, &[0], &[Outcome::OutOfMemory]);
     holds_reply("reply_full", ORIGIN, &[0], &[Outcome::ReplyFull]);
+    let epoch = Origin { map_epoch: 5, ..ORIGIN };
+    holds_reply("reply_wrong_node", epoch, &[0], &[Outcome::WrongNode]);
     holds_reply("example_reply", ORIGIN, &[0, 1], &[Outcome::Done { version: Some(42) }, value(b"value", None)]);
     let batch = [
         value(b"a value", None),

@@ -180,14 +180,14 @@ fn value(value: &[u8]) -> Outcome<'_> {
 fn unknown_statuses_are_refused() {
     let frame = reply(&[Outcome::NotFound]);
     assert_eq!(reply_error(&with(frame.clone(), 64, &[0])), WireError::BadStatus { index: 0, got: 0 });
-    assert_eq!(reply_error(&with(frame, 64, &[10])), WireError::BadStatus { index: 0, got: 10 });
+    assert_eq!(reply_error(&with(frame, 64, &[11])), WireError::BadStatus { index: 0, got: 11 });
 }
 
 #[test]
 fn statuses_and_versions_go_together() {
     let mismatch = reply(&[Outcome::VersionMismatch { current: 1 }]);
     assert_eq!(reply_error(&with(mismatch, 64, &[5])), WireError::BadStatus { index: 0, got: 5 });
-    for status in [4, 6, 7, 8, 9] {
+    for status in [4, 6, 7, 8, 9, 10] {
         let done = reply(&[Outcome::Done { version: Some(1) }]);
         let got = status | 0x80;
         assert_eq!(reply_error(&with(done, 64, &[got])), WireError::BadStatus { index: 0, got });

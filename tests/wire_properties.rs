@@ -55,13 +55,14 @@ fn origin() -> impl Strategy<Value = Origin> {
 
 fn outcome<'a>(owned: &'a OwnedOp) -> Outcome<'a> {
     let version = owned.version_wanted.then_some(owned.number);
-    match (owned.code, owned.key.len() % 5) {
+    match (owned.code, owned.key.len() % 6) {
         (0 | 1, _) => Outcome::Value { value: &owned.value, version },
         (2, _) => Outcome::Done { version },
         (3, _) => Outcome::Counter { value: owned.number.cast_signed(), version },
         (_, 0) => Outcome::NotFound,
         (_, 1) => Outcome::VersionMismatch { current: owned.number },
         (_, 2) => Outcome::NotANumber,
+        (_, 4) => Outcome::WrongNode,
         (_, 3) => Outcome::CounterOverflow,
         _ => Outcome::OutOfMemory,
     }

@@ -306,6 +306,7 @@ pub(super) fn outcome_kind(outcome: &Outcome<'_>) -> &'static str {
         Outcome::CounterOverflow => "CounterOverflow",
         Outcome::OutOfMemory => "OutOfMemory",
         Outcome::ReplyFull => "ReplyFull",
+        Outcome::WrongNode => "WrongNode",
         Outcome::Unknown => "Unknown",
         Outcome::NotSent => "NotSent",
     }
@@ -323,6 +324,7 @@ pub(super) fn client_error_kind(error: &ClientError) -> &'static str {
         ClientError::Lost { .. } => "Lost",
         ClientError::Deadline { .. } => "Deadline",
         ClientError::NotSent { .. } => "NotSent",
+        ClientError::WrongNode { .. } => "WrongNode",
         ClientError::Malformed { .. } => "Malformed",
         ClientError::WrongOutcome { .. } => WRONG_OUTCOME,
         ClientError::Build(error) => build_error_kind(error),

@@ -5,6 +5,7 @@
 
 mod bench;
 mod key_value;
+mod map;
 mod rdma;
 mod serve;
 mod sizes;

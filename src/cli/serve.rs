@@ -1,10 +1,12 @@
 //! `freight serve`: a node until it is told to stop.
 #![forbid(unsafe_code)]
 
+use super::map::open;
 use super::{CommandResult, check_cores, check_writable, print, raise_descriptor_limit, runtime, sizes};
 use crate::bench::config::BenchConfig;
 use crate::cores::{self, CoreList, Placement};
 use crate::limits;
+use crate::map::MapStore;
 use crate::profile::Profile;
 use crate::server::{Identity, Node, NodeConfig};
 use crate::shard::IndexKind;
@@ -13,7 +15,8 @@ use crate::transport::{Endpoint, TransportOptions};
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tokio::signal::unix::{SignalKind, signal};
+use std::sync::Arc;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ServeArgs {
@@ -27,6 +30,10 @@ pub(super) struct ServeArgs {
     node: NodeArgs,
     #[command(flatten)]
     rdma: RdmaOptions,
+    /// A file with the shard map: the node owns what the map gives to its incarnation, and nothing while there is none.
+    /// SIGHUP reads it again [default: no map, every slot is the node's]
+    #[arg(long, value_name = "FILE")]
+    map: Option<PathBuf>,
     /// Listen beyond this machine although nobody has to authenticate
     #[arg(long)]
     insecure: bool,
@@ -155,6 +162,22 @@ const DESCRIPTORS_KEPT: usize = 128;
 /// Open files of a thread's runtime, at most.
 const DESCRIPTORS_A_THREAD: usize = 4;
 
+/// Takes the map anew at each SIGHUP, for ever.
+async fn follow(node: &Node, map: Option<(Arc<dyn MapStore>, Signal)>) {
+    let Some((store, mut hangup)) = map else { return std::future::pending().await };
+    while hangup.recv().await.is_some() {
+        let refused = match store.load().await {
+            Ok(Some(map)) => match node.take_map(&map) {
+                Ok(()) => continue,
+                Err(error) => error.to_string(),
+            },
+            Ok(None) => "there is none".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        tracing::error!("SIGHUP: the map is not taken, that of epoch {} stays: {refused}", node.stats().map_epoch);
+    }
+}
+
 pub(super) fn run(args: ServeArgs) -> CommandResult {
     let CoreArgs { threads, cores, placement } = args.cores;
     check_cores(cores.as_ref())?;
@@ -175,9 +198,18 @@ pub(super) fn run(args: ServeArgs) -> CommandResult {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let config = args.node.config(args.listen, threads, cores, placement, &args.rdma)?;
     let ServeArgs { insecure, allow_wire_limit, .. } = args;
-    let mut config = NodeConfig { insecure, allow_wire_limit, ..config };
+    let mapped = args.map.is_some();
+    let mut config = NodeConfig { insecure, allow_wire_limit, mapped, ..config };
     fit_descriptors(&mut config, raise_descriptor_limit());
+    let map = args.map.as_deref().map(|path| Ok::<_, io::Error>((open(path), signal(SignalKind::hangup())?)));
+    let map = map.transpose()?;
+    let first = map.as_ref().map(|(store, _)| runtime.block_on(store.load())).transpose()?;
     let node = Node::start(config)?;
+    match first {
+        Some(Some(map)) => node.take_map(&map)?,
+        Some(None) => tracing::warn!("no map yet: incarnation {} owns nothing until SIGHUP", node.stats().incarnation),
+        None => {}
+    }
     for endpoint in node.endpoints() {
         print(format_args!("listening {endpoint} (transport {})", endpoint.scheme()))?;
     }
@@ -185,6 +217,7 @@ pub(super) fn run(args: ServeArgs) -> CommandResult {
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
             _ = interrupt.recv() => tracing::info!("interrupted: draining"),
+            () = follow(&node, map) => {}
         }
     });
     node.drain();

@@ -58,6 +58,11 @@ pub(super) struct Answered {
 }
 
 impl Answered {
+    /// The epoch of the map that the node works with.
+    pub(super) fn epoch(&self) -> u64 {
+        ReplyView::parsed(&self.frame).header().map_epoch.get()
+    }
+
     pub(super) fn outcome(&self) -> Outcome<'_> {
         ReplyView::parsed(&self.frame).outcome(self.index)
     }

@@ -70,6 +70,14 @@ pub enum ClientError {
         /// What kept it.
         source: Unsent,
     },
+    /// The node does not own the key's slot; nothing was executed.
+    #[error("{endpoint} does not own the key's slot by its map of epoch {epoch}: use the map, not a list of servers")]
+    WrongNode {
+        /// The node.
+        endpoint: Endpoint,
+        /// The epoch of the map it works with.
+        epoch: u64,
+    },
     /// What came back is no reply to what was sent.
     #[error("{endpoint} sent a malformed reply: {source}")]
     Malformed {

@@ -39,7 +39,7 @@ impl Client {
                 // The frame it shared with others was full: a get has no effect, so it is asked again. One value
                 // always fits a frame, so everybody is served in the end.
                 Outcome::ReplyFull => {}
-                outcome => return Err(unexpected(&node, outcome)),
+                _ => return Err(unexpected(&node, &answered)),
             }
         }
     }
@@ -52,7 +52,7 @@ impl Client {
         let (node, answered) = self.issue(key, SingleAction::Put(value.into()), self.deadline()).await?;
         match answered.outcome() {
             Outcome::Done { .. } => Ok(()),
-            outcome => Err(unexpected(&node, outcome)),
+            _ => Err(unexpected(&node, &answered)),
         }
     }
 
@@ -65,7 +65,7 @@ impl Client {
         match answered.outcome() {
             Outcome::Done { .. } => Ok(true),
             Outcome::NotFound => Ok(false),
-            outcome => Err(unexpected(&node, outcome)),
+            _ => Err(unexpected(&node, &answered)),
         }
     }
 
@@ -85,7 +85,7 @@ impl Client {
         match answered.outcome() {
             Outcome::Done { version } => Ok(Ok(version.unwrap_or(VERSION_ABSENT))),
             Outcome::VersionMismatch { current } => Ok(Err(current)),
-            outcome => Err(unexpected(&node, outcome)),
+            _ => Err(unexpected(&node, &answered)),
         }
     }
 
@@ -97,7 +97,7 @@ impl Client {
         let (node, answered) = self.issue(key, SingleAction::Add(delta), self.deadline()).await?;
         match answered.outcome() {
             Outcome::Counter { value, .. } => Ok(value),
-            outcome => Err(unexpected(&node, outcome)),
+            _ => Err(unexpected(&node, &answered)),
         }
     }
 
@@ -118,8 +118,9 @@ impl Client {
     }
 }
 
-fn unexpected(node: &NodeClient, outcome: Outcome<'_>) -> ClientError {
-    match outcome {
+fn unexpected(node: &NodeClient, answered: &Answered) -> ClientError {
+    match answered.outcome() {
+        Outcome::WrongNode => ClientError::WrongNode { endpoint: node.endpoint().clone(), epoch: answered.epoch() },
         Outcome::OutOfMemory => ClientError::OutOfMemory,
         Outcome::NotANumber => ClientError::NotANumber,
         Outcome::CounterOverflow => ClientError::CounterOverflow,

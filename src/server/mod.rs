@@ -11,6 +11,7 @@
 
 mod acceptor;
 mod connection;
+mod map;
 mod node;
 mod worker;
 

@@ -2,13 +2,16 @@
 #![forbid(unsafe_code)]
 
 use super::acceptor;
+use super::map::Taken;
 use super::worker::{self, Worker, WorkerThread};
 use crate::budget::Budget;
 use crate::cores::{self, Placement};
-use crate::limits;
+use crate::limits::{self, SLOTS};
+use crate::map::{Id, MapError, ShardMap};
 use crate::metrics::{Counters, NodeStats, StoreStats, ThreadStats};
 use crate::session::{NodeFacts, Session};
-use crate::shard::{IndexKind, Store, StoreConfig, StoreError};
+use crate::shard::{IndexKind, Ownership, Store, StoreConfig, StoreError};
+use crate::slots::SlotSet;
 use crate::transport::{Endpoint, IDLE_BYTES_MAX, TransportError, TransportOptions};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -58,6 +61,9 @@ pub struct NodeConfig {
     /// Whether wire-limit replies are zeros. Without it they are what lent memory was last used for, bytes of other
     /// clients: for a node whose only client is its own process, so that zeroing is not measured.
     pub scrub_wire_limit: bool,
+    /// Whether it works with a shard map: it then owns no slot until it is given one that names its incarnation.
+    /// Without, every slot is its own.
+    pub mapped: bool,
     /// What transports are told.
     pub transport: TransportOptions,
     /// Incarnation and hash secret: drawn from the system, or from a seed in tests.
@@ -75,7 +81,7 @@ pub struct Identity {
 
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Identity").field("incarnation", &hex(&self.incarnation)).finish_non_exhaustive()
+        f.debug_struct("Identity").field("incarnation", &Id(self.incarnation)).finish_non_exhaustive()
     }
 }
 
@@ -115,6 +121,7 @@ impl NodeConfig {
             insecure: false,
             allow_wire_limit: false,
             scrub_wire_limit: true,
+            mapped: false,
             transport: TransportOptions::default(),
             identity,
         }
@@ -208,6 +215,7 @@ pub(super) struct Shared {
     pub(super) connections: AtomicUsize,
     pub(super) draining: watch::Sender<bool>,
     pub(super) workers: Vec<Arc<Worker>>,
+    map: Taken,
     started: Instant,
     /// What the store said of itself when it was last asked for a client.
     store_told: Mutex<Option<(tokio::time::Instant, StoreStats)>>,
@@ -229,6 +237,9 @@ impl Shared {
             hash_secret: config.identity.hash_secret,
             budget: Arc::clone(&budget),
         })?;
+        if config.mapped {
+            store.set_ownership(Ownership { epoch: 0, slots: SlotSet::NONE });
+        }
         let facts = NodeFacts {
             incarnation: config.identity.incarnation,
             frame_bytes_max: config.frame_bytes_max,
@@ -241,10 +252,20 @@ impl Shared {
             budget,
             connections: AtomicUsize::new(0),
             draining: watch::Sender::new(false),
+            map: Taken::default(),
             started: Instant::now(),
             store_told: Mutex::default(),
             config,
         }))
+    }
+
+    fn incarnation(&self) -> Id {
+        Id(self.config.identity.incarnation)
+    }
+
+    fn take_map(&self, map: &ShardMap) -> Result<(), MapError> {
+        assert!(self.config.mapped, "a node without a map owns every slot");
+        self.map.take(map, self.incarnation(), self.session.store())
     }
 
     /// The node's statistics now.
@@ -270,9 +291,13 @@ impl Shared {
         };
         let threads: Vec<_> =
             self.workers.iter().map(|worker| ThreadStats { core: worker.core, cpu_ns: worker.cpu_ns() }).collect();
+        let map = self.map.told(self.incarnation());
         NodeStats {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            incarnation: hex(&self.config.identity.incarnation),
+            incarnation: self.incarnation().to_string(),
+            cluster: map.cluster,
+            map_epoch: map.epoch,
+            slots: map.slots.unwrap_or(if self.config.mapped { 0 } else { SLOTS }),
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             cpu_ns: threads.iter().map(|thread| thread.cpu_ns).sum(),
             threads,
@@ -292,10 +317,6 @@ impl Shared {
 pub(super) async fn drained(draining: &mut watch::Receiver<bool>) {
     // A node that is gone drains too.
     let _gone_or_draining = draining.wait_for(|draining| *draining).await.map(drop);
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A running node with its own threads. Dropping it stops it at once; [`Node::drain`] lets it finish.
@@ -327,6 +348,20 @@ impl Node {
     #[must_use]
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
+    }
+
+    /// Takes a shard map. When this returns, no operation is executed any more on a slot that the map does not give to
+    /// this node's incarnation. Blocks until each shard was free for a moment.
+    ///
+    /// Slots move alone: records stay where they are, and a slot that comes back finds what it left behind.
+    ///
+    /// # Errors
+    /// A map of another cluster or an older epoch, or another one of the same epoch: the one before stays.
+    ///
+    /// # Panics
+    /// On a node whose configuration is not [`NodeConfig::mapped`].
+    pub fn take_map(&self, map: &ShardMap) -> Result<(), MapError> {
+        self.shared.take_map(map)
     }
 
     /// Its statistics now.
@@ -368,6 +403,17 @@ impl LocalNode {
     #[must_use]
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
+    }
+
+    /// As [`Node::take_map`].
+    ///
+    /// # Errors
+    /// A map of another cluster or an older epoch, or another one of the same epoch: the one before stays.
+    ///
+    /// # Panics
+    /// On a node whose configuration is not [`NodeConfig::mapped`].
+    pub fn take_map(&self, map: &ShardMap) -> Result<(), MapError> {
+        self.shared.take_map(map)
     }
 
     /// Its statistics now.

@@ -14,9 +14,10 @@
 #![forbid(unsafe_code)]
 
 use super::index::Index;
+use super::ownership::Copied;
 use super::shard::Shard;
 use super::slab::Handle;
-use crate::hash::{Key, KeyHasher, ShortKey};
+use crate::hash::{Key, KeyHasher, ShortKey, slot};
 use crate::limits::FRAME_OPS_MAX;
 use crate::op::{Batch, Outcome, Outcomes, Position};
 
@@ -61,7 +62,7 @@ impl Entry {
     }
 
     #[inline(always)]
-    fn position(&self) -> Position {
+    pub(super) fn position(&self) -> Position {
         Position { index: self.index.into(), offset: self.offset }
     }
 }
@@ -84,6 +85,10 @@ pub struct Scratch {
     filled: Vec<u64>,
     /// Shards to visit, then shards that were busy.
     pub(super) visits: Vec<u32>,
+    /// Which slots are the node's, as far as this thread knows.
+    pub(super) ownership: Copied,
+    /// Operations on other slots, by their index.
+    pub(super) foreign: Vec<u32>,
 }
 
 impl Scratch {
@@ -94,11 +99,33 @@ impl Scratch {
         Self { first_shard, ..Self::default() }
     }
 
-    /// Pass 0: deals the operations of a batch to the bins of `shards` shards.
+    /// Pass 0: deals the operations of a batch to the bins of `shards` shards, but for those on foreign slots.
     pub(super) fn deal(&mut self, batch: &impl Batch, hasher: &KeyHasher, shards: usize) {
         self.clear(shards);
+        match self.ownership.owned.take() {
+            None => self.deal_owned(batch, hasher, shards, |_| true),
+            Some(owned) => {
+                self.deal_owned(batch, hasher, shards, |key| owned.slots.contains(slot(key)));
+                self.ownership.owned = Some(owned);
+            }
+        }
+        self.plan_visits(shards);
+    }
+
+    #[inline(always)]
+    fn deal_owned(
+        &mut self,
+        batch: &impl Batch,
+        hasher: &KeyHasher,
+        shards: usize,
+        is_owned: impl Fn(Key<'_>) -> bool,
+    ) {
         let (bins, filled) = (&mut self.bins[..shards], &mut self.filled[..shards.div_ceil(64)]);
+        let foreign = &mut self.foreign;
         batch.for_each_key(|position, key, is_plain_get| {
+            if !is_owned(key) {
+                return foreign.push(position.index);
+            }
             let hash = hasher.index_hash(key);
             let shard = shard_of(hash, shards);
             let bin = &mut bins[shard];
@@ -107,11 +134,11 @@ impl Scratch {
             }
             bin.push(Entry::new(hash, position, key, is_plain_get));
         });
-        self.plan_visits(shards);
     }
 
     /// Empties the bins: here and not after use, so that it happens after a panic too.
     fn clear(&mut self, shards: usize) {
+        self.foreign.clear();
         // A batch of nothing but one shard's keys makes a large bin; four times the fair share is kept.
         let kept_ops = (4 * FRAME_OPS_MAX as usize / shards).max(64);
         for (word, bits) in self.filled.iter_mut().enumerate() {

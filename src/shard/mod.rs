@@ -26,6 +26,7 @@ mod index_tests;
 #[cfg(feature = "leapfrog")]
 mod leap;
 mod memory;
+mod ownership;
 mod prefetch;
 mod record;
 mod segment;
@@ -38,4 +39,5 @@ mod table;
 mod tags;
 
 pub use execute::Scratch;
+pub use ownership::Ownership;
 pub use store::{IndexKind, Store, StoreConfig, StoreError, UnknownIndex};

@@ -7,6 +7,7 @@ use super::index::IndexStats;
 #[cfg(feature = "leapfrog")]
 use super::leap::LeapIndex;
 use super::memory::Pool;
+use super::ownership::{self, Current, Owned, Ownership};
 use super::record::Records;
 use super::shard::Shard;
 use super::slab::Handle;
@@ -14,7 +15,7 @@ use crate::budget::Budget;
 use crate::hash::KeyHasher;
 use crate::limits::SHARDS_MAX;
 use crate::metrics::StoreStats;
-use crate::op::{Batch, Outcomes};
+use crate::op::{Batch, Outcome, Outcomes};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -104,12 +105,21 @@ pub enum StoreError {
 pub struct Store {
     hasher: KeyHasher,
     shards: Box<[Padded]>,
+    ownership: Current,
 }
 
 /// A shard and its lock on cache lines of their own (two: processors fetch them in pairs).
 #[derive(Debug)]
 #[repr(align(128))]
-struct Padded(Mutex<AnyShard>);
+struct Padded(Mutex<Locked>);
+
+/// What the lock of a shard guards.
+#[derive(Debug)]
+struct Locked {
+    shard: AnyShard,
+    /// What decides, while the lock is held, whether a slot is the node's.
+    owned: Owned,
+}
 
 /// Matched once a shard and batch, never once an operation.
 #[derive(Debug)]
@@ -137,32 +147,45 @@ impl Store {
         let shards = (0..shards)
             .map(|_| {
                 let shard = AnyShard::new(index, &pool, hasher)?;
-                Ok(Padded(Mutex::new(shard.ok_or(StoreError::OutOfMemory { bytes_max: budget.bytes_max(), shards })?)))
+                let shard = shard.ok_or(StoreError::OutOfMemory { bytes_max: budget.bytes_max(), shards })?;
+                Ok(Padded(Mutex::new(Locked { shard, owned: None })))
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { hasher, shards })
+        Ok(Self { hasher, shards, ownership: Current::default() })
     }
 
     /// Executes every operation of a batch and hands each outcome over, exactly once, in any order. Operations on
-    /// one key take effect in the order of the batch; each takes effect at once, while its shard is locked.
+    /// one key take effect in the order of the batch; each takes effect at once, while its shard is locked. Gives the
+    /// epoch of the map by which slots that are not the node's were told apart, 0 for none.
     ///
     /// Called from many threads at a time. Blocks while other threads hold the shards that are left to visit.
     ///
     /// # Panics
     /// Only if `batch` or `outcomes` do: the store stays whole and in use.
-    pub fn execute(&self, batch: &impl Batch, outcomes: &mut impl Outcomes, scratch: &mut Scratch) {
+    pub fn execute(&self, batch: &impl Batch, outcomes: &mut impl Outcomes, scratch: &mut Scratch) -> u64 {
+        self.ownership.refresh(&mut scratch.ownership);
         scratch.deal(batch, &self.hasher, self.shards.len());
+        for index in &scratch.foreign {
+            outcomes.set(*index, Outcome::WrongNode);
+        }
         let mut visits = std::mem::take(&mut scratch.visits);
+        let owned = &scratch.ownership.owned;
+        let mut epoch = ownership::epoch(owned);
         let (mut next, mut busy) = (0, 0);
         while next < visits.len() {
             let together = scratch.group(&visits[next..], GROUP_SHARDS_MAX);
             let mut group = [const { None }; GROUP_SHARDS_MAX];
             for (place, at) in group.iter_mut().zip(next..next + together) {
                 let shard = visits[at];
-                *place = self.try_lock(shard).map(|locked| Visit { locked, bin: scratch.bin(shard) });
-                if place.is_none() {
-                    visits[busy] = shard;
-                    busy += 1;
+                match self.try_lock(shard) {
+                    Some(locked) if ownership::is_same(&locked.owned, owned) => {
+                        *place = Some(Visit { locked, bin: scratch.bin(shard) });
+                    }
+                    // Busy, or its slots were changed since the batch was dealt: by itself, later.
+                    _ => {
+                        visits[busy] = shard;
+                        busy += 1;
+                    }
                 }
             }
             execute_group(&mut group[..together], batch, outcomes);
@@ -171,13 +194,32 @@ impl Store {
         for shard in &visits[..busy] {
             // Nothing else is left to do: wait. A poisoned lock is whole, see `shard::Unfinished`.
             let mut locked = self.shards[*shard as usize].0.lock().unwrap_or_else(PoisonError::into_inner);
-            locked.execute_bin(scratch.bin(*shard), batch, outcomes);
+            if ownership::is_same(&locked.owned, owned) {
+                locked.shard.execute_bin(scratch.bin(*shard), batch, outcomes);
+            } else {
+                let bin = ownership::sift(&locked.owned, scratch.bin(*shard), batch, outcomes);
+                locked.shard.execute_bin(&bin, batch, outcomes);
+                epoch = epoch.max(ownership::epoch(&locked.owned));
+            }
         }
         scratch.visits = visits;
+        epoch
+    }
+
+    /// From when this returns on, operations on other slots than these get [`Outcome::WrongNode`] and are not executed.
+    /// Before the first call every slot is the node's.
+    ///
+    /// Blocks until each shard was free for a moment.
+    pub fn set_ownership(&self, ownership: Ownership) {
+        self.ownership.change(Arc::new(ownership), |ownership| {
+            for shard in &self.shards {
+                shard.0.lock().unwrap_or_else(PoisonError::into_inner).owned = Some(Arc::clone(ownership));
+            }
+        });
     }
 
     /// Locks a shard if it is free. Nobody waits for a lock while holding one: several may be held.
-    fn try_lock(&self, shard: u32) -> Option<MutexGuard<'_, AnyShard>> {
+    fn try_lock(&self, shard: u32) -> Option<MutexGuard<'_, Locked>> {
         match self.shards[shard as usize].0.try_lock() {
             Ok(locked) => Some(locked),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
@@ -197,7 +239,7 @@ impl Store {
         let mut stats = StoreStats::default();
         for shard in &self.shards {
             let locked = shard.0.lock().unwrap_or_else(PoisonError::into_inner);
-            match &*locked {
+            match &locked.shard {
                 AnyShard::Buckets(shard) => count(&mut stats, shard.records(), shard.index_stats()),
                 #[cfg(feature = "leapfrog")]
                 AnyShard::Leapfrog(shard) => count(&mut stats, shard.records(), shard.index_stats()),
@@ -209,7 +251,7 @@ impl Store {
 
 /// A shard and what it shall do.
 struct Visit<'a> {
-    locked: MutexGuard<'a, AnyShard>,
+    locked: MutexGuard<'a, Locked>,
     bin: &'a [Entry],
 }
 
@@ -217,25 +259,25 @@ struct Visit<'a> {
 fn execute_group(group: &mut [Option<Visit<'_>>], batch: &impl Batch, outcomes: &mut impl Outcomes) {
     if let [only] = group {
         if let Some(Visit { locked, bin }) = only {
-            locked.execute_bin(bin, batch, outcomes);
+            locked.shard.execute_bin(bin, batch, outcomes);
         }
         return;
     }
     for Visit { locked, bin } in group.iter().flatten() {
-        locked.prefetch_buckets(bin);
+        locked.shard.prefetch_buckets(bin);
     }
     let mut hints = [Handle::NONE; GROUP_OPS];
     let mut rest = &mut hints[..];
     for Visit { locked, bin } in group.iter().flatten() {
         let (own, others) = rest.split_at_mut(bin.len());
-        locked.prefetch_records(bin, own);
+        locked.shard.prefetch_records(bin, own);
         rest = others;
     }
     let mut rest = &hints[..];
     for visit in group {
         let Some(Visit { mut locked, bin }) = visit.take() else { continue };
         let (own, others) = rest.split_at(bin.len());
-        locked.execute_group(bin, own, batch, outcomes);
+        locked.shard.execute_group(bin, own, batch, outcomes);
         rest = others;
     }
 }

@@ -76,6 +76,8 @@ pub enum Status {
     OutOfMemory = 8,
     /// The value does not fit this reply; the get was not executed.
     ReplyFull = 9,
+    /// The node does not own the key's slot; nothing was executed.
+    WrongNode = 10,
 }
 
 impl Status {
@@ -90,6 +92,7 @@ impl Status {
             7 => Self::CounterOverflow,
             8 => Self::OutOfMemory,
             9 => Self::ReplyFull,
+            10 => Self::WrongNode,
             _ => return None,
         })
     }
@@ -106,8 +109,8 @@ pub struct ReplyView<'a> {
     header: &'a Header,
     descriptors: &'a [ReplyDescriptor],
     frame: &'a [u8],
-    /// False where no get was left out; true where one was, or where nobody looked.
-    may_be_full: bool,
+    /// False where every operation was executed; true where one was left out, or where nobody looked.
+    may_leave_out: bool,
 }
 
 impl<'a> ReplyView<'a> {
@@ -123,12 +126,12 @@ impl<'a> ReplyView<'a> {
         let payload_bytes = u64::from(length(payload.len()));
         let payload_begin = frame_end.saturating_sub(payload_bytes);
         let mut used = 0_u64;
-        let (mut cover, mut may_be_full) = (Cover::default(), false);
+        let (mut cover, mut may_leave_out) = (Cover::default(), false);
         for (op_index, descriptor) in (0..op_count).zip(descriptors) {
             let bytes = match descriptor.plain_value_bytes() {
                 Some(bytes) if bytes <= limits::VALUE_BYTES_MAX => u64::from(bytes),
                 _ => {
-                    may_be_full |= descriptor.status == Status::ReplyFull.code();
+                    may_leave_out |= descriptor.leaves_out();
                     descriptor.check(op_index)?
                 }
             };
@@ -148,7 +151,7 @@ impl<'a> ReplyView<'a> {
         if !cover.is_exactly(payload_begin, frame_end) {
             return Err(first_overlap(descriptors));
         }
-        Ok(Self { header, descriptors, frame, may_be_full })
+        Ok(Self { header, descriptors, frame, may_leave_out })
     }
 
     /// A view of a frame that [`ReplyView::parse`] has already taken, without validating it again.
@@ -163,7 +166,7 @@ impl<'a> ReplyView<'a> {
         debug_assert_eq!(index(header.frame_bytes.get()), frame.len(), "a validated frame is whole");
         let (descriptors, _) =
             descriptors::<ReplyDescriptor>(rest, header.op_count.get()).expect("a validated frame has its descriptors");
-        Self { header, descriptors, frame, may_be_full: true }
+        Self { header, descriptors, frame, may_leave_out: true }
     }
 
     /// The frame's header.
@@ -198,7 +201,17 @@ impl<'a> ReplyView<'a> {
     /// Whether any get was left out because the reply was full.
     #[must_use]
     pub fn has_reply_full(&self) -> bool {
-        self.may_be_full && self.descriptors.iter().any(|descriptor| descriptor.status == Status::ReplyFull.code())
+        self.has(Status::ReplyFull)
+    }
+
+    /// Whether any operation was on a slot that the node does not own.
+    #[must_use]
+    pub fn has_wrong_node(&self) -> bool {
+        self.has(Status::WrongNode)
+    }
+
+    fn has(&self, status: Status) -> bool {
+        self.may_leave_out && self.descriptors.iter().any(|descriptor| descriptor.status == status.code())
     }
 
     #[inline(always)]
@@ -239,6 +252,7 @@ fn any_outcome<'a>(descriptor: &ReplyDescriptor, mut bytes: &'a [u8]) -> Outcome
         Status::CounterOverflow => Outcome::CounterOverflow,
         Status::OutOfMemory => Outcome::OutOfMemory,
         Status::ReplyFull => Outcome::ReplyFull,
+        Status::WrongNode => Outcome::WrongNode,
     }
 }
 
@@ -267,6 +281,12 @@ impl ReplyDescriptor {
     #[inline(always)]
     fn plain_value_bytes(&self) -> Option<u32> {
         (self.status == Status::Value.code()).then(|| from_u24(self.value_bytes))
+    }
+
+    /// Whether the operation was not executed, and may be asked again.
+    #[inline(always)]
+    fn leaves_out(&self) -> bool {
+        self.status == Status::ReplyFull.code() || self.status == Status::WrongNode.code()
     }
 
     /// Bytes behind the descriptor, once status and lengths are known to go together.

@@ -177,6 +177,7 @@ impl<B: FrameBuffer> ReplyBuilder<B> {
             Outcome::CounterOverflow => self.write(op_index, Status::CounterOverflow, None, &[]),
             Outcome::OutOfMemory => self.write(op_index, Status::OutOfMemory, None, &[]),
             Outcome::ReplyFull => self.write(op_index, Status::ReplyFull, None, &[]),
+            Outcome::WrongNode => self.write(op_index, Status::WrongNode, None, &[]),
             Outcome::Unknown | Outcome::NotSent => unreachable!("a node knows the outcome of what it executed"),
         }
     }
@@ -207,9 +208,10 @@ mod tests {
             Outcome::CounterOverflow,
             Outcome::OutOfMemory,
             Outcome::ReplyFull,
+            Outcome::WrongNode,
         ];
-        let mut builder = ReplyBuilder::new(Vec::new(), 11, limits::FRAME_BYTES_MIN).expect("room");
-        for (op_index, outcome) in (0..11).zip(outcomes).rev() {
+        let mut builder = ReplyBuilder::new(Vec::new(), 12, limits::FRAME_BYTES_MIN).expect("room");
+        for (op_index, outcome) in (0..12).zip(outcomes).rev() {
             builder.set(op_index, outcome);
         }
         let (frame, bytes) = builder.finish(Origin { request: 5, ..Origin::default() });
@@ -217,7 +219,7 @@ mod tests {
         let view = ReplyView::parse(frame).expect("valid");
         assert_eq!(view.outcomes().collect::<Vec<_>>(), outcomes);
         assert_eq!(ReplyView::parsed(frame).outcome(4), outcomes[4]);
-        assert!(view.has_reply_full());
+        assert!(view.has_reply_full() && view.has_wrong_node());
     }
 
     #[test]

@@ -3,5 +3,6 @@
 
 mod memory;
 mod model;
+mod ownership;
 mod support;
 mod threads;

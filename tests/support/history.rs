@@ -226,7 +226,7 @@ impl Book {
             Outcome::OutOfMemory => OwnedOutcome::OutOfMemory,
             // Neither was executed.
             Outcome::ReplyFull => OwnedOutcome::ReplyFull,
-            Outcome::NotSent => OwnedOutcome::NotSent,
+            Outcome::NotSent | Outcome::WrongNode => OwnedOutcome::NotSent,
             Outcome::Unknown => OwnedOutcome::Unknown,
         }
     }

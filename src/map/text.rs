@@ -1,0 +1,104 @@
+//! A map as text that people read and write.
+//!
+//! ```toml
+//! cluster = "2f0c5a7e9b1d4c3f8e6a7b8c9d0e1f2a"
+//! epoch = 1
+//!
+//! [[nodes]]
+//! addresses = ["tcp://10.0.0.1:7411"]
+//! incarnation = "00112233445566778899aabbccddeeff"
+//! slots = ["0-8191", "9000"]
+//! ```
+#![forbid(unsafe_code)]
+
+use super::{Id, MapError, MapNode, ShardMap};
+use crate::slots::{SlotSet, parse_range, range_text};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct MapText {
+    cluster: String,
+    epoch: u64,
+    #[serde(default)]
+    nodes: Vec<NodeText>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct NodeText {
+    addresses: Vec<String>,
+    incarnation: String,
+    #[serde(default)]
+    slots: Vec<String>,
+}
+
+const MAP_KEYS: &[&str] = &["cluster", "epoch", "nodes"];
+const NODE_KEYS: &[&str] = &["addresses", "incarnation", "slots"];
+
+impl FromStr for ShardMap {
+    type Err = MapError;
+
+    fn from_str(text: &str) -> Result<Self, MapError> {
+        let syntax = |error: toml::de::Error| MapError::Syntax {
+            line: 1 + error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count()),
+            message: error.message().lines().next().unwrap_or("not a map").to_owned(),
+        };
+        let table: toml::Table = text.parse().map_err(syntax)?;
+        check_keys(&table, MAP_KEYS)?;
+        for node in table.get("nodes").and_then(toml::Value::as_array).into_iter().flatten() {
+            node.as_table().map_or(Ok(()), |node| check_keys(node, NODE_KEYS))?;
+        }
+        // From the text again, not from the table: only so do errors know their line.
+        let map: MapText = toml::from_str(text).map_err(syntax)?;
+        let nodes = map.nodes.into_iter().map(NodeText::parse).collect::<Result<_, _>>()?;
+        Self::new(id("cluster", map.cluster)?, map.epoch, nodes)
+    }
+}
+
+fn check_keys(table: &toml::Table, known: &[&str]) -> Result<(), MapError> {
+    match table.keys().find(|key| !known.contains(&key.as_str())) {
+        Some(key) => Err(MapError::UnknownKey { key: key.escape_debug().to_string() }),
+        None => Ok(()),
+    }
+}
+
+fn id(key: &'static str, text: String) -> Result<Id, MapError> {
+    text.parse().map_err(|_| MapError::BadId { key, got: text.escape_debug().to_string() })
+}
+
+impl NodeText {
+    fn parse(self) -> Result<(MapNode, SlotSet), MapError> {
+        let incarnation = id("incarnation", self.incarnation)?;
+        let address = |text: String| {
+            let got = text.escape_debug().to_string();
+            text.parse().map_err(|error| MapError::BadAddress { got, why: format!("{error}") })
+        };
+        let addresses = self.addresses.into_iter().map(address).collect::<Result<_, _>>()?;
+        let mut slots = SlotSet::NONE;
+        for text in self.slots {
+            let range =
+                parse_range(&text).ok_or_else(|| MapError::BadSlots { got: text.escape_debug().to_string() })?;
+            for slot in range {
+                if !slots.insert(slot) {
+                    return Err(MapError::Overlap { slot, first: incarnation, second: incarnation });
+                }
+            }
+        }
+        Ok((MapNode { addresses, incarnation }, slots))
+    }
+}
+
+/// The text form, which [`FromStr`] reads.
+impl fmt::Display for ShardMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let node = |(place, node): (usize, &MapNode)| NodeText {
+            addresses: node.addresses.iter().map(ToString::to_string).collect(),
+            incarnation: node.incarnation.to_string(),
+            slots: self.slots_of(place).ranges().map(|range| range_text(&range)).collect(),
+        };
+        let nodes = self.nodes.iter().enumerate().map(node).collect();
+        let map = MapText { cluster: self.cluster.to_string(), epoch: self.epoch, nodes };
+        f.write_str(&toml::to_string(&map).map_err(|_| fmt::Error)?)
+    }
+}

@@ -4,18 +4,19 @@
 usage: scripts/decode_frame.py [FILE]     hex text with `#` comments, or raw bytes; standard input without FILE
 A malformed frame gives one line, `error: ` and the first thing wrong with it, and exit code 1.
 """
-import io
 import sys
 from struct import calcsize, unpack_from
 from unicodedata import category
 
 VALUE_BYTES_MAX, FRAME_OPS_MAX, FRAME_BYTES_MIN, FRAME_BYTES_MAX = 8 << 20, 65_536, 10 << 20, 1 << 30
 KINDS = "?,hello,hello reply,request,reply,refusal,stats,stats reply,wire limit,wire limit reply".split(",")
-OPS = "?,get,put,delete,compare-and-swap,add".split(",")
+OPERATIONS = [("?", "", ""), ("get", "", ""), ("put", "<I", "value"), ("delete", "", ""),
+              ("compare-and-swap", "<QI", "expected value"), ("add", "<q", "delta")]
 STATUSES = ("?,value,done,counter,not found,version mismatch,not a number,counter overflow,out of memory,"
             "reply full,wrong node").split(",")
 HEADER = ("<4sBBHII6Q", "magic version kind flags frame_bytes op_count "
           "session sequence acknowledged_up_to map_epoch request reserved")
+NO_BODY = ("", "")
 BODIES = {
     1: ("<BBHIQQ", "version_min version_max authentication_method frame_bytes_max capabilities reserved"),
     2: ("<BBHIQ16sII", "version reserved cpu frame_bytes_max capabilities incarnation frames_in_flight_max "
@@ -24,77 +25,60 @@ BODIES = {
     8: ("<I", "reply_bytes"),
 }
 
-
 def check(holds, error):
     if not holds:
         raise ValueError(error)
 
-
 def fields(layout, frame, at):
     return dict(zip(layout[1].split(), unpack_from(layout[0], frame, at)))
-
 
 def listed(values):
     return ", ".join(f"{name} {value.hex() if isinstance(value, bytes) else value}" for name, value in values.items())
 
-
 def shown(data):
     """Bytes as text where they are plain, as hex where not, cut where long."""
     plain = all(32 <= byte < 127 and byte not in b'"\\' for byte in data)
-    text = f'"{data[:64].decode()}"' if plain else data[:64].hex()
-    return text if len(data) <= 64 else f"{text}... ({len(data)} bytes)"
-
+    return (f'"{data[:64].decode()}"' if plain else data[:64].hex()) + (f"... ({len(data)} bytes)" if data[64:] else "")
 
 def decode(frame):
-    """Yields the lines of a frame."""
     check(len(frame) >= 64, "Truncated")
     header = fields(HEADER, frame, 0)
-    kind, frame_bytes, op_count = header["kind"], header["frame_bytes"], header["op_count"]
-    check(header["magic"] == b"FRGT", "BadMagic")
-    check(header["version"] == 1, "BadVersion")
+    magic, version, kind, flags, frame_bytes, op_count, *_, reserved = header.values()
+    check(magic == b"FRGT", "BadMagic")
+    check(version == 1, "BadVersion")
     check(1 <= kind <= 9, "BadKind")
     check(64 <= frame_bytes <= FRAME_BYTES_MAX, "BadFrameBytes")
-    check(header["flags"] == header["reserved"] == 0, "ReservedNotZero")
+    check(flags == reserved == 0, "ReservedNotZero")
     check(op_count <= FRAME_OPS_MAX, "TooManyOps")
     check(op_count == 0 or kind in (3, 4), "ReservedNotZero")
     check(frame_bytes <= len(frame), "Truncated")
     check(frame_bytes == len(frame), "TrailingBytes")
-    yield f"{KINDS[kind]}: {listed(header)}"
-    yield from {3: decode_request, 4: decode_reply}.get(kind, decode_body)(frame, kind, op_count)
-
-
-def decode_request(frame, _, op_count):
-    begin = 64 + 4 * op_count
+    begin = 64 + op_count * (4 if kind == 3 else 8) + calcsize(BODIES.get(kind, NO_BODY)[0])
     check(begin <= len(frame), "Truncated")
-    payload = io.BytesIO(frame[begin:])
+    yield f"{KINDS[kind]}: {listed(header)}"
+    yield from {3: decode_request, 4: decode_reply}.get(kind, decode_body)(frame, begin, kind)
 
-    def take(count):
-        data = payload.read(count)
-        check(len(data) == count, "OutOfFrame")
-        return data
-
-    for index in range(op_count):
+def decode_request(frame, begin, _):
+    at = begin
+    for index in range((begin - 64) // 4):
         code, flags, key_bytes = unpack_from("<BBH", frame, 64 + 4 * index)
         check(1 <= code <= 5, "BadOpCode")
         check(flags <= 1, "BadFlags")
-        operand = take({2: 4, 4: 12, 5: 8}.get(code, 0))
-        line = f"{index}: {OPS[code]} {shown(take(key_bytes))}"
-        if code == 4:
-            line += f" expected {unpack_from('<Q', operand)[0]}"
-        if code in (2, 4):
-            value_bytes = int.from_bytes(operand[-4:], "little")
-            check(value_bytes <= VALUE_BYTES_MAX, "ValueTooLong")
-            line += f" value {shown(take(value_bytes))}"
-        if code == 5:
-            line += f" delta {unpack_from('<q', operand)[0]}"
-        yield line + (", version wanted" if flags else "")
-    check(not payload.read(1), "PayloadMismatch")
+        name, *layout = OPERATIONS[code]
+        key = at + calcsize(layout[0])
+        value = key + key_bytes
+        check(value <= len(frame), "OutOfFrame")
+        operand = fields(layout, frame, at)
+        at = value + operand.get("value", 0)
+        check(at - value <= VALUE_BYTES_MAX, "ValueTooLong")
+        check(at <= len(frame), "OutOfFrame")
+        words = [f" {word} {shown(frame[value:at]) if word == 'value' else operand[word]}" for word in operand]
+        yield f"{index}: {name} {shown(frame[key:value])}{''.join(words)}" + ", version wanted" * flags
+    check(at == len(frame), "PayloadMismatch")
 
-
-def decode_reply(frame, _, op_count):
-    begin, stretches = 64 + 8 * op_count, []
-    check(begin <= len(frame), "Truncated")
-    for index in range(op_count):
+def decode_reply(frame, begin, _):
+    stretches = []
+    for index in range((begin - 64) // 8):
         word, offset = unpack_from("<II", frame, 64 + 8 * index)
         status, versioned, value_bytes = word & 0x7F, word >> 7 & 1, word >> 8
         check(1 <= status <= 10, "BadStatus")
@@ -105,18 +89,15 @@ def decode_reply(frame, _, op_count):
         check(begin <= offset and end <= len(frame), "OutOfFrame")
         stretches += [(offset, end)] if end > offset else []
         value = frame[end - value_bytes:end]
-        text = shown(value) if status == 1 else unpack_from("<q", value)[0] if status == 3 else ""
+        text = f" {shown(value)}" if status == 1 else f" {unpack_from('<q', value)[0]}" if status == 3 else ""
         version = f", version {unpack_from('<Q', frame, offset)[0]}" if versioned else ""
-        yield f"{index}: {STATUSES[status]} {text}".rstrip() + version
+        yield f"{index}: {STATUSES[status]}{text}{version}"
     stretches.sort()
     check(sum(end - offset for offset, end in stretches) == len(frame) - begin, "PayloadMismatch")
     check(all(end <= offset for (_, end), (offset, _) in zip(stretches, stretches[1:])), "Overlap")
 
-
-def decode_body(frame, kind, _):
-    layout = BODIES.get(kind, ("", ""))
-    check(64 + calcsize(layout[0]) <= len(frame), "Truncated")
-    body, rest = fields(layout, frame, 64), frame[64 + calcsize(layout[0]):]
+def decode_body(frame, begin, kind):
+    body = fields(BODIES.get(kind, NO_BODY), frame, 64)
     check(body.get("reserved", 0) == 0, "ReservedNotZero")
     check(body.get("version", 1) == 1, "BadVersion")
     check(kind != 1 or body["version_min"] <= body["version_max"], "BadBody")
@@ -124,10 +105,9 @@ def decode_body(frame, kind, _):
     check(FRAME_BYTES_MIN <= body.get("frame_bytes_max", FRAME_BYTES_MIN) <= FRAME_BYTES_MAX, "BadFrameLimit")
     check(1 <= body.get("code", 1) <= 7, "BadBody")
     check(64 <= body.get("reply_bytes", 64) <= FRAME_BYTES_MAX, "BadFrameBytes")
-    text = rest.decode() if kind in (5, 7) else shown(rest)
+    text = frame[begin:].decode() if kind in (5, 7) else shown(frame[begin:])
     check(kind != 5 or all(category(char) != "Cc" for char in text), "BadBody")
     yield f"{listed(body)}; {text}"
-
 
 def decoded(data):
     """The lines of a frame, in hex with comments or as it is; or the one line that says what is wrong with it."""
@@ -137,11 +117,8 @@ def decoded(data):
         pass  # No hex text: the bytes themselves.
     try:
         return list(decode(data))
-    except UnicodeDecodeError:
-        return ["error: BadBody"]
     except ValueError as error:
-        return [f"error: {error}"]
-
+        return [f"error: {'BadBody' if isinstance(error, UnicodeDecodeError) else error}"]
 
 if __name__ == "__main__":
     out = decoded(open(sys.argv[1], "rb").read() if sys.argv[1:] else sys.stdin.buffer.read())

@@ -36,7 +36,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("server", &["session", "transport", "cores", "metrics", "profile"]),
     ("client", &["transport", "cores", "metrics", "profile"]),
     ("bench", &["client"]),
-    ("cli", &["bench", "server"]),
+    ("plot", &[]),
+    ("cli", &["bench", "server", "plot"]),
 ];
 
 /// Modules that replay from a seed: no runtime, socket, clock or randomness of their own.

@@ -54,12 +54,14 @@ class Ssh:
     def open(self, servers, clients, binary):
         """Copies the binary to as many hosts as there will be processes at most, and asks for their addresses."""
         nodes, drivers = deal(self.hosts, servers, clients)
-        for host in dict.fromkeys([*nodes, *drivers]):
-            place = Place(host.name, ("ssh", *SSH[1:], *self.options, host.name), "", self.folder, host.name)
+        for number, host in enumerate(dict.fromkeys([*nodes, *drivers]), 1):
+            # A number each: two names may lead to one host.
+            folder = f"{self.folder}-{number}"
+            place = Place(host.name, (*SSH, *self.options, host.name), "", folder, host.name)
             self.places[host.name] = place
-            self.run(place, f"mkdir -m 700 {self.folder}")
+            self.run(place, f"mkdir -m 700 {folder}")
             for source in [binary, *SCRIPTS]:
-                copy = f"{self.folder}/{'freight' if source is binary else source.name}"
+                copy = f"{folder}/{'freight' if source is binary else source.name}"
                 self.run(place, f"cat >{copy} && chmod 700 {copy}", source)
             address = self.address_of(host, place)
             self.places[host.name] = Place(place.name, place.prefix, address, place.folder, place.machine)
@@ -95,7 +97,7 @@ class Ssh:
 
     def close(self):
         for place in self.places.values():
-            self.run(place, f"rm -rf {self.folder}", check=False)
+            self.run(place, f"rm -rf {place.folder}", check=False)
 
 
 class Local:
@@ -164,7 +166,8 @@ def remove_stale():
     listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=False).stdout
     for name, pid in re.findall(rf"^({PREFIX}(\d+)-\w+)", listed, re.M):
         if not Path(f"/proc/{pid}").exists():
-            subprocess.run(["ip", "netns", "delete", name], check=False)
+            # Another run may be about it too.
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
 
 
 def become_root():

@@ -114,7 +114,7 @@ def usage_chart(run, where):
         return found
 
     x = "seconds"
-    return chart(f"What each host uses, {run['servers']} nodes and {run['clients']} clients, {where}", [
+    return chart(f"What each host uses, {run['servers']}+{run['clients']} nodes and clients, {where}", [
         panel(x, "CPU, cores", lines(("", lambda p: p["cpu_cores"]))),
         panel(x, "memory, MiB", lines(("", lambda p: p["memory_bytes"] / (1 << 20)))),
         panel(x, "received, MB/s", lines(("", lambda p: p["received_bytes_per_second"] / MILLION))),

@@ -46,9 +46,13 @@ def measure(testbed, processes, settings, servers, clients, bench, folder):
     return {
         "servers": servers, "clients": clients, "bench": bench, "start_unix_seconds": start, "usage": used,
         "reports": reports, "client_machines": [place.machine for place in drivers], "clock_offset_seconds": offsets,
-        "nodes": [{"name": f"node{number}", "host": place.name} for number, place in enumerate(nodes, 1)],
-        "drivers": [{"name": f"client{number}", "host": place.name} for number, place in enumerate(drivers, 1)],
+        "nodes": [described(f"node{number}", place) for number, place in enumerate(nodes, 1)],
+        "drivers": [described(f"client{number}", place) for number, place in enumerate(drivers, 1)],
     }
+
+
+def described(name, place):
+    return {"name": name, "host": place.name, "address": place.address, "folder": place.folder}
 
 
 def endpoint(settings, number, place):

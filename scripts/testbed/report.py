@@ -3,6 +3,8 @@ import shlex
 import statistics
 
 MILLION = 1e6
+# Its place among the colours of `freight plot`.
+BLACK = 6
 
 
 def figures(run):
@@ -81,19 +83,19 @@ def charts(runs, where):
     """What `freight plot` shall draw."""
     found = {}
     lines = series(runs)
-    throughput, cpu = [], []
+    throughput, ideals, cpu = [], [], []
     for colour, (name, points) in enumerate(lines.items()):
         first = points[0]
         throughput.append(line(name or "measured", points, lambda p: p["ops_per_second"] / MILLION, colour))
         ideal = [[p["servers"], first["ops_per_second"] / MILLION * p["servers"] / first["servers"]] for p in points]
-        throughput.append({"name": f"ideal{', ' if name else ''}{name}", "dashed": True, "colour": colour,
-                           "points": ideal})
+        if all(ideal != line["points"] for line in ideals):
+            ideals.append({"name": "ideal", "dashed": True, "colour": BLACK, "points": ideal})
         cpu.append(line(f"node{', ' if name else ''}{name}", points, lambda p: p["node_cpu_ns_per_op"], colour))
         cpu.append(line(f"client{', ' if name else ''}{name}", points, lambda p: p["client_cpu_ns_per_op"], colour)
                    | {"dashed": True})
     pairs = dict.fromkeys(f"{run['servers']}+{run['clients']}" for run in runs)
     nodes = f"nodes ({', '.join(pairs)} nodes and clients)"
-    found["throughput"] = chart(f"Throughput over nodes, {where}", [panel(nodes, "M op/s", throughput)])
+    found["throughput"] = chart(f"Throughput over nodes, {where}", [panel(nodes, "M op/s", throughput + ideals)])
     found["cpu"] = chart(f"CPU an operation over nodes, {where}", [panel(nodes, "ns an operation", cpu)])
     for run in runs:
         if run["usage"]:

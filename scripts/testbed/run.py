@@ -62,16 +62,21 @@ def endpoint(settings, number, place):
 def start_node(testbed, processes, settings, number, place, folder):
     name = f"node{number}"
     flags = ["serve", "--listen", endpoint(settings, number, place), "--insecure", "--allow-wire-limit"]
-    flags += [*testbed.node_flags(number), *settings.node_arguments]
+    flags += seats(settings.node_arguments, testbed.node_flags(number)) + settings.node_arguments
     flags += ["--profile", f"{name}.svg"] if settings.profile else []
     return processes.start(place, name, ["./freight", *flags], folder / f"{name}.log")
 
 
 def start_client(testbed, processes, settings, number, place, flags, folder):
     name = f"client{number}"
-    given = [] if {"--cores", "--threads"} & set(flags) else testbed.client_flags(number)
+    given = seats(flags, testbed.client_flags(number))
     given += ["--profile", f"{name}.svg"] if settings.profile else []
     return processes.start(place, name, ["./freight", "bench", *flags, *given], folder / f"{name}.log")
+
+
+def seats(flags, otherwise):
+    """The testbed's flags for threads and cores, unless these have their own."""
+    return [] if {"--cores", "--threads"} & {flag.split("=")[0] for flag in flags} else otherwise
 
 
 def start_sampler(processes, place, folder):

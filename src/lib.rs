@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod op;
 pub mod op_list;
 pub mod pages;
+pub mod plot;
 pub mod profile;
 pub mod server;
 pub mod session;

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Counters {
+    /// Operations executed.
+    pub operations: AtomicU64,
     /// Frames answered.
     pub frames: AtomicU64,
     /// Bytes of them.
@@ -50,6 +52,9 @@ pub struct NodeStats {
     pub cpu_ns: u64,
     /// Open connections.
     pub connections: u64,
+    /// Operations executed; 0 where a node of another version does not tell.
+    #[serde(default)]
+    pub operations: u64,
     /// Frames answered.
     pub frames: u64,
     /// Bytes received.

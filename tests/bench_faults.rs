@@ -86,6 +86,7 @@ fn statistics() -> String {
         threads: Vec::new(),
         cpu_ns: 0,
         connections: 0,
+        operations: 0,
         frames: 0,
         bytes_received: 0,
         bytes_sent: 0,

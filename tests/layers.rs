@@ -38,7 +38,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("server", &["session", "transport", "map", "cores", "metrics", "profile"]),
     ("client", &["transport", "map", "cores", "metrics", "profile"]),
     ("bench", &["client"]),
-    ("cli", &["bench", "server"]),
+    ("plot", &[]),
+    ("cli", &["bench", "server", "plot"]),
 ];
 
 /// Modules that replay from a seed: no runtime, socket, clock or randomness of their own.

@@ -6,7 +6,7 @@ use freight::bench::config::BenchConfig;
 use freight::bench::machine::Machine;
 use freight::bench::measure::{Measure, Window};
 use freight::bench::one_way::{OneWay, OneWayReport};
-use freight::bench::report::{Carried, Evidence, Memory, NodeMemory, Phase, Report, Topology};
+use freight::bench::report::{Carried, Evidence, Memory, NodeMemory, NodeWork, Phase, Report, Topology};
 use freight::bench::{BenchError, Target};
 use freight::server::{Identity, Node, NodeConfig};
 use freight::transport::Endpoint;
@@ -94,7 +94,16 @@ fn phase(open_loop: bool) -> Phase {
     measure.bytes_sent = 1_000_000;
     measure.bytes_received = 6_000_000;
     let elapsed = Duration::from_secs(5);
-    Phase { measure, elapsed, machine_busy: 0.95, client_cpu_ns: 4_000_000_000, server_cpu_ns: Some(5_000_000_000) }
+    let work = NodeWork { operations: 50_000, frames: 50, bytes_received: 1, bytes_sent: 2, cpu_ns: 5_000_000_000 };
+    let nodes = vec![work];
+    Phase {
+        measure,
+        elapsed,
+        machine_busy: 0.95,
+        client_cpu_ns: 4_000_000_000,
+        server_cpu_ns: Some(5_000_000_000),
+        nodes,
+    }
 }
 
 fn carried() -> Carried {

@@ -1,6 +1,7 @@
 //! The benchmark's flags: one struct, parsed by clap, printed whole in the report.
 #![forbid(unsafe_code)]
 
+use super::part::Part;
 use super::workload::{Kind, Workload, WorkloadName};
 use crate::cores::{self, CoreList, Placement};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_OPS_MAX, VALUE_BYTES_MAX};
@@ -98,6 +99,11 @@ pub struct BenchConfig {
     #[arg(long, value_name = "OPS_PER_SECOND", value_parser = value_parser!(u64).range(1..))]
     pub rate: Option<u64>,
 
+    /// One of several clients that drive the same nodes, like 2/4: the first alone loads the records, each has
+    /// operations and values of its own, says `ready`, and reads the Unix time, in seconds, at which all of them begin
+    #[arg(long, value_name = "CLIENT/CLIENTS", requires = "servers", conflicts_with_all = ["one_way", "transports"])]
+    #[serde(serialize_with = "as_optional_text")]
+    pub part: Option<Part>,
     /// Check every byte of every value read
     #[arg(long)]
     pub verify: bool,
@@ -192,7 +198,7 @@ impl BenchConfig {
         if self.transports.len() > 1 && workload.writes == Kind::Insert {
             return Err(ConfigError::InsertsOnce);
         }
-        let lanes = self.lanes();
+        let lanes = self.lanes() * u64::from(self.part.unwrap_or_default().of);
         if lanes > u64::from(u16::MAX) {
             return Err(ConfigError::TooManyInFlight { lanes });
         }
@@ -258,7 +264,7 @@ pub enum ConfigError {
     #[error("--placement split needs two cores, there is one")]
     NothingToSplit,
     /// The stamp in a value has 16 bits for who wrote it.
-    #[error("--workers times --depth is {lanes} batches in flight; the most is 65535")]
+    #[error("--workers times --depth, of all clients of --part, is {lanes} batches in flight; the most is 65535")]
     TooManyInFlight {
         /// Batches in flight asked for.
         lanes: u64,
@@ -294,6 +300,10 @@ fn as_duration<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::O
 
 fn as_text<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
+}
+
+fn as_optional_text<S: Serializer>(value: &Option<impl Display>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.as_ref().map(ToString::to_string).serialize(serializer)
 }
 
 fn as_numbers<S: Serializer>(cores: &Option<CoreList>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -389,6 +399,9 @@ pub(super) mod tests {
     fn flags_that_contradict_each_other_are_refused() {
         let many = parse(&["--workers", "600", "--depth", "200"]).unwrap();
         assert_eq!(many.check(), Err(ConfigError::TooManyInFlight { lanes: 120_000 }));
+        let parts = parse(&["--servers", "tcp://a:1", "--part", "1/600", "--workers", "200"]).unwrap();
+        assert_eq!(parts.check(), Err(ConfigError::TooManyInFlight { lanes: 120_000 }));
+        assert!(parse(&["--part", "1/2"]).unwrap_err().contains("--servers"));
         let large = parse(&["--workload", "ycsb-f", "--batch", "40000"]).unwrap();
         assert_eq!(large.check(), Err(ConfigError::BatchTooLarge { batch: 40_000, batch_max: 32_768 }));
     }

@@ -13,7 +13,7 @@ use super::measure::{Measure, Window};
 use super::plan::{Plan, Seat};
 use super::pool::{Pool, PoolSpec};
 use super::progress::{BAR_PERIOD, LiveLine, LoadBar, say};
-use super::report::{Carried, Memory, NodeMemory, Phase, Topology};
+use super::report::{Carried, Memory, NodeMemory, NodeWork, Phase, Topology};
 use super::run::{BenchError, Target};
 use super::text::{bytes, grouped};
 use super::threads::ClientThread;
@@ -21,7 +21,6 @@ use super::wire_limit::{Carrying, FrameSizes};
 use super::workload::Workload;
 use crate::client::{BatchError, Client, ClientConfig, ClientError};
 use crate::cores::Placement;
-use crate::metrics::NodeStats;
 use crate::transport::{Endpoint, TransportOptions};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -86,7 +85,8 @@ impl Driver {
             verify: config.verify,
             coalesced: config.is_coalesced(),
         };
-        let lanes = (0_u16..).zip(pools).zip(plan.lanes()).map(|((writer, pool), Seat { thread, client })| {
+        let first = config.part.unwrap_or_default().lanes(pools.len() as u32).1 as u16;
+        let lanes = (first..).zip(pools).zip(plan.lanes()).map(|((writer, pool), Seat { thread, client })| {
             Lane::new(lane_config, writer, clients[client].clone(), pool, Arc::clone(&threads[thread].live))
         });
         let lanes = lanes.collect();
@@ -288,19 +288,21 @@ impl Driver {
 
     async fn phase(&self, before: Reading, mut measure: Measure) -> Result<Phase, BenchError> {
         let after = self.reading().await?;
-        let since = |pick: fn(&Reading) -> u64| pick(&after).saturating_sub(pick(&before));
+        let nodes: Vec<_> = after.nodes.iter().zip(&before.nodes).map(|(after, before)| after.since(before)).collect();
+        let sum = |pick: fn(&NodeWork) -> u64| nodes.iter().map(pick).sum();
         if self.config.is_coalesced() {
             // Single calls don't know the frames they travelled in; the nodes do.
-            measure.bytes_sent = since(|reading| reading.bytes_to_nodes);
-            measure.bytes_received = since(|reading| reading.bytes_from_nodes);
-            measure.frames = since(|reading| reading.frames);
+            measure.bytes_sent = sum(|node| node.bytes_received);
+            measure.bytes_received = sum(|node| node.bytes_sent);
+            measure.frames = sum(|node| node.frames);
         }
         Ok(Phase {
             measure,
             elapsed: after.at - before.at,
             machine_busy: after.cores.busy_since(before.cores),
-            client_cpu_ns: since(|reading| reading.client_ns),
-            server_cpu_ns: Some(since(|reading| reading.server_ns)),
+            client_cpu_ns: after.client_ns.saturating_sub(before.client_ns),
+            server_cpu_ns: Some(sum(|node| node.cpu_ns)),
+            nodes,
         })
     }
 
@@ -310,15 +312,11 @@ impl Driver {
             client_ns += thread.cpu_ns().await;
         }
         let nodes = self.control.stats().await?;
-        let sum = |pick: fn(&NodeStats) -> u64| nodes.iter().map(pick).sum();
         Ok(Reading {
             at: Instant::now(),
             cores: CoreTime::now(),
             client_ns,
-            server_ns: sum(|node| node.cpu_ns),
-            frames: sum(|node| node.frames),
-            bytes_to_nodes: sum(|node| node.bytes_received),
-            bytes_from_nodes: sum(|node| node.bytes_sent),
+            nodes: nodes.iter().map(NodeWork::of).collect(),
         })
     }
 }
@@ -328,15 +326,12 @@ const SECOND: Duration = Duration::from_secs(1);
 const TASKS_END: &str = "a task of the benchmark neither panics nor is aborted";
 
 /// All clocks and counters between two phases.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Reading {
     at: Instant,
     cores: CoreTime,
     client_ns: u64,
-    server_ns: u64,
-    frames: u64,
-    bytes_to_nodes: u64,
-    bytes_from_nodes: u64,
+    nodes: Vec<NodeWork>,
 }
 
 fn merge(total: &mut Option<Measure>, more: Measure) {
@@ -349,13 +344,14 @@ fn merge(total: &mut Option<Measure>, more: Measure) {
 /// Draws the pools of all lanes, each on the thread that will run it.
 async fn draw(config: &BenchConfig, plan: Plan, threads: &[ClientThread]) -> Result<Vec<Pool>, BenchError> {
     let lanes = plan.lanes().count() as u32;
+    let (lanes_in_all, first) = config.part.unwrap_or_default().lanes(lanes);
     let spec = PoolSpec {
         workload: Workload::of(config.workload),
         records: config.records,
         theta: config.theta,
         batch: config.batch,
         depth: config.depth.expect("the flags are resolved"),
-        lanes,
+        lanes: lanes_in_all,
         seed: config.seed,
     };
     let (needed_bytes, available_bytes) = (spec.bytes_about() * u64::from(lanes), machine::available_bytes());
@@ -367,7 +363,7 @@ async fn draw(config: &BenchConfig, plan: Plan, threads: &[ClientThread]) -> Res
     let batches = u64::from(batches) * u64::from(lanes);
     say(&format!("drawing {} batches of {} operations", grouped(batches), grouped(ops.into())));
     let started = Instant::now();
-    let drawing: Vec<_> = (0..lanes)
+    let drawing: Vec<_> = (first..)
         .zip(plan.lanes())
         .map(|(lane, seat)| threads[seat.thread].spawn(async move { Pool::draw(&spec, lane) }))
         .collect();

@@ -16,7 +16,7 @@
 use super::values::Mismatch;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// When a phase is measured, and how it is cut into slices.
 #[derive(Debug, Clone, Copy)]
@@ -158,6 +158,13 @@ impl Measure {
             *self.errors.entry(kind).or_default() += count;
         }
         self.first_mismatch = self.first_mismatch.take().or_else(|| other.first_mismatch.clone());
+    }
+
+    /// When the first slice began, as Unix time by this machine's clock.
+    #[must_use]
+    pub fn began_unix_seconds(&self) -> f64 {
+        let began = SystemTime::now().checked_sub(self.window.start.elapsed());
+        began.and_then(|began| began.duration_since(UNIX_EPOCH).ok()).unwrap_or_default().as_secs_f64()
     }
 
     /// Length of a slice.

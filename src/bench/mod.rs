@@ -24,6 +24,7 @@ pub mod machine;
 pub mod measure;
 pub mod one_way;
 mod pace;
+pub mod part;
 mod plan;
 pub mod pool;
 mod progress;

@@ -8,6 +8,7 @@ use super::config::BenchConfig;
 use super::machine::Machine;
 use super::measure::{Measure, quantile};
 use crate::cores::Placement;
+use crate::metrics::NodeStats;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -48,6 +49,8 @@ pub struct Phase {
     pub client_cpu_ns: u64,
     /// CPU of the nodes' threads, in nanoseconds, where the nodes tell.
     pub server_cpu_ns: Option<u64>,
+    /// What each node did.
+    pub nodes: Vec<NodeWork>,
 }
 
 /// A phase that carried frames without a store behind them; it counts a frame as one operation.
@@ -100,6 +103,8 @@ pub struct Report {
     pub cpu_busy: f64,
     /// Share of the time of all the machine's cores that other processes used during the run, or that its host took.
     pub cpu_busy_others: f64,
+    /// What each node did during the run, for whomever.
+    pub nodes: Vec<NodeWork>,
     /// Memory after the run.
     pub memory: Memory,
 }
@@ -139,6 +144,8 @@ pub struct Throughput {
     pub ops_per_second: f64,
     /// How far slices lie apart: (p90 - p10) / median.
     pub spread: f64,
+    /// When the first slice began, as Unix time by this machine's clock.
+    pub began_unix_seconds: f64,
     /// Length of a slice.
     pub slice_seconds: f64,
     /// Operations a second of each slice.
@@ -238,6 +245,45 @@ pub struct CpuPerOp {
     pub server: Option<f64>,
 }
 
+/// What a node did in a phase, for all its clients, as it counts itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct NodeWork {
+    /// Operations executed.
+    pub operations: u64,
+    /// Frames answered.
+    pub frames: u64,
+    /// Bytes of them.
+    pub bytes_received: u64,
+    /// Bytes of the answers.
+    pub bytes_sent: u64,
+    /// CPU time of its threads, in nanoseconds.
+    pub cpu_ns: u64,
+}
+
+impl NodeWork {
+    /// Since it started.
+    pub(super) fn of(stats: &NodeStats) -> Self {
+        Self {
+            operations: stats.operations,
+            frames: stats.frames,
+            bytes_received: stats.bytes_received,
+            bytes_sent: stats.bytes_sent,
+            cpu_ns: stats.cpu_ns,
+        }
+    }
+
+    /// Since `before`; a node that was restarted meanwhile counts from nothing.
+    pub(super) fn since(&self, before: &Self) -> Self {
+        Self {
+            operations: self.operations.saturating_sub(before.operations),
+            frames: self.frames.saturating_sub(before.frames),
+            bytes_received: self.bytes_received.saturating_sub(before.bytes_received),
+            bytes_sent: self.bytes_sent.saturating_sub(before.bytes_sent),
+            cpu_ns: self.cpu_ns.saturating_sub(before.cpu_ns),
+        }
+    }
+}
+
 /// Memory after the run, in bytes.
 #[derive(Debug, Clone, Serialize)]
 pub struct Memory {
@@ -302,6 +348,7 @@ impl Report {
             wire_limit: carried.map(|carried| WireLimit::new(&carried, throughput.ops_per_second)),
             cpu_busy,
             cpu_busy_others,
+            nodes: run.nodes.clone(),
             throughput,
             cpu_ns_per_op,
             topology,
@@ -318,6 +365,7 @@ pub(super) fn throughput(measure: &Measure) -> Throughput {
     Throughput {
         ops_per_second: median,
         spread: per(quantile(&slices, 0.9) - quantile(&slices, 0.1), median),
+        began_unix_seconds: measure.began_unix_seconds(),
         slice_seconds: measure.slice().as_secs_f64(),
         slices,
         operations: measure.ops,

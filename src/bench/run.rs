@@ -16,6 +16,7 @@ use super::driver::{Driver, client_config};
 use super::load::LoadError;
 use super::machine::Machine;
 use super::one_way::OneWayReport;
+use super::part::{StartError, together};
 use super::pool::Pool;
 use super::progress::say;
 use super::report::{Evidence, Report};
@@ -82,6 +83,9 @@ pub enum BenchError {
         /// The kind of failure, as in the report.
         kind: &'static str,
     },
+    /// Several clients could not begin together.
+    #[error(transparent)]
+    Start(#[from] StartError),
     /// The profile could not be had.
     #[error(transparent)]
     Profile(#[from] ProfileError),
@@ -171,10 +175,14 @@ async fn run_once(
     let config = checked(config)?;
     let machine = Machine::here();
     let (duration, warmup, profile) = (config.duration, config.warmup, config.profile.clone());
+    let part = config.part;
     let begin = format!("measuring for {}: {}", humantime::format_duration(duration), what_ran(&config));
     let mut driver = Driver::start(config, &target.endpoints, std::mem::take(pools)).await?;
     let topology = driver.topology(target);
-    let load = if load { Some(driver.load().await?) } else { None };
+    let load = if load && part.unwrap_or_default().loads() { Some(driver.load().await?) } else { None };
+    if part.is_some() {
+        together().await?;
+    }
     say(&format!("warming up for {}", humantime::format_duration(warmup)));
     let mut warm = driver.run(warmup, false).await?;
     for _ in 0..WARM_UPS_MORE {

@@ -6,6 +6,7 @@
 mod bench;
 mod key_value;
 mod map;
+mod plot;
 mod rdma;
 mod serve;
 mod sizes;
@@ -46,6 +47,8 @@ enum Command {
     Stats(key_value::NodesArgs),
     /// Asks every node whether it answers
     Ping(key_value::NodesArgs),
+    /// Draws the charts of a report as SVG and PNG
+    Plot(plot::PlotArgs),
     /// What this machine has for rdma:// endpoints
     Rdma(rdma::RdmaArgs),
 }
@@ -84,6 +87,7 @@ pub fn run() -> ExitCode {
         Command::Delete(args) => key_value::delete(&args),
         Command::Stats(args) => key_value::stats(&args),
         Command::Ping(args) => key_value::ping(&args),
+        Command::Plot(args) => plot::run(&args),
         Command::Rdma(args) => rdma::run(&args),
     };
     result.unwrap_or_else(|error| {

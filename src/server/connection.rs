@@ -166,6 +166,7 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
             FrameKind::Request => {
                 let reply = self.execute(&frame)?;
                 drop(frame);
+                Counters::add(&self.worker.counters.operations, u64::from(ops));
                 self.send(reply).await?;
                 if ops > LONG_FRAME_OPS {
                     tokio::task::yield_now().await;

@@ -302,6 +302,7 @@ impl Shared {
             cpu_ns: threads.iter().map(|thread| thread.cpu_ns).sum(),
             threads,
             connections: self.connections.load(Ordering::Relaxed) as u64,
+            operations: sum(|counters| &counters.operations),
             frames: sum(|counters| &counters.frames),
             bytes_received: sum(|counters| &counters.bytes_received),
             bytes_sent: sum(|counters| &counters.bytes_sent),

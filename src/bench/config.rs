@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::part::Part;
+use super::sizes;
 use super::workload::{Kind, Workload, WorkloadName};
 use crate::cores::{self, CoreList, Placement};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_OPS_MAX, VALUE_BYTES_MAX};
@@ -19,12 +20,6 @@ const RECORDS_MAX: u64 = 1_000_000_000;
 
 /// Most operations a batch, as clap counts.
 const BATCH_MAX: i64 = FRAME_OPS_MAX as i64;
-
-/// Longest value, as clap counts.
-const VALUE_MAX: i64 = VALUE_BYTES_MAX as i64;
-
-/// Bytes of a one-way frame, as clap counts: header and the length of its answer at least.
-const ONE_WAY_BYTES: std::ops::RangeInclusive<i64> = WIRE_LIMIT_BYTES_MIN as i64..=FRAME_BYTES_MAX as i64;
 
 /// Flags that mean something only where there are records and operations.
 const OF_A_STORE: [&str; 8] = ["workload", "records", "value_size", "theta", "batch", "rate", "verify", "seed"];
@@ -68,7 +63,7 @@ pub struct BenchConfig {
     #[arg(value_parser = value_parser!(u64).range(1..=RECORDS_MAX))]
     pub records: u64,
     /// Bytes of a value [default: 128, YCSB: 1000]
-    #[arg(long, value_name = "BYTES", value_parser = value_parser!(u32).range(0..=VALUE_MAX))]
+    #[arg(long, value_name = "SIZE", value_parser = parse_value_size)]
     pub value_size: Option<u32>,
     /// Skew of the Zipf distribution, 0 (uniform) to below 1
     #[arg(long, default_value_t = 0.99, value_parser = parse_theta)]
@@ -96,7 +91,7 @@ pub struct BenchConfig {
     #[serde(serialize_with = "as_duration")]
     pub warmup: Duration,
     /// Open loop: operations a second that begin on schedule whether or not earlier ones are done
-    #[arg(long, value_name = "OPS_PER_SECOND", value_parser = value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "OPS_PER_SECOND", value_parser = parse_rate)]
     pub rate: Option<u64>,
 
     /// One of several clients that drive the same nodes, like 2/4: the first alone loads the records, each has
@@ -115,8 +110,8 @@ pub struct BenchConfig {
     pub wire_limit: Option<bool>,
     /// With --wire-limit --one-way: bytes of each frame, its header of 64 bytes included; to the transport all of them
     /// are payload, like a message of ib_send_bw
-    #[arg(long, value_name = "BYTES", requires_all = ["wire_limit", "one_way"], conflicts_with_all = OF_A_STORE)]
-    #[arg(value_parser = value_parser!(u32).range(ONE_WAY_BYTES))]
+    #[arg(long, value_name = "SIZE", requires_all = ["wire_limit", "one_way"], conflicts_with_all = OF_A_STORE)]
+    #[arg(value_parser = parse_frame_bytes)]
     pub frame_bytes: Option<u32>,
     /// With --wire-limit --frame-bytes: nothing is loaded and nothing run; frames of that size travel to the nodes for
     /// --duration, --depth of them in flight a worker, and for each an acknowledgement of 64 bytes comes back, a header
@@ -131,6 +126,7 @@ pub struct BenchConfig {
     pub profile: Option<PathBuf>,
 
     /// For RDMA, both ends.
+    // Last: its heading would be that of everything behind it.
     #[command(flatten)]
     #[serde(flatten)]
     pub rdma: RdmaOptions,
@@ -286,8 +282,23 @@ fn parse_theta(text: &str) -> Result<f64, String> {
     if (0.0..1.0).contains(&theta) { Ok(theta) } else { Err("must be 0 or more and less than 1".into()) }
 }
 
+fn parse_value_size(text: &str) -> Result<u32, String> {
+    sizes::parse_within(text, 0..=VALUE_BYTES_MAX)
+}
+
+/// Header and the length of its answer at least.
+fn parse_frame_bytes(text: &str) -> Result<u32, String> {
+    sizes::parse_within(text, WIRE_LIMIT_BYTES_MIN..=FRAME_BYTES_MAX)
+}
+
+fn parse_rate(text: &str) -> Result<u64, String> {
+    let rate = text.parse().ok().filter(|rate| *rate > 0);
+    rate.ok_or_else(|| format!("'{text}' is no number of operations a second, 1 or more"))
+}
+
 fn parse_run_length(text: &str) -> Result<Duration, String> {
-    let length = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let no_length = |_| format!("'{text}' is no length of time: write for example 10s or 500ms");
+    let length = humantime::parse_duration(text).map_err(no_length)?;
     if length < Duration::from_millis(100) {
         return Err("a run shorter than 100ms measures nothing".into());
     }

@@ -109,6 +109,7 @@ impl Driver {
                 None => 0,
             },
             node_in_process: target.node_cores.is_some(),
+            nodes_on_this_machine: target.node_cores.is_some() || target.endpoints.iter().all(Endpoint::is_here),
             node_cores: target.node_cores.unwrap_or_default(),
         }
     }
@@ -187,6 +188,11 @@ impl Driver {
 
     /// Sends one raw frame to every node: whatever is in its way is said in full.
     pub(super) async fn try_frame(&self, sizes: FrameSizes) -> Result<(), BenchError> {
+        // Those beyond it would wait in the client, and count as in flight.
+        let (in_flight, max) = (self.config.frames_in_flight_a_connection(), self.control.frames_in_flight_max());
+        if in_flight > u64::from(max) {
+            return Err(BenchError::TooManyFrames { in_flight, max });
+        }
         for node in 0..self.nodes {
             let tried = self.control.wire_limit(node, sizes.request_bytes, sizes.reply_bytes).await;
             tried.map_err(|error| match error {

@@ -30,6 +30,7 @@ pub mod pool;
 mod progress;
 pub mod report;
 mod run;
+pub(crate) mod sizes;
 pub mod text;
 mod threads;
 pub mod values;

@@ -101,7 +101,8 @@ pub struct Report {
     pub cpu_ns_per_op: CpuPerOp,
     /// Share of the time of the cores that the client's threads ran on that was used, by a node in this process too.
     pub cpu_busy: f64,
-    /// Share of the time of all the machine's cores that other processes used during the run, or that its host took.
+    /// Share of the time of all the machine's cores that neither client nor nodes used during the run, or that its host
+    /// took.
     pub cpu_busy_others: f64,
     /// What each node did during the run, for whomever.
     pub nodes: Vec<NodeWork>,
@@ -125,6 +126,8 @@ pub struct Topology {
     pub nodes: Vec<String>,
     /// Whether the node ran in the client's process.
     pub node_in_process: bool,
+    /// Whether all nodes ran on the client's machine.
+    pub nodes_on_this_machine: bool,
     /// Threads of the client.
     pub client_threads: u32,
     /// The core of each client thread; empty where the kernel chose.
@@ -391,9 +394,12 @@ impl Latency {
 impl Phase {
     /// Shares of core time: used by client and node of the client's cores, and by others of the machine's.
     pub(super) fn busy(&self, topology: &Topology, machine: &Machine) -> (f64, f64) {
-        let cpu_ns = self.client_cpu_ns + self.server_cpu_ns.filter(|_| topology.node_in_process).unwrap_or(0);
-        let of = |cores: u32| per(cpu_ns as f64, self.elapsed.as_nanos() as f64 * f64::from(cores));
-        (of(topology.client_threads), (self.machine_busy - of(machine.cores_in_all)).max(0.0))
+        let of = |cores: u32, with_nodes: bool| {
+            let cpu_ns = self.client_cpu_ns + self.server_cpu_ns.filter(|_| with_nodes).unwrap_or(0);
+            per(cpu_ns as f64, self.elapsed.as_nanos() as f64 * f64::from(cores))
+        };
+        let own = of(machine.cores_in_all, topology.nodes_on_this_machine);
+        (of(topology.client_threads, topology.node_in_process), (self.machine_busy - own).max(0.0))
     }
 
     pub(super) fn cpu_per(&self, ops: f64) -> CpuPerOp {

@@ -14,7 +14,7 @@ use super::comparison::Comparison;
 use super::config::{BenchConfig, ConfigError};
 use super::driver::{Driver, client_config};
 use super::load::LoadError;
-use super::machine::Machine;
+use super::machine::{self, Machine};
 use super::one_way::OneWayReport;
 use super::part::{StartError, together};
 use super::pool::Pool;
@@ -76,6 +76,25 @@ pub enum BenchError {
         frame_bytes: u64,
         /// The most that the node, or the client, takes.
         max: u32,
+    },
+    /// A node lets fewer frames be in flight on a connection.
+    #[error("{in_flight} frames in flight on a connection are more than the node takes, which is {max}: lower --depth")]
+    TooManyFrames {
+        /// Frames asked for.
+        in_flight: u64,
+        /// The most that every node takes.
+        max: u32,
+    },
+    /// The frames in flight would not fit into memory.
+    #[error(
+        "the frames in flight take {needed_bytes} bytes, too much of {available_bytes} available: \
+         smaller --frame-bytes, fewer --workers or less --depth"
+    )]
+    FramesTooLarge {
+        /// What they take at both ends, or at this one where the node is elsewhere.
+        needed_bytes: u64,
+        /// What there is.
+        available_bytes: u64,
     },
     /// The wire limit could not be measured.
     #[error("cannot measure the wire limit: {kind}")]
@@ -147,6 +166,12 @@ pub async fn run_one_way(config: BenchConfig, target: Target) -> Result<OneWayRe
         ops_per_frame: 1.0,
         frames_per_batch: 1.0,
     };
+    let ends = 1 + u64::from(target.node_cores.is_some());
+    let (needed_bytes, available_bytes) =
+        (ends * config.lanes() * u64::from(sizes.request_bytes), machine::available_bytes());
+    if needed_bytes > available_bytes / 4 {
+        return Err(BenchError::FramesTooLarge { needed_bytes, available_bytes });
+    }
     let driver = Driver::start(config, &target.endpoints, Vec::new()).await?;
     let topology = driver.topology(target);
     driver.try_frame(sizes).await?;

@@ -22,12 +22,19 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, clap::Args)]
-#[command(mut_group("NodeArgs", |flags| flags.conflicts_with("servers")))]
+#[command(mut_args(not_with_servers))]
 pub(super) struct BenchArgs {
     #[command(flatten)]
     bench: BenchConfig,
     #[command(flatten)]
     node: NodeArgs,
+}
+
+/// Refuses flags of the node in this process, each by its own name, where there is none.
+fn not_with_servers(arg: clap::Arg) -> clap::Arg {
+    let node = <NodeArgs as clap::Args>::augment_args(clap::Command::new("node"));
+    let is_the_node_s = node.get_arguments().any(|flag| flag.get_id() == arg.get_id());
+    if is_the_node_s { arg.conflicts_with("servers") } else { arg }
 }
 
 /// The exit code of an interrupted command: 128 + SIGINT, as a shell says it.

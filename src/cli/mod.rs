@@ -9,10 +9,12 @@ mod map;
 mod plot;
 mod rdma;
 mod serve;
-mod sizes;
 
+use crate::bench::BenchError;
+use crate::client::ClientError;
 use crate::cores::{self, CoreList};
-use clap::error::ErrorKind;
+use crate::transport::TransportError;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::error::Error;
@@ -78,7 +80,11 @@ pub fn run() -> ExitCode {
         Err(error) => return misread(&error),
     };
     // A benchmark says itself what it does; its node has only trouble to add.
-    log_to_stderr(if matches!(cli.command, Command::Bench(_)) { "warn" } else { "warn,freight=info" });
+    match cli.command {
+        Command::Bench(_) => log_to_stderr("warn,freight::transport::rdma=info", false),
+        Command::Serve(_) => log_to_stderr("warn,freight=info", true),
+        _ => log_to_stderr("warn,freight=info", false),
+    }
     let result = match cli.command {
         Command::Serve(args) => serve::run(args),
         Command::Bench(args) => bench::run(*args),
@@ -91,9 +97,20 @@ pub fn run() -> ExitCode {
         Command::Rdma(args) => rdma::run(&args),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("freight: {error}");
+        let tip = if is_refused(&*error) { "; is a node running there? `freight serve` starts one" } else { "" };
+        eprintln!("freight: {error}{tip}");
         ExitCode::from(FAILED)
     })
+}
+
+/// Whether nobody listens where a connection was asked for.
+fn is_refused(error: &(dyn Error + 'static)) -> bool {
+    let client = error.downcast_ref::<ClientError>().or_else(|| match error.downcast_ref() {
+        Some(BenchError::Client(error)) => Some(error),
+        _ => None,
+    });
+    let Some(ClientError::Connect(error)) = client else { return false };
+    matches!(&**error, TransportError::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// Prints help where that was asked for, or in one line what is wrong with the command line.
@@ -102,20 +119,29 @@ fn misread(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let _ = error.print();
     } else {
+        // What is wrong, and tips; the usage is a line too long.
         let text = error.to_string();
-        let first = text.split("\n\n").next().unwrap_or(&text).trim_start_matches("error: ");
-        let words: Vec<_> = first.split_whitespace().collect();
-        eprintln!("freight: {}; --help shows what is understood", words.join(" "));
+        let said = text.split("\n\n").take_while(|part| !part.starts_with("Usage:") && !part.starts_with("For more"));
+        let said: Vec<_> = said.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        let said = said.join("; ");
+        let tip = match error.get(ContextKind::InvalidArg) {
+            Some(ContextValue::String(arg)) if matches!(&arg[..], "true" | "false") => {
+                format!("; a flag takes it behind an equals sign, like --wire-limit={arg}")
+            }
+            _ => String::new(),
+        };
+        eprintln!("freight: {}{tip}; --help shows what is understood", said.trim_start_matches("error: "));
     }
     ExitCode::from(error.exit_code() as u8)
 }
 
-/// Logs go to standard error; `RUST_LOG` filters them.
-fn log_to_stderr(otherwise: &str) {
+/// Logs go to standard error; `RUST_LOG` filters them. Only what runs for long says when.
+fn log_to_stderr(otherwise: &str, with_time: bool) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(otherwise));
     let colours = io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    log.with_ansi(colours).with_target(false).init();
+    let log = log.with_ansi(colours).with_target(false);
+    if with_time { log.init() } else { log.without_time().init() }
 }
 
 /// Prints a line on standard output; a reader that has gone is an error, not a panic.

@@ -2,8 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::map::open;
-use super::{CommandResult, check_cores, check_writable, print, raise_descriptor_limit, runtime, sizes};
+use super::{CommandResult, check_cores, check_writable, print, raise_descriptor_limit, runtime};
 use crate::bench::config::BenchConfig;
+use crate::bench::sizes;
 use crate::cores::{self, CoreList, Placement};
 use crate::limits;
 use crate::map::MapStore;
@@ -12,6 +13,7 @@ use crate::server::{Identity, Node, NodeConfig};
 use crate::shard::IndexKind;
 use crate::transport::rdma::RdmaOptions;
 use crate::transport::{Endpoint, TransportOptions};
+use clap::value_parser;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,10 +28,6 @@ pub(super) struct ServeArgs {
     listen: Vec<Endpoint>,
     #[command(flatten)]
     cores: CoreArgs,
-    #[command(flatten)]
-    node: NodeArgs,
-    #[command(flatten)]
-    rdma: RdmaOptions,
     /// A file with the shard map: the node owns what the map gives to its incarnation, and nothing while there is none.
     /// SIGHUP reads it again [default: no map, every slot is the node's]
     #[arg(long, value_name = "FILE")]
@@ -43,10 +41,16 @@ pub(super) struct ServeArgs {
     /// Write a flamegraph (.svg) or a pprof profile (.pb.gz) of the node's whole life
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
+    // What has a heading of its own comes last: it would be that of everything behind it too.
+    #[command(flatten)]
+    node: NodeArgs,
+    #[command(flatten)]
+    rdma: RdmaOptions,
 }
 
 /// What a node of `serve` and a node of `bench` have in common.
 #[derive(Debug, clap::Args, serde::Serialize)]
+#[command(next_help_heading = "Node")]
 pub(super) struct NodeArgs {
     /// Shards, a power of two [default: four a thread]
     #[arg(long, value_name = "COUNT", value_parser = shards)]
@@ -63,10 +67,10 @@ pub(super) struct NodeArgs {
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = frame_limit)]
     frame_limit: u32,
     /// Connections served at a time; fewer under a memory cap or a limit of open files that is too small for them
-    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
-    connections_max: usize,
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = value_parser!(u32).range(1..))]
+    connections_max: u32,
     /// Requests a client may have in flight on one connection
-    #[arg(long, value_name = "COUNT", default_value_t = 64)]
+    #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = value_parser!(u32).range(1..))]
     frames_in_flight_max: u32,
 }
 
@@ -74,7 +78,7 @@ pub(super) struct NodeArgs {
 #[derive(Debug, clap::Args)]
 struct CoreArgs {
     /// Threads [default: one a core]
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "COUNT", value_parser = value_parser!(u32).range(1..=4096))]
     threads: Option<u32>,
     /// Cores to run on, like 0-3,8 [default: the process's affinity mask]
     #[arg(long, value_name = "LIST")]
@@ -137,7 +141,7 @@ impl NodeArgs {
             index: self.index,
             memory_bytes_max: self.memory,
             frame_bytes_max: self.frame_limit,
-            connections_max: self.connections_max,
+            connections_max: self.connections_max as usize,
             frames_in_flight_max: self.frames_in_flight_max,
             transport: TransportOptions { rdma: rdma.clone() },
             ..defaults

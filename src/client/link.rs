@@ -39,7 +39,7 @@ pub(super) struct NodeHello {
     pub(super) cpu: Option<u16>,
     /// Whether it answers wire-limit frames on this connection.
     pub(super) wire_limit: bool,
-    frames_in_flight_max: u32,
+    pub(super) frames_in_flight_max: u32,
 }
 
 /// An open connection.

@@ -178,6 +178,12 @@ impl Client {
         self.inner.nodes.iter().find(|node| !node.answers_wire_limit()).map(|node| node.endpoint())
     }
 
+    /// The frames that every node lets be in flight on a connection.
+    #[must_use]
+    pub fn frames_in_flight_max(&self) -> u32 {
+        self.inner.nodes.iter().map(|node| node.frames_in_flight_max()).min().unwrap_or(0)
+    }
+
     /// The processor that serves each node's connection, where the node binds it to one.
     #[must_use]
     pub fn node_cpus(&self) -> Vec<Option<u16>> {

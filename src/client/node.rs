@@ -106,6 +106,10 @@ impl NodeClient {
         self.state().link.node().cpu
     }
 
+    pub(super) fn frames_in_flight_max(&self) -> u32 {
+        self.state().link.node().frames_in_flight_max
+    }
+
     pub(super) fn answers_wire_limit(&self) -> bool {
         self.state().link.node().wire_limit
     }

@@ -53,7 +53,7 @@ impl Visitor for Listen {
             if !local_only && !shared.config.insecure {
                 return Err(ServerError::Insecure { endpoint });
             }
-            tracing::info!(transport = %endpoint.scheme(), "listening at {endpoint}");
+            tracing::debug!(transport = %endpoint.scheme(), "listening at {endpoint}");
             let accepting = Accepting {
                 shared: Arc::clone(&shared),
                 local_only,

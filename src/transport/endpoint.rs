@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::net::{ToSocketAddrs, UdpSocket};
 use std::path::Path;
 use std::str::FromStr;
 use thiserror::Error;
@@ -128,6 +129,13 @@ impl Endpoint {
         Some((host, port.parse().ok()?))
     }
 
+    /// Whether it is on this machine: one of its addresses is one that can be bound here.
+    pub(crate) fn is_here(&self) -> bool {
+        let Some(address) = self.host_port() else { return true };
+        let Ok(mut addresses) = address.to_socket_addrs() else { return false };
+        addresses.any(|address| UdpSocket::bind((address.ip(), 0)).is_ok())
+    }
+
     /// The path of a socket, which the kernel keeps in 108 bytes with a zero behind it.
     pub(super) fn path(&self) -> Option<&Path> {
         let fits = self.address.starts_with('/') && self.address.len() <= 107 && !self.address.contains('\0');
@@ -170,6 +178,14 @@ mod tests {
             let endpoint: Endpoint = text.parse().expect("an endpoint");
             assert_eq!((endpoint.host_port(), endpoint.to_string().as_str()), (Some((host, port)), text));
         }
+    }
+
+    #[test]
+    fn what_is_here_is_told_from_what_is_elsewhere() {
+        // The last is for documentation, and nobody's.
+        let here = ["tcp://127.0.0.1:7411", "tcp://localhost:1", "rdma://127.0.0.2:1", "shm:///run/node.sock"];
+        assert!(here.iter().all(|text| text.parse::<Endpoint>().expect("an endpoint").is_here()));
+        assert!(!"tcp://192.0.2.1:7411".parse::<Endpoint>().expect("an endpoint").is_here());
     }
 
     #[test]

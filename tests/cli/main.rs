@@ -3,10 +3,13 @@
 //! Nothing here sleeps: a test waits for a line of output, or for the end of a process.
 #![forbid(unsafe_code)]
 
-#[path = "support/binary.rs"]
+mod benchmarks;
+#[path = "../support/binary.rs"]
 mod binary;
-#[path = "support/frames.rs"]
+#[path = "../support/frames.rs"]
 mod frames;
+#[path = "../support/profiles.rs"]
+mod profiles;
 
 use binary::{Running, Served, freight, run, run_with_input, serve, serve_one};
 use frames::read_frame;
@@ -21,22 +24,6 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
-
-/// Flags of a benchmark that is over soon.
-const SHORT: [&str; 12] = [
-    "bench",
-    "--records",
-    "1000",
-    "--workers",
-    "1",
-    "--batch",
-    "100",
-    "--duration",
-    "200ms",
-    "--warmup",
-    "100ms",
-    "--verify",
-];
 
 /// The index besides our own, where it is compiled in.
 const SECOND_INDEX: &str = if cfg!(feature = "leapfrog") { "leapfrog" } else { "buckets" };
@@ -58,8 +45,8 @@ fn every_command_says_on_standard_error_which_transport_it_uses() {
     let node = serve_one(&[]);
     for command in [&["put", "k", "v"][..], &["get", "k"], &["delete", "k"], &["stats"], &["ping"]] {
         let said = node.run(command).stderr;
-        let words = format!("connected to {} (transport tcp)\n", node.endpoint());
-        assert!(said.ends_with(&words) && said.lines().count() == 1, "{command:?}: {said}");
+        let words = format!("INFO connected to {} (transport tcp)\n", node.endpoint());
+        assert_eq!(said.trim_start(), words, "{command:?}");
         let quiet = freight(&[command, &["--servers", node.endpoint()]].concat()).env("RUST_LOG", "warn").output();
         assert_eq!(quiet.expect("it ends").stderr.len(), 0, "{command:?}");
     }
@@ -162,6 +149,13 @@ fn what_is_wrong_with_a_command_line_is_said_in_one_line() {
         ("put k", "<VALUE>"),
         ("fetch k", "fetch"),
         ("get k --frob", "--frob"),
+        ("get k --serverz tcp://a:1", "a similar argument exists: '--servers'"),
+        ("bench --wire-limit false", "--wire-limit=false"),
+        ("serve --connections-max 0", "--connections-max"),
+        ("serve --frames-in-flight-max 0", "--frames-in-flight-max"),
+        ("bench --duration 5", "write for example 10s or 500ms"),
+        ("bench --rate 0", "1 or more"),
+        ("bench --value-size 9MiB", "9437184 is not in 0..=8388608"),
         ("serve --listen quic://127.0.0.1:0", "unknown transport 'quic'"),
         ("serve --listen sim://a/b", "no simulated network"),
         ("serve --listen tcp://0.0.0.0:0", "--insecure allows it"),
@@ -185,7 +179,7 @@ fn what_is_wrong_with_a_command_line_is_said_in_one_line() {
         ("bench --transport sim", "try tcp"),
         ("bench --transport tcp --servers tcp://a:1", "--servers"),
         ("bench --index buckets --servers tcp://a:1", "--servers"),
-        ("bench --servers tcp://a:1 --memory 1GiB", "--servers"),
+        ("bench --servers tcp://a:1 --memory 1GiB", "'--servers <ENDPOINTS>' cannot be used with '--memory <SIZE>';"),
         ("bench --insecure", "--insecure"),
         ("bench --workload ycsb-z", "ycsb-a"),
         ("bench --batch 0", "--batch"),
@@ -232,11 +226,29 @@ fn help_and_version_go_to_standard_output() {
 }
 
 #[test]
+fn flags_stand_under_the_heading_they_belong_to() {
+    for (command, flags) in [
+        ("serve", [("--insecure", "Options:"), ("--profile", "Options:"), ("--shards", "Node:"), ("--mtu", "RDMA:")]),
+        ("bench", [("--profile", "Options:"), ("--index", "Node:"), ("--memory", "Node:"), ("--cq-mod", "RDMA:")]),
+    ] {
+        let help = String::from_utf8(run(&[command, "--help"]).stdout).expect("text");
+        for (flag, expected) in flags {
+            let before: Vec<_> = help.lines().take_while(|line| !line.trim_start().starts_with(flag)).collect();
+            assert!(before.len() < help.lines().count(), "{command} {flag}");
+            let heading = before.iter().rfind(|line| line.ends_with(':') && !line.starts_with(' '));
+            assert_eq!(heading, Some(&expected), "{command} {flag}");
+        }
+    }
+}
+
+#[test]
 fn a_node_that_is_not_there_is_said_in_one_line() {
     let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     for command in [&["get", "k"][..], &["put", "k", "v"], &["delete", "k"], &["stats"], &["ping"]] {
         let servers = format!("tcp://{free}");
-        run(&[command, &["--servers", &servers]].concat()).assert_one_line("refused");
+        let done = run(&[command, &["--servers", &servers]].concat());
+        done.assert_one_line("refused");
+        done.assert_one_line("`freight serve` starts one");
     }
     run(&["ping", "--servers", "tcp://nobody.invalid:1"]).assert_one_line("tcp://nobody.invalid:1");
     let node = serve_one(&[]);
@@ -385,96 +397,4 @@ fn sigterm_lets_a_node_answer_what_has_arrived() {
 #[test]
 fn an_interrupt_lets_a_node_answer_what_has_arrived() {
     drains_on(Signal::INT, "interrupted: draining");
-}
-
-#[test]
-fn a_benchmark_prints_its_report_as_json() {
-    let schema = serde_json::from_str(include_str!("../docs/report.schema.json")).expect("JSON");
-    let schema = jsonschema::draft202012::new(&schema).expect("a schema");
-    let node = serve_one(&[]);
-    for target in [&["--wire-limit=false"][..], &["--servers", node.endpoint()], &["--index", SECOND_INDEX]] {
-        let done = run(&[&SHORT, target, &["--json", "-"]].concat());
-        assert_eq!(done.code, Some(0), "{}", done.stderr);
-        let report: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON and nothing else");
-        assert_eq!((&report["transport"], &report["errors"]["total"]), (&"tcp".into(), &0.into()), "{report:#}");
-        assert!(report["reads"]["hits"].as_u64() > Some(0), "{report:#}");
-        let errors: Vec<_> = schema.iter_errors(&report).map(|error| error.to_string()).collect();
-        assert!(errors.is_empty(), "{target:?}: {errors:#?}");
-        let index = if target[0] == "--index" { SECOND_INDEX } else { "buckets" };
-        let expected = if target[0] == "--servers" { serde_json::Value::Null } else { index.into() };
-        assert_eq!(report["config"]["index"], expected, "{target:?}");
-        assert!(done.stderr.contains("(transport tcp)") && done.stderr.contains("Why not more?"), "{}", done.stderr);
-    }
-}
-
-#[test]
-fn a_benchmark_over_shared_memory_starts_its_own_node_and_leaves_nothing_behind() {
-    let done = run(&[&SHORT, &["--transport", "shm", "--json", "-"][..]].concat());
-    assert_eq!(done.code, Some(0), "{}", done.stderr);
-    let report: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
-    assert_eq!((&report["transport"], &report["errors"]["total"]), (&"shm".into(), &0.into()), "{report:#}");
-    let socket = done.stderr.split("shm://").nth(1).and_then(|rest| rest.split(' ').next()).expect("an endpoint");
-    assert!(!std::path::Path::new(socket).parent().expect("a folder").exists(), "{socket}");
-}
-
-#[test]
-fn transports_side_by_side_and_frames_one_way_are_json_too() {
-    let frames = ["bench", "--wire-limit", "--frame-bytes", "65536", "--one-way", "--duration", "200ms"];
-    for (flags, path, words) in [
-        (&[&SHORT[..], &["--transports", "shm,tcp"]].concat()[..], "/reports/1/throughput/ops_per_second", "shm"),
-        (&[&frames[..], &["--warmup", "100ms"]].concat(), "/one_way/payload_bytes_per_second", "one way, to the node"),
-    ] {
-        let done = run(&[flags, &["--json", "-"]].concat());
-        assert_eq!(done.code, Some(0), "{}", done.stderr);
-        let report: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON and nothing else");
-        assert!(report.pointer(path).and_then(serde_json::Value::as_f64) > Some(0.0), "{path}: {report:#}");
-        assert!(done.stderr.contains(words), "{}", done.stderr);
-    }
-}
-
-#[test]
-fn a_benchmark_writes_its_report_to_a_file_and_tells_people() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("report.json");
-    let done = run(&[&SHORT, &["--wire-limit=false", "--json", path.to_str().expect("text")][..]].concat());
-    assert_eq!(done.code, Some(0), "{}", done.stderr);
-    assert!(String::from_utf8_lossy(&done.stdout).contains("Why not more?"));
-    serde_json::from_slice::<serde_json::Value>(&std::fs::read(path).expect("a file")).expect("JSON");
-}
-
-#[test]
-fn bench_and_serve_write_their_profiles() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let [flames, samples] = ["node.svg", "bench.pb.gz"].map(|name| folder.path().join(name));
-    let mut node = serve_one(&["--profile", flames.to_str().expect("text")]);
-    // Long enough for a sampler that looks a hundred times a second of processor time.
-    let longer = ["bench", "--records", "10000", "--batch", "1000", "--duration", "2s", "--warmup", "100ms"];
-    let flags = ["--servers", node.endpoint(), "--profile", samples.to_str().expect("text")];
-    let done = run(&[&longer[..], &flags].concat());
-    assert_eq!(done.code, Some(0), "{}", done.stderr);
-    node.process.signal(Signal::TERM);
-    assert_eq!(node.process.end().0, Some(0));
-    assert!(std::fs::read(samples).expect("a profile").starts_with(&[0x1F, 0x8B]), "gzip");
-    assert!(std::fs::read_to_string(flames).expect("a flamegraph").contains("<svg"));
-}
-
-#[test]
-fn an_interrupted_benchmark_ends_in_every_phase_with_one_line_and_130() {
-    let long = ["bench", "--workers", "1", "--duration", "1h", "--warmup", "1h"];
-    let soon = ["--records", "1000", "--batch", "100"];
-    for (phase, flags) in [
-        ("drawing ", &["--batch", "65536"][..]),
-        ("loading ", &["--records", "20000000", "--batch", "100", "--threads", "1"]),
-        ("warming up", &soon),
-        ("carrying frames", &[&soon[..], &["--warmup", "100ms"]].concat()),
-        ("measuring for", &[&soon[..], &["--warmup", "100ms", "--wire-limit=false"]].concat()),
-    ] {
-        let kept = long.iter().take(if flags.contains(&"--warmup") { 5 } else { 7 });
-        let mut bench = Running::start(&kept.chain(flags).copied().collect::<Vec<_>>());
-        bench.wait_for(phase);
-        bench.signal(Signal::INT);
-        let (code, said) = bench.end();
-        assert_eq!((code, said), (Some(130), vec!["freight: interrupted, no report".to_owned()]), "{phase}");
-        assert!(bench.stdout.next().is_none(), "{phase}: no report");
-    }
 }

@@ -4,8 +4,8 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod cluster;
 mod key_value;
-mod map;
 mod rdma;
 mod serve;
 mod sizes;
@@ -46,6 +46,9 @@ enum Command {
     Stats(key_value::NodesArgs),
     /// Asks every node whether it answers
     Ping(key_value::NodesArgs),
+    /// Makes the shard map of several nodes, or holds it against them
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// What this machine has for rdma:// endpoints
     Rdma(rdma::RdmaArgs),
 }
@@ -84,6 +87,7 @@ pub fn run() -> ExitCode {
         Command::Delete(args) => key_value::delete(&args),
         Command::Stats(args) => key_value::stats(&args),
         Command::Ping(args) => key_value::ping(&args),
+        Command::Cluster(command) => cluster::run(&command),
         Command::Rdma(args) => rdma::run(&args),
     };
     result.unwrap_or_else(|error| {

@@ -5,12 +5,16 @@
 #[allow(dead_code, reason = "each test target uses a part")]
 mod binary;
 
-use binary::{Served, serve_one};
-use freight::map::{Id, MapNode, ShardMap};
+use binary::{Served, run, serve, serve_one};
+use freight::client::{Client, ClientConfig};
+use freight::hash::slot;
+use freight::limits::SLOTS;
+use freight::map::{Id, MapFile, MapNode, ShardMap};
 use freight::slots::SlotSet;
 use rustix::process::Signal;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tempfile::TempDir;
 
 /// A folder with a path for a map in it.
@@ -118,4 +122,142 @@ fn a_node_does_not_start_with_a_map_that_is_none() {
     write(&path, "cluster = 1");
     let flags = ["serve", "--listen", "tcp://127.0.0.1:0", "--map", path.to_str().expect("text")];
     binary::run(&flags).assert_one_line("cluster.toml: line 1: ");
+}
+
+/// Three nodes whose map `freight cluster create` made, and that have taken it.
+fn cluster(path: &Path) -> Vec<Served> {
+    let mut nodes: Vec<_> = (0..3).map(|_| serve_mapped(path)).collect();
+    let servers: Vec<_> = nodes.iter().map(Served::endpoint).collect();
+    let made = run(&["cluster", "create", "--servers", &servers.join(","), "--map", text(path)]);
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let said = String::from_utf8(made.stdout).expect("text");
+    assert!(said.starts_with("cluster ") && said.lines().count() == 4, "{said}");
+    for node in &mut nodes {
+        node.process.signal(Signal::HUP);
+        node.process.wait_for("map of epoch 1");
+    }
+    nodes
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("text")
+}
+
+/// A command with the map.
+fn mapped(path: &Path, command: &[&str]) -> binary::Done {
+    run(&[command, &["--map", text(path)]].concat())
+}
+
+/// Keys of the node at a place of three.
+fn keys_of(place: usize) -> impl Iterator<Item = String> {
+    let owner = move |key: &String| usize::from(slot(key.as_bytes())) * 3 / SLOTS as usize == place;
+    (0..).map(|number| format!("key {number}")).filter(owner)
+}
+
+#[test]
+fn a_cluster_is_created_used_and_looked_at_from_a_shell() {
+    let (_folder, path) = map_path();
+    mapped(&path, &["cluster", "status"]).assert_one_line("there is no shard map yet");
+    mapped(&path, &["get", "k"]).assert_one_line("there is no shard map yet");
+    let mut nodes = cluster(&path);
+    for place in 0..3 {
+        let key = keys_of(place).next().expect("endless");
+        assert_eq!(mapped(&path, &["put", &key, "v"]).code, Some(0));
+        assert_eq!(mapped(&path, &["get", &key]).stdout, b"v");
+        assert_eq!(nodes[place].run(&["get", &key]).stdout, b"v", "its owner has it");
+        let other = &nodes[(place + 1) % 3];
+        assert_refused(other, &["get", &key], "does not own the key's slot by its map of epoch 1");
+    }
+    let key = keys_of(0).next().expect("endless");
+    assert_eq!(mapped(&path, &["delete", &key]).code, Some(0));
+    assert_eq!(mapped(&path, &["get", &key]).code, Some(1), "absent");
+    let stats: serde_json::Value = serde_json::from_slice(&mapped(&path, &["stats"]).stdout).expect("JSON");
+    let slots: u64 = (0..3).map(|place| stats[place]["slots"].as_u64().expect("a number")).sum();
+    assert_eq!((slots, &stats[1]["map_epoch"]), (16_384, &1.into()));
+    assert_eq!(String::from_utf8(mapped(&path, &["ping"]).stdout).expect("text").lines().count(), 3);
+
+    let status = mapped(&path, &["cluster", "status"]);
+    let said = String::from_utf8(status.stdout).expect("text");
+    assert_eq!(status.code, Some(0), "{said}");
+    assert_eq!(said.lines().count(), 4, "{said}");
+    assert!(said.lines().nth(1).expect("a node").contains("incarnation as named  slots 5462 of 5462"), "{said}");
+
+    let again = ["cluster", "create", "--servers", nodes[0].endpoint()];
+    let refused = mapped(&path, &again);
+    assert!(
+        refused.code == Some(2) && refused.stderr.contains("holds a map of epoch 1, not of 0"),
+        "{}",
+        refused.stderr
+    );
+
+    // One node dies and comes back: it costs what it owned, and nobody takes the loss for a miss.
+    let endpoint = nodes[1].endpoint().to_owned();
+    nodes[1].process.child.kill().expect("it runs");
+    nodes[1].process.end();
+    let (kept, lost) = (keys_of(2).next().expect("endless"), keys_of(1).next().expect("endless"));
+    let status = |words: &str| {
+        let status = mapped(&path, &["cluster", "status"]);
+        let said = String::from_utf8(status.stdout).expect("text");
+        assert!(status.code == Some(1) && said.contains(words), "{words:?}: {said}");
+    };
+    let failed = |words: &str| {
+        let done = mapped(&path, &["get", &lost]);
+        assert!(done.code == Some(2) && done.stdout.is_empty() && done.stderr.contains(words), "{}", done.stderr);
+        assert_eq!(mapped(&path, &["get", &kept]).stdout, b"v");
+    };
+    status("unreachable: ");
+    failed("Connection refused");
+    nodes[1] = serve(&[&endpoint], &["--map", text(&path)]);
+    status("RESTARTED: ");
+    failed("was restarted and lost its memory");
+    // As is one that knows no map and answers everything.
+    nodes[1].process.child.kill().expect("it runs");
+    nodes[1].process.end();
+    nodes[1] = serve(&[&endpoint], &[]);
+    failed("was restarted and lost its memory");
+}
+
+#[test]
+fn a_client_rides_over_a_map_that_changes_while_it_runs() {
+    let (_folder, path) = map_path();
+    let mut nodes = cluster(&path);
+    let old = MapFile::new(&path).read().expect("readable").expect("a map");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let connecting = Client::connect_mapped(Arc::new(MapFile::new(&path)), ClientConfig::default());
+        let client = connecting.await.expect("a map");
+        client.ping().await.expect("they answer");
+        // Each node gets what the one before had: of a cluster without records.
+        let turned = (0..3).map(|place| (old.nodes()[place].clone(), old.slots_of((place + 1) % 3)));
+        let new = ShardMap::new(old.cluster(), 2, turned.collect()).expect("a map");
+        let mut batch = client.batch(300);
+        let keys: Vec<_> = (0..300).map(|number| format!("key {number}")).collect();
+        fs::write(&path, new.to_string()).expect("writable");
+        for node in &mut nodes {
+            node.process.signal(Signal::HUP);
+            node.process.wait_for("map of epoch 2");
+        }
+        keys.iter().for_each(|key| batch.put(key.as_bytes(), key.as_bytes()).expect("room"));
+        let reply = client.execute(batch).await.expect("an answer");
+        assert_eq!((reply.failures().count(), client.map_epoch()), (0, 2));
+        for key in &keys {
+            assert_eq!(client.get(key.as_bytes()).await.expect("an answer").as_deref(), Some(key.as_bytes()));
+        }
+    });
+}
+
+#[test]
+fn a_benchmark_drives_what_a_map_names() {
+    let (_folder, path) = map_path();
+    let _nodes = cluster(&path);
+    let flags =
+        ["bench", "--records", "1000", "--batch", "100", "--duration", "200ms", "--warmup", "100ms", "--verify"];
+    let json = path.with_extension("json");
+    let done = mapped(&path, &[&flags[..], &["--json", text(&json)]].concat());
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(&json).expect("written")).expect("JSON");
+    assert_eq!(report["config"]["map"], text(&path));
+    assert_eq!(report["topology"]["nodes"].as_array().expect("nodes").len(), 3);
+    let both = mapped(&path, &["bench", "--servers", "tcp://127.0.0.1:1"]);
+    both.assert_one_line("cannot be used with");
 }

@@ -34,14 +34,17 @@ pub struct BenchConfig {
     #[arg(long, value_name = "ENDPOINTS", value_delimiter = ',')]
     #[serde(serialize_with = "as_texts")]
     pub servers: Vec<Endpoint>,
+    /// A file with the shard map that names the nodes to drive, instead of --servers
+    #[arg(long, value_name = "FILE", conflicts_with = "servers")]
+    pub map: Option<PathBuf>,
     /// Transport of the node in this process
-    #[arg(long, default_value = "tcp", value_name = "NAME", conflicts_with = "servers")]
+    #[arg(long, default_value = "tcp", value_name = "NAME", conflicts_with_all = ["servers", "map"])]
     #[serde(serialize_with = "as_text")]
     pub transport: Scheme,
     /// Run on each of these transports in turn, like tcp,shm,rdma, on one node in this process that is loaded once, and
     /// print them side by side
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    #[arg(conflicts_with_all = ["servers", "transport", "profile", "frame_bytes"])]
+    #[arg(conflicts_with_all = ["servers", "map", "transport", "profile", "frame_bytes"])]
     #[serde(serialize_with = "as_texts")]
     pub transports: Vec<Scheme>,
     /// Which cores the two ends of a connection run on

@@ -21,6 +21,7 @@ use super::wire_limit::{Carrying, FrameSizes};
 use super::workload::Workload;
 use crate::client::{BatchError, Client, ClientConfig, ClientError};
 use crate::cores::Placement;
+use crate::map;
 use crate::transport::{Endpoint, TransportOptions};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -65,9 +66,9 @@ impl Driver {
         endpoints: &[Endpoint],
         drawn: Vec<Pool>,
     ) -> Result<Self, BenchError> {
-        let control = Client::connect(endpoints, client_config(&config)).await?;
+        let control = connect_one(&config, endpoints).await?;
         if let Some(endpoint) = control.forbids_wire_limit().filter(|_| config.wire_limit == Some(true)) {
-            return Err(BenchError::WireLimitForbidden { endpoint: endpoint.clone() });
+            return Err(BenchError::WireLimitForbidden { endpoint });
         }
         let pinned = config.placement != Placement::Free;
         let seats = config.seats().into_iter().enumerate();
@@ -392,11 +393,19 @@ async fn connect(
     let mut clients = Vec::with_capacity(plan.clients);
     for i in 0..plan.clients {
         let endpoints = endpoints.to_vec();
-        let client_config = client_config(config);
-        let connecting = async move { Client::connect(&endpoints, client_config).await };
+        let config = config.clone();
+        let connecting = async move { connect_one(&config, &endpoints).await };
         clients.push(threads[i % threads.len()].run(connecting).await?);
     }
     Ok(clients)
+}
+
+/// A client that goes by the map, where there is one, and has met every node.
+async fn connect_one(config: &BenchConfig, endpoints: &[Endpoint]) -> Result<Client, ClientError> {
+    let Some(path) = &config.map else { return Client::connect(endpoints, client_config(config)).await };
+    let client = Client::connect_mapped(map::open(path), client_config(config)).await?;
+    client.ping().await?;
+    Ok(client)
 }
 
 fn value_bytes(config: &BenchConfig) -> u32 {

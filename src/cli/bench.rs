@@ -5,7 +5,9 @@ use super::serve::NodeArgs;
 use super::{CommandResult, NOT_AS_EXPECTED, check_cores, check_writable, print, raise_descriptor_limit, runtime};
 use crate::bench::config::BenchConfig;
 use crate::bench::{Target, compare, run as run_store, run_one_way};
+use crate::client::ClientError;
 use crate::cores::Placement;
+use crate::map;
 use crate::profile::Profile;
 use crate::server::{Node, NodeConfig};
 use crate::transport::rdma::local_address;
@@ -34,7 +36,7 @@ pub(super) struct BenchArgs {
 fn not_with_servers(arg: clap::Arg) -> clap::Arg {
     let node = <NodeArgs as clap::Args>::augment_args(clap::Command::new("node"));
     let is_the_node_s = node.get_arguments().any(|flag| flag.get_id() == arg.get_id());
-    if is_the_node_s { arg.conflicts_with("servers") } else { arg }
+    if is_the_node_s { arg.conflicts_with_all(["servers", "map"]) } else { arg }
 }
 
 /// The exit code of an interrupted command: 128 + SIGINT, as a shell says it.
@@ -53,6 +55,11 @@ pub(super) fn run(args: BenchArgs) -> CommandResult {
     let _entered = runtime.enter();
     // Before anything runs, so that no interrupt finds the default action.
     let mut interrupt = signal(SignalKind::interrupt())?;
+    if let Some(path) = &config.map {
+        // Whom it names is driven; how, the clients find out by themselves.
+        let map = runtime.block_on(map::open(path).load())?.ok_or(ClientError::NoMap)?;
+        config.servers = map.nodes().iter().map(|node| node.addresses[0].clone()).collect();
+    }
     let node = if config.servers.is_empty() { Some(OwnNode::start(&config, &args.node)?) } else { None };
     config.node = node_flags(&args.node, node.is_some())?;
     let target = match &node {

@@ -7,11 +7,13 @@
 use super::{CommandResult, NOT_AS_EXPECTED, print, runtime};
 use crate::client::{BatchError, Client, ClientConfig, ClientError};
 use crate::limits::VALUE_BYTES_MAX;
+use crate::map;
 use crate::transport::rdma::RdmaOptions;
 use crate::transport::{Endpoint, TransportOptions};
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -20,6 +22,9 @@ pub(super) struct NodesArgs {
     /// The nodes, in the order in which slots are dealt to them
     #[arg(long, value_name = "ENDPOINTS", value_delimiter = ',', default_value = "tcp://127.0.0.1:7411")]
     servers: Vec<Endpoint>,
+    /// A file with the shard map that names the nodes, instead of --servers
+    #[arg(long, value_name = "FILE", conflicts_with = "servers")]
+    map: Option<PathBuf>,
     /// How long to wait for an answer, like 500ms
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
     deadline: Duration,
@@ -63,9 +68,16 @@ impl NodesArgs {
         let result = runtime.block_on(async {
             let transport = TransportOptions { rdma: self.rdma.clone() };
             let config = ClientConfig { deadline: self.deadline, transport, ..ClientConfig::default() };
-            let client = Client::connect(&self.servers, config).await?;
-            for endpoint in &self.servers {
-                tracing::info!("connected to {endpoint} (transport {})", endpoint.scheme());
+            let client = match &self.map {
+                Some(path) => Client::connect_mapped(map::open(path), config).await?,
+                None => Client::connect(&self.servers, config).await?,
+            };
+            let (how, epoch) = match client.map_epoch() {
+                0 => ("connected to", String::new()),
+                epoch => ("the map names", format!(", epoch {epoch}")),
+            };
+            for endpoint in client.endpoints() {
+                tracing::info!("{how} {endpoint} (transport {}{epoch})", endpoint.scheme());
             }
             run(client).await
         });
@@ -114,8 +126,8 @@ pub(super) fn stats(args: &NodesArgs) -> CommandResult {
 }
 
 pub(super) fn ping(args: &NodesArgs) -> CommandResult {
-    args.with(async |client| client.ping().await)?;
-    for endpoint in &args.servers {
+    let endpoints = args.with(async |client| client.ping().await.map(|()| client.endpoints()))?;
+    for endpoint in endpoints {
         print(format_args!("{endpoint} answers (transport {})", endpoint.scheme()))?;
     }
     Ok(ExitCode::SUCCESS)

@@ -4,8 +4,8 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod cluster;
 mod key_value;
-mod map;
 mod plot;
 mod rdma;
 mod serve;
@@ -51,6 +51,9 @@ enum Command {
     Ping(key_value::NodesArgs),
     /// Draws the charts of a report as SVG and PNG
     Plot(plot::PlotArgs),
+    /// Makes the shard map of several nodes, or holds it against them
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// What this machine has for rdma:// endpoints
     Rdma(rdma::RdmaArgs),
 }
@@ -94,6 +97,7 @@ pub fn run() -> ExitCode {
         Command::Stats(args) => key_value::stats(&args),
         Command::Ping(args) => key_value::ping(&args),
         Command::Plot(args) => plot::run(&args),
+        Command::Cluster(command) => cluster::run(&command),
         Command::Rdma(args) => rdma::run(&args),
     };
     result.unwrap_or_else(|error| {

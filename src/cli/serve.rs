@@ -1,13 +1,12 @@
 //! `freight serve`: a node until it is told to stop.
 #![forbid(unsafe_code)]
 
-use super::map::open;
 use super::{CommandResult, check_cores, check_writable, print, raise_descriptor_limit, runtime};
 use crate::bench::config::BenchConfig;
 use crate::bench::sizes;
 use crate::cores::{self, CoreList, Placement};
 use crate::limits;
-use crate::map::MapStore;
+use crate::map::{self, MapStore};
 use crate::profile::Profile;
 use crate::server::{Identity, Node, NodeConfig};
 use crate::shard::IndexKind;
@@ -205,7 +204,7 @@ pub(super) fn run(args: ServeArgs) -> CommandResult {
     let mapped = args.map.is_some();
     let mut config = NodeConfig { insecure, allow_wire_limit, mapped, ..config };
     fit_descriptors(&mut config, raise_descriptor_limit());
-    let map = args.map.as_deref().map(|path| Ok::<_, io::Error>((open(path), signal(SignalKind::hangup())?)));
+    let map = args.map.as_deref().map(|path| Ok::<_, io::Error>((map::open(path), signal(SignalKind::hangup())?)));
     let map = map.transpose()?;
     let first = map.as_ref().map(|(store, _)| runtime.block_on(store.load())).transpose()?;
     let node = Node::start(config)?;

@@ -1,24 +1,26 @@
 //! A batch being built: one frame a node, in memory that the node's transport lent.
 #![forbid(unsafe_code)]
 
-use super::link::Link;
-use super::node::{Exchange, NodeClient};
-use super::reply::{Failure, Part, Reply};
-use super::{BatchError, ClientConfig, ClientError, node_of};
+use super::reply::{Part, Reply};
+use super::routing::{Router, Routing};
+use super::share::{begin, execute, unowned};
+use super::{BatchError, ClientConfig, ClientError};
 use crate::hash::Key;
 use crate::limits::FRAME_OPS_MAX;
-use crate::op::{Action, Op, Outcome, Version};
-use crate::transport::{Buffer, Frame};
-use crate::wire::{Origin, ReplyView, RequestBuilder, RequestView, Status, WireError};
+use crate::op::{Action, Op, Version};
+use crate::transport::Buffer;
+use crate::wire::RequestBuilder;
 use std::sync::Arc;
 use tokio::time::Instant;
 
 /// Operations on their way to a client's nodes. A batch belongs to the client that made it.
 #[derive(Debug)]
 pub struct Batch {
-    nodes: Vec<Arc<NodeClient>>,
+    routing: Arc<Routing>,
+    router: Arc<Router>,
+    /// A frame a node, and one for what nobody owns.
     builders: Vec<Option<RequestBuilder<Buffer>>>,
-    /// Node and place in its frame of each operation; empty where there is one node.
+    /// Part and place in its frame of each operation; empty where one node owns all.
     routes: Vec<Route>,
     ops_expected: u32,
     op_count: u32,
@@ -32,13 +34,19 @@ pub(super) struct Route {
 }
 
 impl Batch {
-    pub(super) fn new(nodes: &[Arc<NodeClient>], ops_expected: u32) -> Self {
-        let ops_expected = ops_expected.min(FRAME_OPS_MAX.saturating_mul(nodes.len() as u32));
-        let share = ops_expected / nodes.len() as u32;
+    pub(super) fn new(router: &Arc<Router>, ops_expected: u32) -> Self {
+        Self::by(router.routing(), router, ops_expected)
+    }
+
+    /// A batch that goes by a routing of this router's.
+    pub(super) fn by(routing: Arc<Routing>, router: &Arc<Router>, ops_expected: u32) -> Self {
+        let nodes = routing.nodes.len().max(1) as u32;
+        let ops_expected = ops_expected.min(FRAME_OPS_MAX.saturating_mul(nodes));
+        let share = ops_expected / nodes;
         // Hashing deals operations unevenly: a little more than the even share saves most moves.
-        let ops_expected = if nodes.len() == 1 { ops_expected } else { share + share / 8 + 1 };
-        let builders = nodes.iter().map(|_| None).collect();
-        Self { nodes: nodes.to_vec(), builders, routes: Vec::new(), ops_expected, op_count: 0 }
+        let ops_expected = if nodes == 1 { ops_expected } else { share + share / 8 + 1 };
+        let builders = (0..routing.parts()).map(|_| None).collect();
+        Self { routing, router: Arc::clone(router), builders, routes: Vec::new(), ops_expected, op_count: 0 }
     }
 
     /// Number of operations.
@@ -59,14 +67,14 @@ impl Batch {
     /// Why it does not fit; the batch is as before and can be executed.
     #[inline]
     pub fn push(&mut self, op: &Op<'_>) -> Result<(), BatchError> {
-        let part = if self.nodes.len() == 1 { 0 } else { node_of(op.key, self.nodes.len()) };
+        let part = self.routing.part_of(op.key);
         let builder = match &mut self.builders[part] {
             Some(builder) => builder,
-            empty => empty.insert(begin(&self.nodes[part], self.ops_expected)?),
+            empty => empty.insert(begin(self.routing.nodes.get(part), &self.router, self.ops_expected)?),
         };
         let index = builder.op_count();
         builder.push(op)?;
-        if self.nodes.len() > 1 {
+        if !self.routing.is_single() {
             self.routes.push(Route { part: part as u32, index });
         }
         self.op_count += 1;
@@ -135,27 +143,42 @@ impl Batch {
         self.push(&Op { key, action: Action::Add { delta }, version_wanted: false })
     }
 
+    /// Whether the frame of a part holds operations.
+    pub(super) fn has_begun(&self, part: usize) -> bool {
+        self.builders[part].as_ref().is_some_and(|builder| builder.op_count() > 0)
+    }
+
     pub(super) async fn execute(self, config: &ClientConfig) -> Result<Reply, ClientError> {
         let deadline = config.deadline_from_now();
-        let (nodes, routes, op_count) = (self.nodes, self.routes, self.op_count);
-        let builders = nodes.iter().zip(self.builders);
-        let parts = builders.map(|(node, builder)| part(node, builder, deadline, config.reply_bytes_max));
-        let parts = if nodes.len() == 1 {
-            let mut parts = parts;
-            vec![parts.next().expect("one node").await?]
-        } else {
-            all(parts.collect()).await?
-        };
-        Ok(Reply::new(parts, routes, op_count))
+        let (router, routing) = (Arc::clone(&self.router), Arc::clone(&self.routing));
+        let (parts, routes, op_count) = self.execute_parts(config, deadline).await?;
+        let mut reply = Reply::new(parts, routes, op_count);
+        if reply.has_unplaced() {
+            reply.resend(&router, routing, config, deadline).await?;
+        }
+        Ok(reply)
     }
-}
 
-fn begin(node: &NodeClient, ops_expected: u32) -> Result<RequestBuilder<Buffer>, BatchError> {
-    let link = node.link();
-    // A first guess at keys; values make the buffer grow.
-    let bytes = 64 + 20 * ops_expected as usize;
-    let buffer = link.lend(bytes).ok_or(BatchError::OutOfMemory { needed: bytes as u64 })?;
-    RequestBuilder::new(buffer, ops_expected, link.node().frame_bytes_max)
+    /// Sends each part to its node, once: the parts, the part and place of each operation, and their number.
+    pub(super) async fn execute_parts(
+        self,
+        config: &ClientConfig,
+        deadline: Instant,
+    ) -> Result<(Vec<Part>, Vec<Route>, u32), ClientError> {
+        let Self { routing, router, mut builders, routes, op_count, .. } = self;
+        let (max, is_mapped) = (config.reply_bytes_max, router.is_mapped());
+        let nobody = builders.split_off(routing.nodes.len().min(builders.len()));
+        let shares = routing.nodes.iter().zip(builders);
+        let shares = shares.map(|(node, builder)| execute(node, builder, deadline, max, is_mapped));
+        let mut parts = if routing.is_single() {
+            let mut shares = shares;
+            vec![shares.next().expect("one node").await?]
+        } else {
+            all(shares.collect()).await?
+        };
+        parts.extend(nobody.into_iter().map(|builder| unowned(builder, routing.no_owner())));
+        Ok((parts, routes, op_count))
+    }
 }
 
 /// Runs futures side by side on this task and collects what comes of them.
@@ -175,123 +198,4 @@ async fn all<F: Future<Output = Result<Part, ClientError>>>(futures: Vec<F>) -> 
     })
     .await;
     running.into_iter().map(|(_, done)| done.expect("every future is ready")).collect()
-}
-
-/// Executes one node's share, asking again for what a full reply left out.
-async fn part(
-    node: &Arc<NodeClient>,
-    builder: Option<RequestBuilder<Buffer>>,
-    deadline: Instant,
-    reply_bytes_max: u64,
-) -> Result<Part, ClientError> {
-    // A refused push may have begun a frame that holds nothing.
-    let Some(builder) = builder.filter(|builder| builder.op_count() > 0) else { return Ok(Part::default()) };
-    let op_count = builder.op_count();
-    let mut sent = None;
-    let exchange = node.exchange(deadline, |request| finish(builder, request, &mut sent)).await;
-    let (reply, link) = match exchange {
-        Exchange::Answered(reply, link) => (reply, link),
-        Exchange::Unsent(error) => return failed(node, error, Outcome::NotSent),
-        Exchange::Unknown(error) => return failed(node, error, Outcome::Unknown),
-    };
-    let request = sent.expect("an answered request was sent");
-    // A reply that is not full is the rule; everything else asks again.
-    let mut missing = missing(check(&link, &reply, op_count)?);
-    let mut part = Part::new(request.frame_bytes(), reply);
-    only_gets(&link, &request, &missing)?;
-    while !missing.is_empty() {
-        let (got, max) = (part.bytes_received(), reply_bytes_max);
-        if got >= max {
-            let error = ClientError::ReplyTooLarge { got, max };
-            part.fail(Failure { endpoint: node.endpoint().clone(), error });
-            break;
-        }
-        let again = match rebuild(node, &request, &missing) {
-            Ok(again) => again,
-            // What has taken effect stands.
-            Err(error) => {
-                part.fail(Failure { endpoint: node.endpoint().clone(), error: error.into() });
-                break;
-            }
-        };
-        let mut sent = None;
-        let exchange = node.exchange(deadline, |number| finish(again, number, &mut sent)).await;
-        match exchange {
-            Exchange::Answered(reply, link) => {
-                check(&link, &reply, missing.len() as u32)?;
-                let (asked, bytes_sent) = (missing.len(), sent.map_or(0, |frame| frame.frame_bytes()));
-                missing = part.fill(missing, bytes_sent, reply);
-                // One value always fits a reply: a node without room for any has no memory for one.
-                if missing.len() == asked {
-                    part.fail(Failure { endpoint: node.endpoint().clone(), error: ClientError::OutOfMemory });
-                    break;
-                }
-            }
-            // A get that was not answered changed nothing: it stays `ReplyFull`, and the failure says why.
-            Exchange::Unsent(error) | Exchange::Unknown(error) => {
-                part.fail(Failure { endpoint: node.endpoint().clone(), error });
-                break;
-            }
-        }
-    }
-    Ok(part)
-}
-
-/// Operations that a reply left out.
-fn missing(reply: ReplyView<'_>) -> Vec<u32> {
-    if !reply.has_reply_full() {
-        return Vec::new();
-    }
-    let full = (0..).zip(reply.outcomes()).filter(|(_, outcome)| *outcome == Outcome::ReplyFull);
-    full.map(|(index, _)| index).collect()
-}
-
-fn finish(builder: RequestBuilder<Buffer>, request: u64, sent: &mut Option<Frame>) -> Frame {
-    let (buffer, frame_bytes) = builder.finish(Origin { request, ..Origin::default() });
-    let frame = Frame::new(buffer, frame_bytes);
-    *sent = Some(frame.clone());
-    frame
-}
-
-fn failed(node: &NodeClient, error: ClientError, outcome: Outcome<'static>) -> Result<Part, ClientError> {
-    match error {
-        ClientError::MemoryLost { .. } | ClientError::Malformed { .. } => Err(error),
-        error => Ok(Part::failed(outcome, Failure { endpoint: node.endpoint().clone(), error })),
-    }
-}
-
-/// The reply as a view, if it answers that many operations.
-pub(super) fn check<'a>(link: &Link, reply: &'a Frame, expected: u32) -> Result<ReplyView<'a>, ClientError> {
-    let view = ReplyView::parse(reply).map_err(|source| link.malformed(source))?;
-    match view.op_count() {
-        got if got == expected => Ok(view),
-        got => Err(link.malformed(WireError::WrongOpCount { got, expected })),
-    }
-}
-
-/// Only a get is left out of a full reply: whatever else was may have taken effect, and is not sent again.
-fn only_gets(link: &Link, request: &Frame, missing: &[u32]) -> Result<(), ClientError> {
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let view = RequestView::parse(request).expect("the view reads what the builder wrote");
-    let mut wanted = missing.iter().copied().peekable();
-    let mut left_out = (0..).zip(view.ops()).filter(|(index, _)| wanted.next_if_eq(index).is_some());
-    match left_out.find(|(_, op)| op.action != Action::Get) {
-        Some((index, _)) => Err(link.malformed(WireError::BadStatus { index, got: Status::ReplyFull as u8 })),
-        None => Ok(()),
-    }
-}
-
-/// A request of those operations of another that are listed.
-fn rebuild(node: &NodeClient, request: &Frame, indices: &[u32]) -> Result<RequestBuilder<Buffer>, BatchError> {
-    let view = RequestView::parse(request).expect("the view reads what the builder wrote");
-    let mut builder = begin(node, indices.len() as u32)?;
-    let mut wanted = indices.iter().copied().peekable();
-    for (index, op) in (0..).zip(view.ops()) {
-        if wanted.next_if_eq(&index).is_some() {
-            builder.push(&op)?;
-        }
-    }
-    Ok(builder)
 }

@@ -12,13 +12,13 @@
 //! it before there is a link that takes the frame at once: what left it is sent.
 #![forbid(unsafe_code)]
 
-use super::batch::check as check_reply;
 use super::node::{Exchange, NodeClient, Ready};
+use super::share::check as check_reply;
 use super::{BatchError, ClientError, Loss, Unsent};
 use crate::limits;
 use crate::op::{Action, Op, Outcome, Version};
 use crate::transport::Frame;
-use crate::wire::{Origin, ReplyView, RequestBuilder};
+use crate::wire::{ReplyView, RequestBuilder};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
@@ -277,7 +277,7 @@ fn check(single: &Single) -> Result<(), BatchError> {
 
 /// Sends singles in one frame, at once, and waits for the reply to them all.
 async fn exchange(node: &NodeClient, ready: Ready, singles: &[Single]) -> Result<Frame, ClientError> {
-    let frame = match frame(&ready, singles) {
+    let frame = match frame(node, &ready, singles) {
         Ok(frame) => frame,
         Err(error) => {
             ready.cancel();
@@ -293,7 +293,7 @@ async fn exchange(node: &NodeClient, ready: Ready, singles: &[Single]) -> Result
     }
 }
 
-fn frame(ready: &Ready, singles: &[Single]) -> Result<Frame, BatchError> {
+fn frame(node: &NodeClient, ready: &Ready, singles: &[Single]) -> Result<Frame, BatchError> {
     let link = ready.link();
     let bytes = singles.iter().map(|single| single.bytes() + 16).sum::<usize>() + 64;
     let buffer = link.lend(bytes).ok_or(BatchError::OutOfMemory { needed: bytes as u64 })?;
@@ -304,6 +304,6 @@ fn frame(ready: &Ready, singles: &[Single]) -> Result<Frame, BatchError> {
             _ => builder.push(&single.op())?,
         }
     }
-    let (buffer, frame_bytes) = builder.finish(Origin { request: ready.request(), ..Origin::default() });
+    let (buffer, frame_bytes) = builder.finish(node.origin(ready.request()));
     Ok(Frame::new(buffer, frame_bytes))
 }

@@ -1,6 +1,7 @@
 //! What can go wrong for a caller.
 #![forbid(unsafe_code)]
 
+use crate::map::MapStoreError;
 use crate::transport::{Endpoint, TransportError};
 use crate::wire::{BuildError, RefusalCode, WireError};
 use std::sync::Arc;
@@ -39,8 +40,9 @@ pub enum ClientError {
         /// Why, for people.
         text: String,
     },
-    /// The node was restarted: what it held is gone. Every call fails until
-    /// [`acknowledge_memory_loss`](super::Client::acknowledge_memory_loss).
+    /// The node was restarted: what it held is gone. Without a map every call fails until
+    /// [`acknowledge_memory_loss`](super::Client::acknowledge_memory_loss); with one, every operation of that node
+    /// until a newer map gives its slots to somebody else.
     #[error("{endpoint} was restarted and lost its memory: its records are gone")]
     MemoryLost {
         /// The node.
@@ -78,6 +80,26 @@ pub enum ClientError {
         /// The epoch of the map it works with.
         epoch: u64,
     },
+    /// The nodes do not own what the client's map gives them, and no newer map came in time; nothing was executed.
+    #[error("the nodes work with another map than the one of epoch {epoch}, and no newer one came within {deadline:?}")]
+    NoNewerMap {
+        /// The epoch of the client's map.
+        epoch: u64,
+        /// The deadline.
+        deadline: Duration,
+    },
+    /// Nobody owns the key's slot, and no newer map came in time; nothing was sent.
+    #[error("nobody owns the key's slot by the map of epoch {epoch}")]
+    NoOwner {
+        /// The epoch of the client's map.
+        epoch: u64,
+    },
+    /// The map cannot be read.
+    #[error(transparent)]
+    Map(MapStoreError),
+    /// Nobody has made a map yet.
+    #[error("there is no shard map yet")]
+    NoMap,
     /// What came back is no reply to what was sent.
     #[error("{endpoint} sent a malformed reply: {source}")]
     Malformed {
@@ -169,6 +191,18 @@ pub enum Unsent {
 }
 
 impl ClientError {
+    /// Whether its node was not reached, did not take the operation, or is no longer there.
+    pub(super) fn is_unsent(&self) -> bool {
+        matches!(
+            self,
+            Self::Connect(_)
+                | Self::Hello { .. }
+                | Self::Refused { .. }
+                | Self::MemoryLost { .. }
+                | Self::NotSent { source: Unsent::Late(_), .. }
+        )
+    }
+
     /// Whether the operation may have taken effect all the same.
     #[must_use]
     pub fn may_have_taken_effect(&self) -> bool {

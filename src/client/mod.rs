@@ -4,6 +4,7 @@
 //!   caller --Batch (a frame a node, built in place)--> link of each node --frame--> node
 //!          <--Reply (the frames that came back)------/   writer and reader task, replies matched by number
 //!   many callers --single operations--> queue of each node --one frame at a time--> the same link
+//!   not owned, not reached: had no effect ---> a newer shard map, if there is one ---> its new owner's frame
 //! ```
 //!
 //! A [`Client`] is cheap to clone and may be used from any thread. A connection's tasks run on the runtime that
@@ -13,12 +14,16 @@
 //! connection the next batch connects anew.
 #![forbid(unsafe_code)]
 
+mod backoff;
 mod batch;
 mod coalescer;
 mod error;
 mod link;
 mod node;
 mod reply;
+mod resend;
+mod routing;
+mod share;
 mod single;
 
 pub use batch::Batch;
@@ -28,11 +33,12 @@ pub use reply::{Failure, Outcomes, Reply};
 pub use crate::wire::BuildError as BatchError;
 
 use crate::budget::Budget;
-use crate::hash;
 use crate::limits::{self, SLOTS};
+use crate::map::MapStore;
 use crate::metrics::NodeStats;
 use crate::transport::{Buffer, Endpoint, Frame, HeapPool, TransportOptions};
 use node::NodeClient;
+use routing::Router;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -49,6 +55,8 @@ pub struct ClientConfig {
     pub frame_bytes_max: u32,
     /// Bytes of values one batch may bring back; gets past that stay `ReplyFull`, and a failure says so.
     pub reply_bytes_max: u64,
+    /// What the waits between two tries to connect are drawn from; `None` for the system's randomness.
+    pub jitter_seed: Option<u64>,
     /// What transports are told.
     pub transport: TransportOptions,
 }
@@ -60,6 +68,7 @@ impl Default for ClientConfig {
             frames_in_flight_max: 64,
             frame_bytes_max: limits::FRAME_BYTES_DEFAULT,
             reply_bytes_max: 1 << 30,
+            jitter_seed: None,
             transport: TransportOptions::default(),
         }
     }
@@ -82,7 +91,7 @@ pub struct Client {
 
 #[derive(Debug)]
 struct Inner {
-    nodes: Vec<Arc<NodeClient>>,
+    router: Arc<Router>,
     config: ClientConfig,
 }
 
@@ -100,13 +109,45 @@ impl Client {
         for endpoint in endpoints {
             nodes.push(NodeClient::connect(endpoint.clone(), &config, &pool).await?);
         }
-        Ok(Self { inner: Arc::new(Inner { nodes, config }) })
+        let router = Arc::new(Router::even(nodes, config.clone(), pool));
+        Ok(Self { inner: Arc::new(Inner { router, config }) })
+    }
+
+    /// Goes by a shard map: each key to the node that the map names for its slot. A node is connected to when it is
+    /// first needed, and must be the incarnation that the map names: another one has lost what that one held, and its
+    /// operations fail with [`ClientError::MemoryLost`].
+    ///
+    /// Where a node answers that it does not own a slot, or cannot be reached, the map is looked up anew, and what had
+    /// no effect is sent to whom the newer one names, until the deadline.
+    ///
+    /// # Errors
+    /// Why there is no map.
+    pub async fn connect_mapped(store: Arc<dyn MapStore>, config: ClientConfig) -> Result<Self, ClientError> {
+        let pool = HeapPool::new(Arc::new(Budget::new(u64::MAX)));
+        let router = Arc::new(Router::mapped(store, config.clone(), pool).await?);
+        Ok(Self { inner: Arc::new(Inner { router, config }) })
+    }
+
+    fn nodes(&self) -> Vec<Arc<NodeClient>> {
+        self.inner.router.routing().nodes.clone()
+    }
+
+    /// Where its nodes are reached: the first address of each.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        self.nodes().iter().map(|node| node.endpoint().clone()).collect()
+    }
+
+    /// The epoch of the shard map it goes by, 0 for a list of servers.
+    #[must_use]
+    pub fn map_epoch(&self) -> u64 {
+        self.inner.router.routing().epoch()
     }
 
     /// An empty batch, with room for `ops_expected` operations; it may take more or fewer.
     #[must_use]
     pub fn batch(&self, ops_expected: u32) -> Batch {
-        Batch::new(&self.inner.nodes, ops_expected)
+        Batch::new(&self.inner.router, ops_expected)
     }
 
     /// Executes a batch: each operation is linearizable on its key, those on one key take effect in order, and
@@ -119,7 +160,7 @@ impl Client {
     /// operations already sent may still take effect.
     ///
     /// # Errors
-    /// A node that lost its memory, or sent what is no reply: nothing can be said of the batch.
+    /// A node that sent what is no reply, or, without a map, that lost its memory: nothing can be said of the batch.
     pub async fn execute(&self, batch: Batch) -> Result<Reply, ClientError> {
         batch.execute(&self.inner.config).await
     }
@@ -129,8 +170,9 @@ impl Client {
     /// # Errors
     /// Why a node does not answer.
     pub async fn stats(&self) -> Result<Vec<NodeStats>, ClientError> {
-        let mut stats = Vec::with_capacity(self.inner.nodes.len());
-        for node in &self.inner.nodes {
+        let nodes = self.nodes();
+        let mut stats = Vec::with_capacity(nodes.len());
+        for node in &nodes {
             stats.push(node.stats().await?);
         }
         Ok(stats)
@@ -141,7 +183,7 @@ impl Client {
     /// # Errors
     /// Why a node does not answer.
     pub async fn ping(&self) -> Result<(), ClientError> {
-        for node in &self.inner.nodes {
+        for node in self.nodes() {
             node.ping().await?;
         }
         Ok(())
@@ -157,7 +199,7 @@ impl Client {
     /// # Panics
     /// Where there is no such node.
     pub async fn wire_limit(&self, node: usize, request_bytes: u32, reply_bytes: u32) -> Result<Frame, ClientError> {
-        self.inner.nodes[node].wire_limit(request_bytes, reply_bytes).await
+        self.inner.router.routing().nodes[node].wire_limit(request_bytes, reply_bytes).await
     }
 
     /// A buffer of at least `bytes` bytes from a node's transport, by its place in the list: what its frames are
@@ -169,35 +211,30 @@ impl Client {
     /// # Panics
     /// Where there is no such node.
     pub fn lend(&self, node: usize, bytes: usize) -> Result<Buffer, ClientError> {
-        self.inner.nodes[node].lend(bytes)
+        self.inner.router.routing().nodes[node].lend(bytes)
     }
 
     /// The first node that answers no wire-limit frames on its connection, if there is one.
     #[must_use]
-    pub fn forbids_wire_limit(&self) -> Option<&Endpoint> {
-        self.inner.nodes.iter().find(|node| !node.answers_wire_limit()).map(|node| node.endpoint())
+    pub fn forbids_wire_limit(&self) -> Option<Endpoint> {
+        self.nodes().iter().find(|node| !node.answers_wire_limit()).map(|node| node.endpoint().clone())
     }
 
-    /// The frames that every node lets be in flight on a connection.
+    /// The frames that every node it has a connection to lets be in flight on it.
     #[must_use]
     pub fn frames_in_flight_max(&self) -> u32 {
-        self.inner.nodes.iter().map(|node| node.frames_in_flight_max()).min().unwrap_or(0)
+        self.nodes().iter().filter_map(|node| node.frames_in_flight_max()).min().unwrap_or(u32::MAX)
     }
 
     /// The processor that serves each node's connection, where the node binds it to one.
     #[must_use]
     pub fn node_cpus(&self) -> Vec<Option<u16>> {
-        self.inner.nodes.iter().map(|node| node.cpu()).collect()
+        self.nodes().iter().map(|node| node.cpu()).collect()
     }
 
-    /// Goes on with a node that lost its memory: from here on its records are simply absent.
+    /// Goes on with a node that lost its memory: from here on its records are simply absent. With a map that is for
+    /// the next map to say, and this does nothing.
     pub fn acknowledge_memory_loss(&self) {
-        self.inner.nodes.iter().for_each(|node| node.acknowledge_memory_loss());
+        self.nodes().iter().for_each(|node| node.acknowledge_memory_loss());
     }
-}
-
-/// Which of `nodes` nodes owns a key: slots are dealt out evenly, in order.
-#[inline]
-fn node_of(key: &[u8], nodes: usize) -> usize {
-    hash::slot(key) as usize * nodes / SLOTS as usize
 }

@@ -1,23 +1,33 @@
 //! One node as its client sees it: the link of the moment, and the incarnation it trusts.
 #![forbid(unsafe_code)]
 
+use super::backoff::Backoff;
 use super::coalescer::Coalescer;
 use super::link::{self, Answer, Link};
 use super::{ClientConfig, ClientError, Loss, NoHello, Unsent};
+use crate::limits::FRAME_BYTES_MIN;
+use crate::map::MapNode;
 use crate::metrics::NodeStats;
-use crate::transport::{Buffer, ConnectionConfig, Endpoint, Frame, HeapPool};
+use crate::transport::{Buffer, ConnectionConfig, Endpoint, Frame, HeapPool, Lender};
 use crate::wire::{
     BuildError, FrameKind, HEADER_BYTES, Header, Origin, RequestBuilder, WIRE_LIMIT_BYTES_MIN, WireError,
     stats_request, stats_text,
 };
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// One node.
 #[derive(Debug)]
 pub(super) struct NodeClient {
-    endpoint: Endpoint,
+    /// Where it is reached, in the order in which they are tried; at least one.
+    addresses: Vec<Endpoint>,
+    /// The incarnation that a map names; without a map the one that was met first is trusted.
+    named: Option<[u8; 16]>,
+    /// The epoch of the map that names it, for its frames.
+    map_epoch: AtomicU64,
     config: ClientConfig,
     pool: Arc<HeapPool>,
     state: Mutex<State>,
@@ -28,10 +38,12 @@ pub(super) struct NodeClient {
 
 #[derive(Debug)]
 struct State {
-    link: Arc<Link>,
-    /// The incarnation that holds our records.
-    incarnation: [u8; 16],
+    /// The last one, alive or not; `None` before the first.
+    link: Option<Arc<Link>>,
+    /// The incarnation that holds our records; `None` before it was met.
+    incarnation: Option<[u8; 16]>,
     memory_lost: bool,
+    backoff: Backoff,
 }
 
 /// A place in the window of a live link, where nothing has been sent yet.
@@ -82,20 +94,58 @@ impl NodeClient {
         config: &ClientConfig,
         pool: &Arc<HeapPool>,
     ) -> Result<Arc<Self>, ClientError> {
-        let link = Arc::new(open(&endpoint, config, pool).await?);
-        let incarnation = link.node().incarnation;
-        Ok(Arc::new(Self {
-            endpoint,
+        let node = Self::new(vec![endpoint], None, config, pool);
+        node.live_link().await?;
+        Ok(node)
+    }
+
+    /// A node of a map. It is connected to when it is first needed.
+    pub(super) fn named(node: &MapNode, config: &ClientConfig, pool: &Arc<HeapPool>) -> Arc<Self> {
+        Self::new(node.addresses.clone(), Some(node.incarnation.0), config, pool)
+    }
+
+    fn new(
+        addresses: Vec<Endpoint>,
+        named: Option<[u8; 16]>,
+        config: &ClientConfig,
+        pool: &Arc<HeapPool>,
+    ) -> Arc<Self> {
+        let backoff = Backoff::new(config);
+        let state = State { link: None, incarnation: named, memory_lost: false, backoff };
+        Arc::new(Self {
+            addresses,
+            named,
+            map_epoch: AtomicU64::new(0),
             config: config.clone(),
             pool: Arc::clone(pool),
-            state: Mutex::new(State { link, incarnation, memory_lost: false }),
+            state: Mutex::new(state),
             connecting: tokio::sync::Mutex::new(()),
             coalescer: Coalescer::default(),
-        }))
+        })
+    }
+
+    /// Whether it is the node that a map names, at the same addresses.
+    pub(super) fn is(&self, node: &MapNode) -> bool {
+        self.named == Some(node.incarnation.0) && self.addresses == node.addresses
+    }
+
+    /// Whether a map names it.
+    pub(super) fn is_named(&self) -> bool {
+        self.named.is_some()
+    }
+
+    pub(super) fn set_map_epoch(&self, epoch: u64) {
+        self.map_epoch.store(epoch, Ordering::Relaxed);
+    }
+
+    /// What the header of a request says.
+    pub(super) fn origin(&self, request: u64) -> Origin {
+        // A fact about the sender, by which nothing is ordered.
+        Origin { request, map_epoch: self.map_epoch.load(Ordering::Relaxed), ..Origin::default() }
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
+        &self.addresses[0]
     }
 
     pub(super) fn coalescer(&self) -> &Coalescer {
@@ -103,21 +153,26 @@ impl NodeClient {
     }
 
     pub(super) fn cpu(&self) -> Option<u16> {
-        self.state().link.node().cpu
+        self.link()?.node().cpu
     }
 
-    pub(super) fn frames_in_flight_max(&self) -> u32 {
-        self.state().link.node().frames_in_flight_max
+    /// As many as it lets be in flight on its connection; `None` while there never was one.
+    pub(super) fn frames_in_flight_max(&self) -> Option<u32> {
+        Some(self.link()?.node().frames_in_flight_max)
     }
 
     pub(super) fn answers_wire_limit(&self) -> bool {
-        self.state().link.node().wire_limit
+        // One that was not asked forbids nothing.
+        self.link().is_none_or(|link| link.node().wire_limit)
     }
 
     pub(super) fn acknowledge_memory_loss(&self) {
-        let mut state = self.state();
-        state.memory_lost = false;
-        state.incarnation = state.link.node().incarnation;
+        // Whose records are whose is for the map to say.
+        if self.named.is_none() {
+            let mut state = self.state();
+            state.memory_lost = false;
+            state.incarnation = state.link.as_ref().map(|link| link.node().incarnation);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -125,8 +180,14 @@ impl NodeClient {
     }
 
     /// The link as it is, alive or not: for lending buffers.
-    pub(super) fn link(&self) -> Arc<Link> {
-        Arc::clone(&self.state().link)
+    fn link(&self) -> Option<Arc<Link>> {
+        self.state().link.clone()
+    }
+
+    /// The longest frame it takes, as far as is known.
+    pub(super) fn frame_bytes_max(&self) -> u32 {
+        // Every node takes so many.
+        self.link().map_or(FRAME_BYTES_MIN, |link| link.node().frame_bytes_max)
     }
 
     /// A link that is alive, connecting anew where the last one is not.
@@ -138,22 +199,49 @@ impl NodeClient {
         if let Some(link) = self.live()? {
             return Ok(link);
         }
-        let link = Arc::new(open(&self.endpoint, &self.config, &self.pool).await?);
+        let not_before = self.state().backoff.not_before();
+        if let Some(at) = not_before {
+            sleep_until(at).await;
+        }
+        let opened = self.open().await;
         let mut state = self.state();
-        state.memory_lost = link.node().incarnation != state.incarnation;
-        state.link = Arc::clone(&link);
+        let link = match opened {
+            Ok(link) => Arc::new(link),
+            Err(error) => {
+                state.backoff.failed();
+                return Err(error);
+            }
+        };
+        state.backoff.succeeded();
+        state.memory_lost = *state.incarnation.get_or_insert(link.node().incarnation) != link.node().incarnation;
+        state.link = Some(Arc::clone(&link));
         drop(state);
         self.live().map(|live| live.unwrap_or(link))
+    }
+
+    /// Connects to the first address that answers, of a node that a map names: as the incarnation that it names. Where
+    /// every address answers as others, the node is not there any more.
+    async fn open(&self) -> Result<Link, ClientError> {
+        let (mut other, mut failed) = (None, None);
+        let patience = self.config.deadline / self.addresses.len() as u32;
+        for address in &self.addresses {
+            match open(address, &self.config, patience, &self.pool).await {
+                Ok(link) if self.named.is_none_or(|named| named == link.node().incarnation) => return Ok(link),
+                Ok(link) => other = Some(link),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or_else(|| Ok(other.expect("there is an address")), Err)
     }
 
     fn live(&self) -> Result<Option<Arc<Link>>, ClientError> {
         let state = self.state();
         if state.memory_lost {
-            return Err(ClientError::MemoryLost { endpoint: self.endpoint.clone() });
+            return Err(ClientError::MemoryLost { endpoint: self.endpoint().clone() });
         }
-        let link = Arc::clone(&state.link);
+        let link = state.link.clone();
         drop(state);
-        Ok(link.dead().is_none().then_some(link))
+        Ok(link.filter(|link| link.dead().is_none()))
     }
 
     /// Sends the frame that `finish` makes for a request number and waits for its answer.
@@ -219,11 +307,11 @@ impl NodeClient {
     }
 
     pub(super) fn lost(&self, source: Loss) -> ClientError {
-        ClientError::Lost { endpoint: self.endpoint.clone(), source }
+        ClientError::Lost { endpoint: self.endpoint().clone(), source }
     }
 
     pub(super) fn not_sent(&self, source: Unsent) -> ClientError {
-        ClientError::NotSent { endpoint: self.endpoint.clone(), source }
+        ClientError::NotSent { endpoint: self.endpoint().clone(), source }
     }
 
     pub(super) fn not_sent_in_time(&self) -> ClientError {
@@ -231,7 +319,7 @@ impl NodeClient {
     }
 
     pub(super) fn late(&self) -> ClientError {
-        ClientError::Deadline { endpoint: self.endpoint.clone(), deadline: self.config.deadline }
+        ClientError::Deadline { endpoint: self.endpoint().clone(), deadline: self.config.deadline }
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -239,8 +327,15 @@ impl NodeClient {
     }
 
     pub(super) fn lend(&self, bytes: usize) -> Result<Buffer, ClientError> {
-        let lent = self.link().lend(bytes);
-        lent.ok_or(ClientError::Build(BuildError::OutOfMemory { needed: bytes as u64 }))
+        self.lend_any(bytes).ok_or(ClientError::Build(BuildError::OutOfMemory { needed: bytes as u64 }))
+    }
+
+    /// A buffer of its transport, of the heap where it was never connected to.
+    pub(super) fn lend_any(&self, bytes: usize) -> Option<Buffer> {
+        match self.link() {
+            Some(link) => link.lend(bytes),
+            None => Arc::clone(&self.pool).lend(bytes),
+        }
     }
 
     pub(super) async fn stats(&self) -> Result<NodeStats, ClientError> {
@@ -257,9 +352,9 @@ impl NodeClient {
 
     pub(super) async fn ping(&self) -> Result<(), ClientError> {
         let buffer = self.lend(0)?;
-        let builder = RequestBuilder::new(buffer, 1, self.link().node().frame_bytes_max)?;
+        let builder = RequestBuilder::new(buffer, 1, self.frame_bytes_max())?;
         let finish = |request| {
-            let (buffer, frame_bytes) = builder.finish(Origin { request, ..Origin::default() });
+            let (buffer, frame_bytes) = builder.finish(self.origin(request));
             Frame::new(buffer, frame_bytes)
         };
         let (frame, link) = self.exchange(self.deadline(), finish).await.into_result()?;
@@ -267,7 +362,7 @@ impl NodeClient {
     }
 
     pub(super) async fn wire_limit(&self, request_bytes: u32, reply_bytes: u32) -> Result<Frame, ClientError> {
-        let max = self.link().node().frame_bytes_max.min(self.config.frame_bytes_max);
+        let max = self.frame_bytes_max().min(self.config.frame_bytes_max);
         let (request_bytes, reply_bytes) = (request_bytes.max(WIRE_LIMIT_BYTES_MIN), reply_bytes.max(HEADER_BYTES));
         let longer = request_bytes.max(reply_bytes);
         if longer > max {
@@ -295,10 +390,15 @@ fn expect_kind(link: &Link, frame: &Frame, expected: FrameKind) -> Result<(), Cl
     }
 }
 
-/// Connects and says hello, within the deadline.
-async fn open(endpoint: &Endpoint, config: &ClientConfig, pool: &Arc<HeapPool>) -> Result<Link, ClientError> {
+/// Connects and says hello, with so much patience.
+async fn open(
+    endpoint: &Endpoint,
+    config: &ClientConfig,
+    patience: Duration,
+    pool: &Arc<HeapPool>,
+) -> Result<Link, ClientError> {
     let connection = ConnectionConfig::of_client(Arc::clone(pool), config.frame_bytes_max);
     let connecting = link::connect(endpoint, &config.transport, connection, config.frames_in_flight_max);
-    let late = |_| ClientError::Hello { endpoint: endpoint.clone(), source: NoHello::Late(config.deadline) };
-    tokio::time::timeout(config.deadline, connecting).await.map_err(late)?
+    let late = |_| ClientError::Hello { endpoint: endpoint.clone(), source: NoHello::Late(patience) };
+    tokio::time::timeout(patience, connecting).await.map_err(late)?
 }

@@ -3,6 +3,7 @@
 
 use super::ClientError;
 use super::batch::Route;
+use super::routing::Cause;
 use crate::op::Outcome;
 use crate::transport::{Endpoint, Frame};
 use crate::wire::{ReplyOutcomes, ReplyView};
@@ -10,8 +11,8 @@ use crate::wire::{ReplyOutcomes, ReplyView};
 /// Why a node's operations have no outcome.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// The node.
-    pub endpoint: Endpoint,
+    /// The node; `None` where the map names none.
+    pub endpoint: Option<Endpoint>,
     /// Why.
     pub error: ClientError,
 }
@@ -19,9 +20,10 @@ pub struct Failure {
 /// The outcomes of a batch. Borrowed values live in the frames it holds; they are lent again when it is dropped.
 #[derive(Debug)]
 pub struct Reply {
-    parts: Vec<Part>,
-    routes: Vec<Route>,
-    op_count: u32,
+    pub(super) parts: Vec<Part>,
+    /// Which part answers an operation, and where; empty where the first answers all.
+    pub(super) routes: Vec<Route>,
+    pub(super) op_count: u32,
 }
 
 /// The outcomes of a batch, in request order.
@@ -67,14 +69,31 @@ pub(super) struct Part {
     /// Which frame answers an operation, and where; empty where the first answers all.
     places: Vec<Route>,
     /// The outcome of every operation, where the node answered none.
-    outcome: Option<Outcome<'static>>,
-    failure: Option<Failure>,
+    pub(super) outcome: Option<Outcome<'static>>,
+    pub(super) failure: Option<Failure>,
     bytes_sent: u64,
+    /// What another node shall be asked.
+    pub(super) unplaced: Option<Unplaced>,
+}
+
+/// Operations that were not executed, and go to whom a newer map names.
+#[derive(Debug)]
+pub(super) struct Unplaced {
+    /// The frame that holds them.
+    pub(super) request: Frame,
+    /// Their places in it, in order.
+    pub(super) ops: Vec<u32>,
+    pub(super) cause: Cause,
 }
 
 impl Reply {
     pub(super) fn new(parts: Vec<Part>, routes: Vec<Route>, op_count: u32) -> Self {
         Self { parts, routes, op_count }
+    }
+
+    /// Whether anything waits for a newer map.
+    pub(super) fn has_unplaced(&self) -> bool {
+        self.parts.iter().any(|part| part.unplaced.is_some())
     }
 
     /// Number of outcomes, one an operation.
@@ -156,6 +175,21 @@ impl Part {
 
     pub(super) fn fail(&mut self, failure: Failure) {
         self.failure = Some(failure);
+    }
+
+    /// Leaves unplaced what the node does not own; without a map to place it by, a failure says so.
+    #[cold]
+    pub(super) fn sort_out_wrong_node(&mut self, node: &Endpoint, request: Frame, is_mapped: bool) {
+        let epochs = self.frames.iter().map(|frame| ReplyView::parsed(frame).header().map_epoch.get());
+        let epoch = epochs.max().unwrap_or_default();
+        if is_mapped {
+            let op_count = ReplyView::parsed(&self.frames[0]).op_count();
+            let ops = (0..op_count).filter(|index| self.outcome(*index) == Outcome::WrongNode).collect();
+            self.unplaced = Some(Unplaced { request, ops, cause: Cause::WrongNode { epoch } });
+        } else {
+            let endpoint = node.clone();
+            self.fail(Failure { endpoint: Some(node.clone()), error: ClientError::WrongNode { endpoint, epoch } });
+        }
     }
 
     pub(super) fn bytes_received(&self) -> u64 {

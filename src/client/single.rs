@@ -3,7 +3,8 @@
 
 use super::coalescer::{Answered, SingleAction};
 use super::node::NodeClient;
-use super::{Client, ClientError, node_of};
+use super::routing::Cause;
+use super::{Client, ClientError};
 use crate::op::{Outcome, VERSION_ABSENT, Version};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -29,7 +30,7 @@ impl Client {
     async fn read(&self, key: &[u8], version_wanted: bool) -> Result<Option<(Vec<u8>, Version)>, ClientError> {
         let deadline = self.deadline();
         loop {
-            let (node, answered) = self.issue(key, SingleAction::Get { version_wanted }, deadline).await?;
+            let (node, answered) = self.issue(key, || SingleAction::Get { version_wanted }, deadline).await?;
             match answered.outcome() {
                 Outcome::Value { value, version } if version.is_some() || !version_wanted => {
                     return Ok(Some((value.to_vec(), version.unwrap_or(VERSION_ABSENT))));
@@ -49,7 +50,7 @@ impl Client {
     /// # Errors
     /// Why it was not written, or may not have been: see [`ClientError::may_have_taken_effect`].
     pub async fn put(&self, key: &[u8], value: &[u8]) -> Result<(), ClientError> {
-        let (node, answered) = self.issue(key, SingleAction::Put(value.into()), self.deadline()).await?;
+        let (node, answered) = self.issue(key, || SingleAction::Put(value.into()), self.deadline()).await?;
         match answered.outcome() {
             Outcome::Done { .. } => Ok(()),
             _ => Err(unexpected(&node, &answered)),
@@ -61,7 +62,7 @@ impl Client {
     /// # Errors
     /// Why it was not removed, or may not have been: see [`ClientError::may_have_taken_effect`].
     pub async fn delete(&self, key: &[u8]) -> Result<bool, ClientError> {
-        let (node, answered) = self.issue(key, SingleAction::Delete, self.deadline()).await?;
+        let (node, answered) = self.issue(key, || SingleAction::Delete, self.deadline()).await?;
         match answered.outcome() {
             Outcome::Done { .. } => Ok(true),
             Outcome::NotFound => Ok(false),
@@ -81,7 +82,7 @@ impl Client {
         value: &[u8],
     ) -> Result<Result<Version, Version>, ClientError> {
         let (node, answered) =
-            self.issue(key, SingleAction::CompareAndSwap(expected, value.into()), self.deadline()).await?;
+            self.issue(key, || SingleAction::CompareAndSwap(expected, value.into()), self.deadline()).await?;
         match answered.outcome() {
             Outcome::Done { version } => Ok(Ok(version.unwrap_or(VERSION_ABSENT))),
             Outcome::VersionMismatch { current } => Ok(Err(current)),
@@ -94,7 +95,7 @@ impl Client {
     /// # Errors
     /// Why it was not added, or may not have been: see [`ClientError::may_have_taken_effect`].
     pub async fn add(&self, key: &[u8], delta: i64) -> Result<i64, ClientError> {
-        let (node, answered) = self.issue(key, SingleAction::Add(delta), self.deadline()).await?;
+        let (node, answered) = self.issue(key, || SingleAction::Add(delta), self.deadline()).await?;
         match answered.outcome() {
             Outcome::Counter { value, .. } => Ok(value),
             _ => Err(unexpected(&node, &answered)),
@@ -105,16 +106,34 @@ impl Client {
         self.inner.config.deadline_from_now()
     }
 
+    /// Issues an operation, and with a map issues it again while its node is not the one to ask, until the deadline.
     async fn issue(
         &self,
         key: &[u8],
-        action: SingleAction,
+        action: impl Fn() -> SingleAction,
         deadline: Instant,
     ) -> Result<(Arc<NodeClient>, Answered), ClientError> {
-        let nodes = &self.inner.nodes;
-        let node = &nodes[if nodes.len() == 1 { 0 } else { node_of(key, nodes.len()) }];
-        let answered = node.coalescer().issue(node, key, action, deadline).await?;
-        Ok((Arc::clone(node), answered))
+        let router = &self.inner.router;
+        let mut routing = router.routing();
+        for round in 0.. {
+            let (cause, failed) = match routing.nodes.get(routing.part_of(key)) {
+                None => (Cause::NoOwner, routing.no_owner()),
+                Some(node) => match node.coalescer().issue(node, key, action(), deadline).await {
+                    Ok(answered) if router.is_mapped() && answered.outcome() == Outcome::WrongNode => {
+                        (Cause::WrongNode { epoch: answered.epoch() }, unexpected(node, &answered))
+                    }
+                    Ok(answered) => return Ok((Arc::clone(node), answered)),
+                    Err(error) if error.is_unsent() => (Cause::Unsent, error),
+                    Err(error) => return Err(error),
+                },
+            };
+            routing = match router.next(&routing, cause, round, deadline).await {
+                Ok(next) => next,
+                Err(_) if cause == Cause::NoOwner => return Err(failed),
+                Err(error) => return Err(error.unwrap_or(failed)),
+            };
+        }
+        unreachable!("the deadline comes first")
     }
 }
 

@@ -22,7 +22,7 @@ pub use error::{MapError, MapStoreError};
 pub use file::MapFile;
 pub use id::Id;
 pub use memory::MapMemory;
-pub use store::{MapStore, Pending};
+pub use store::{MapStore, Pending, open};
 
 use crate::limits::SLOTS;
 use crate::slots::SlotSet;

@@ -1,8 +1,9 @@
 //! Where a map is kept: what every keeper can do.
 #![forbid(unsafe_code)]
 
-use super::{MapStoreError, ShardMap};
+use super::{MapFile, MapStoreError, ShardMap};
 use std::fmt::Debug;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -23,6 +24,12 @@ pub trait MapStore: Debug + Send + Sync {
     /// Puts a map in the place of the one of epoch `expected`, 0 for none, if it is that one, in one step: of two that
     /// replace the same map one succeeds. The map must be of the same cluster and a higher epoch.
     fn replace<'a>(&'a self, expected: u64, map: &'a ShardMap) -> Pending<'a, ()>;
+}
+
+/// The keeper that a place on the command line names: a file.
+#[must_use]
+pub fn open(place: &Path) -> Arc<dyn MapStore> {
+    Arc::new(MapFile::new(place))
 }
 
 /// Whether `map` may take the place of what is there.

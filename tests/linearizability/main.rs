@@ -5,6 +5,7 @@
 mod faulty;
 mod planted;
 mod recorded;
+mod sharded;
 mod sim;
 #[path = "../support/mod.rs"]
 mod support;

@@ -66,7 +66,7 @@ fn history(seed: u64) -> History {
     let plan = Plan { nodes, seed, network, ..Plan::new(Wire::Sim) };
     let mut history = History::default();
     plan.node(move |config| (config.shards, config.index) = (Some(2), index)).run(async |cluster: &mut Cluster| {
-        let config = ClientConfig { deadline, ..ClientConfig::default() };
+        let config = ClientConfig { deadline, jitter_seed: Some(seed), ..ClientConfig::default() };
         history = play(&cluster.endpoints(), &config, WORKLOAD, seed).await;
     });
     history

@@ -9,6 +9,8 @@
 #![forbid(unsafe_code)]
 
 use freight::client::{Client, ClientConfig};
+use freight::limits::SLOTS;
+use freight::map::{Id, MapNode, ShardMap};
 use freight::metrics::NodeStats;
 use freight::server::{Identity, LocalNode, Node, NodeConfig};
 use freight::transport::Endpoint;
@@ -177,6 +179,28 @@ impl Cluster {
             Running::Threads(node) => node.stats(),
             Running::Here(node) => node.stats(),
         }
+    }
+
+    /// Gives a shard map to a running node.
+    pub(crate) fn take_map(&self, index: usize, map: &ShardMap) {
+        let taken = match self.nodes[index].node.as_ref().expect("a running node") {
+            Running::Threads(node) => node.take_map(map),
+            Running::Here(node) => node.take_map(map),
+        };
+        taken.expect("a newer map of the same cluster");
+    }
+
+    /// A node as a map names it.
+    pub(crate) fn named(&self, index: usize) -> MapNode {
+        let incarnation = self.stats(index).incarnation.parse().expect("an incarnation");
+        MapNode { addresses: vec![self.nodes[index].endpoint.clone()], incarnation }
+    }
+
+    /// A map of all nodes, whose slots are dealt by a function.
+    pub(crate) fn map(&self, epoch: u64, owner: impl Fn(u16) -> Option<usize>) -> ShardMap {
+        let slots = |index| (0..SLOTS as u16).filter(|slot| owner(*slot) == Some(index)).collect();
+        let nodes = (0..self.nodes.len()).map(|index| (self.named(index), slots(index))).collect();
+        ShardMap::new(Id([7; 16]), epoch, nodes).expect("a map")
     }
 
     pub(crate) async fn client(&self) -> Client {

@@ -21,8 +21,8 @@ pub(crate) fn is_ours(name: &str) -> bool {
 fn is_in_sources(folder: &Path, found: &impl Fn(&str) -> bool) -> io::Result<bool> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        let is_found = if path.is_dir() { is_in_sources(&path, found)? } else { found(&fs::read_to_string(&path)?) };
-        if is_found {
+        let is_source = path.extension().is_some_and(|extension| extension == "rs");
+        if path.is_dir() && is_in_sources(&path, found)? || is_source && found(&fs::read_to_string(&path)?) {
             return Ok(true);
         }
     }

@@ -1,0 +1,146 @@
+//! `freight cluster create | status`: the shard map of a cluster, made and held against its nodes.
+#![forbid(unsafe_code)]
+
+use super::{CommandResult, NOT_AS_EXPECTED, print, runtime};
+use crate::client::{Client, ClientConfig, ClientError};
+use crate::limits::SLOTS;
+use crate::map::{self, Id, MapNode, ShardMap};
+use crate::metrics::NodeStats;
+use crate::transport::rdma::RdmaOptions;
+use crate::transport::{Endpoint, TransportOptions};
+use clap::Subcommand;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ClusterCommand {
+    /// Makes the first map: asks each node for its incarnation and deals the slots evenly. Nodes that were started with
+    /// --map take it at SIGHUP
+    Create(CreateArgs),
+    /// Holds a map against its nodes; exit code 1 where they are not as it says
+    Status(StatusArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CreateArgs {
+    /// The nodes, in the order in which slots are dealt to them
+    #[arg(long, value_name = "ENDPOINTS", value_delimiter = ',', required = true)]
+    servers: Vec<Endpoint>,
+    #[command(flatten)]
+    at: MapArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    at: MapArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct MapArgs {
+    /// The file with the map
+    #[arg(long, value_name = "FILE")]
+    map: PathBuf,
+    /// How long to wait for an answer, like 500ms
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
+    deadline: Duration,
+    #[command(flatten)]
+    rdma: RdmaOptions,
+}
+
+impl MapArgs {
+    /// What the node at an endpoint says of itself, whichever incarnation it is.
+    async fn ask(&self, endpoint: &Endpoint) -> Result<NodeStats, ClientError> {
+        let transport = TransportOptions { rdma: self.rdma.clone() };
+        let config = ClientConfig { deadline: self.deadline, transport, ..ClientConfig::default() };
+        let client = Client::connect(std::slice::from_ref(endpoint), config).await?;
+        Ok(client.stats().await?.remove(0))
+    }
+}
+
+pub(super) fn run(command: &ClusterCommand) -> CommandResult {
+    let runtime = runtime()?;
+    let done = runtime.block_on(async {
+        match command {
+            ClusterCommand::Create(args) => create(args).await,
+            ClusterCommand::Status(args) => status(args).await,
+        }
+    });
+    // A name being looked up past the deadline cannot be cancelled; nobody waits for it.
+    runtime.shutdown_background();
+    done
+}
+
+async fn create(args: &CreateArgs) -> CommandResult {
+    let mut nodes = Vec::with_capacity(args.servers.len());
+    for endpoint in &args.servers {
+        let stats = args.at.ask(endpoint).await?;
+        if stats.slots == SLOTS && stats.map_epoch == 0 {
+            tracing::warn!("{endpoint} was started without --map: it serves every slot, whatever the map says");
+        }
+        let incarnation = stats.incarnation.parse().map_err(|error| format!("{endpoint}: incarnation: {error}"))?;
+        nodes.push(MapNode { addresses: vec![endpoint.clone()], incarnation });
+    }
+    let mut cluster = [0; 16];
+    getrandom::fill(&mut cluster).map_err(|error| error.to_string())?;
+    let map = ShardMap::dealt(Id(cluster), nodes)?;
+    map::open(&args.at.map).replace(0, &map).await?;
+    print(format_args!("cluster {}: map of epoch {} in {}", map.cluster(), map.epoch(), args.at.map.display()))?;
+    for (place, node) in map.nodes().iter().enumerate() {
+        let slots = map.slots_of(place);
+        print(format_args!("{}  incarnation {}  slots {slots}", node.addresses[0], node.incarnation))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn status(args: &StatusArgs) -> CommandResult {
+    let map = map::open(&args.at.map).load().await?.ok_or(ClientError::NoMap)?;
+    let owned: u32 = (0..map.nodes().len()).map(|place| map.slots_of(place).count()).sum();
+    print(format_args!("cluster {}: map of epoch {}, {owned} of {SLOTS} slots owned", map.cluster(), map.epoch()))?;
+    let mut is_as_mapped = owned == SLOTS;
+    for (place, node) in map.nodes().iter().enumerate() {
+        let (mut told, mut failed) = (None, None);
+        for address in &node.addresses {
+            match args.at.ask(address).await {
+                Ok(stats) if stats.incarnation == node.incarnation.to_string() => told = Some(stats),
+                // Another node may answer at one of several addresses; the one that is named counts.
+                Ok(stats) => told = told.or(Some(stats)),
+                Err(error) => failed = Some(error),
+            }
+        }
+        let (said, is_fine) = match told {
+            Some(stats) => line(&map, place, &stats),
+            None => (failed.map_or_else(String::new, |error| format!("unreachable: {error}")), false),
+        };
+        is_as_mapped &= is_fine;
+        print(format_args!("{}  {said}", node.addresses[0]))?;
+    }
+    Ok(if is_as_mapped { ExitCode::SUCCESS } else { ExitCode::from(NOT_AS_EXPECTED) })
+}
+
+/// What is said of a node that answers, and whether it is as the map says.
+fn line(map: &ShardMap, place: usize, stats: &NodeStats) -> (String, bool) {
+    let (named, slots) = (map.nodes()[place].incarnation, map.slots_of(place).count());
+    let (records, epoch) = (stats.store.records, stats.map_epoch);
+    if stats.incarnation != named.to_string() {
+        let found = &stats.incarnation;
+        return (format!("RESTARTED: is incarnation {found}, the map names {named}, whose records are lost"), false);
+    }
+    let whole = stats.cluster.is_none() && stats.slots == SLOTS;
+    let (remark, is_fine) = match () {
+        () if whole => (", started without --map", false),
+        () if stats.cluster.as_ref().is_some_and(|cluster| *cluster != map.cluster().to_string()) => {
+            (", of ANOTHER CLUSTER", false)
+        }
+        () if epoch < map.epoch() => (", has yet to take the map: SIGHUP", false),
+        () => ("", epoch == map.epoch() && stats.slots == slots),
+    };
+    (
+        format!(
+            "reachable  incarnation as named  slots {} of {slots}  records {records}  epoch {epoch}{remark}",
+            stats.slots
+        ),
+        is_fine,
+    )
+}

@@ -1,0 +1,162 @@
+//! Sending again what a batch's nodes did not own, or could not take, to whom a newer map names.
+//!
+//! Operations on one key share a slot, so they were left out together, and they are sent again together and in their
+//! order. What had its outcome keeps it. Nothing is sent again that may have taken effect.
+#![forbid(unsafe_code)]
+
+use super::batch::{Batch, Route};
+use super::reply::{Failure, Part, Reply, Unplaced};
+use super::routing::{Cause, Router, Routing};
+use super::{BatchError, ClientConfig, ClientError};
+use crate::op::{Op, Outcome};
+use crate::wire::RequestView;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// What became of the operations of one round.
+enum Pushed {
+    /// It stands in the batch that is sent next.
+    Sent,
+    /// Its node's frame is full: another round.
+    Left,
+    /// No frame holds it.
+    Never(BatchError),
+}
+
+impl Reply {
+    /// Sends what is unplaced until all of it has an outcome, or no map helps.
+    pub(super) async fn resend(
+        &mut self,
+        router: &Arc<Router>,
+        mut routing: Arc<Routing>,
+        config: &ClientConfig,
+        deadline: Instant,
+    ) -> Result<(), ClientError> {
+        if self.routes.is_empty() {
+            self.routes = (0..self.op_count).map(|index| Route { part: 0, index }).collect();
+        }
+        for round in 0.. {
+            let Some(cause) = self.cause() else { break };
+            match router.next(&routing, cause, round, deadline).await {
+                Ok(next) => routing = next,
+                Err(error) => {
+                    self.give_up(error.as_ref());
+                    break;
+                }
+            }
+            self.send_round(router, &routing, config, deadline).await?;
+        }
+        Ok(())
+    }
+
+    /// Why what is unplaced is, by the cause that has to be waited for longest.
+    fn cause(&self) -> Option<Cause> {
+        let urgency = |cause: &Cause| match cause {
+            Cause::Unsent => (0, 0),
+            Cause::NoOwner => (1, 0),
+            Cause::WrongNode { epoch } => (2, *epoch),
+            Cause::FrameFull => (3, 0),
+        };
+        self.parts.iter().filter_map(|part| Some(part.unplaced.as_ref()?.cause)).max_by_key(urgency)
+    }
+
+    /// Sends all that is unplaced once, as one batch.
+    async fn send_round(
+        &mut self,
+        router: &Arc<Router>,
+        routing: &Arc<Routing>,
+        config: &ClientConfig,
+        deadline: Instant,
+    ) -> Result<(), ClientError> {
+        let first = self.parts.len() as u32;
+        let unplaced: Vec<_> = self.parts.iter_mut().map(|part| part.unplaced.take()).collect();
+        let count = unplaced.iter().flatten().map(|unplaced| unplaced.ops.len()).sum::<usize>();
+        let mut batch = Batch::by(Arc::clone(routing), router, count as u32);
+        let (mut sent, mut left, mut never) = (Vec::new(), Vec::new(), Vec::new());
+        // Behind an operation that did not fit comes none of its part: those on its key may be among them.
+        let mut full = vec![false; routing.parts()];
+        in_order(&self.routes, &unplaced, |op_index, op| {
+            let part = routing.part_of(op.key);
+            let is_begun = batch.has_begun(part);
+            let pushed = if full[part] { Pushed::Left } else { push(&mut batch, op, is_begun) };
+            match pushed {
+                Pushed::Sent => sent.push(op_index),
+                Pushed::Left => {
+                    full[part] = true;
+                    left.push(op_index);
+                }
+                Pushed::Never(error) => never.push((op_index, error)),
+            }
+        });
+        let left: Vec<_> = left.into_iter().map(|op: usize| self.routes[op]).collect();
+        for (index, (part, unplaced)) in (0..).zip(self.parts.iter_mut().zip(unplaced)) {
+            let Some(mut unplaced) = unplaced else { continue };
+            if matches!(unplaced.cause, Cause::Unsent | Cause::NoOwner) {
+                // It was of these operations alone, and they are on their way again.
+                part.failure = None;
+            }
+            unplaced.ops = left.iter().filter(|route| route.part == index).map(|route| route.index).collect();
+            unplaced.cause = Cause::FrameFull;
+            part.unplaced = (!unplaced.ops.is_empty()).then_some(unplaced);
+        }
+        let (parts, routes, op_count) = batch.execute_parts(config, deadline).await?;
+        let identity = (0..op_count).map(|index| Route { part: 0, index });
+        let routes = if routes.is_empty() { identity.collect() } else { routes };
+        for (op, route) in sent.into_iter().zip(routes) {
+            self.routes[op] = Route { part: first + route.part, ..route };
+        }
+        self.parts.extend(parts);
+        for (op, error) in never {
+            self.routes[op] = Route { part: self.parts.len() as u32, index: 0 };
+            self.parts.push(Part::failed(Outcome::NotSent, Failure { endpoint: None, error: error.into() }));
+        }
+        Ok(())
+    }
+
+    /// What is unplaced stays unsent: for the reason given, or for the one that its part has already.
+    fn give_up(&mut self, error: Option<&ClientError>) {
+        let unplaced: Vec<_> = self.parts.iter_mut().map(|part| part.unplaced.take()).collect();
+        let mut ops = Vec::new();
+        in_order(&self.routes, &unplaced, |op, _| ops.push(op));
+        let Some(error) = error else { return };
+        let (failed, mut moved) = (self.parts.len(), false);
+        for op in ops {
+            let from = &self.parts[self.routes[op].part as usize];
+            if from.outcome.is_none() || from.failure.is_none() {
+                moved = true;
+                self.routes[op].part = failed as u32;
+            }
+        }
+        if moved {
+            self.parts.push(Part::failed(Outcome::NotSent, Failure { endpoint: None, error: error.clone() }));
+        }
+    }
+}
+
+fn push(batch: &mut Batch, op: &Op<'_>, is_begun: bool) -> Pushed {
+    match batch.push(op) {
+        Ok(()) => Pushed::Sent,
+        Err(_) if is_begun => Pushed::Left,
+        Err(error) => Pushed::Never(error),
+    }
+}
+
+/// Visits the unplaced operations in the order of the batch, each with its index there.
+fn in_order(routes: &[Route], unplaced: &[Option<Unplaced>], mut visit: impl FnMut(usize, &Op<'_>)) {
+    let ops = unplaced.iter().map(|unplaced| {
+        let view = RequestView::parse(&unplaced.as_ref()?.request).expect("the view reads what the builder wrote");
+        Some((0_u32..).zip(view.ops()))
+    });
+    let mut ops: Vec<_> = ops.collect();
+    let mut wanted: Vec<_> =
+        unplaced.iter().map(|unplaced| unplaced.iter().flat_map(|unplaced| &unplaced.ops).peekable()).collect();
+    for (op_index, route) in routes.iter().enumerate() {
+        let Some(Some(ops)) = ops.get_mut(route.part as usize) else { continue };
+        if wanted[route.part as usize].next_if(|index| **index == route.index).is_none() {
+            continue;
+        }
+        // In a frame operations stand in the order of the batch.
+        let (_, op) = ops.find(|(index, _)| *index == route.index).expect("it stands in its frame");
+        visit(op_index, &op);
+    }
+}

@@ -1,0 +1,219 @@
+//! Which node gets a key: by a list of servers, or by the newest shard map that the client knows.
+//!
+//! ```text
+//!   key --slot--> Routing (one map, never changed) --> node
+//!                    ^ replaced as a whole, when a node answers that it works with another map
+//! ```
+#![forbid(unsafe_code)]
+
+use super::node::NodeClient;
+use super::{ClientConfig, ClientError};
+use crate::hash;
+use crate::map::{MapNode, MapStore, MapStoreError, ShardMap, even_owner};
+use crate::transport::HeapPool;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// The nodes, and which of them owns which slot.
+#[derive(Debug)]
+pub(super) struct Routing {
+    pub(super) nodes: Vec<Arc<NodeClient>>,
+    /// Without one slots are dealt evenly, in the order of the nodes.
+    map: Option<Arc<ShardMap>>,
+    /// Whether one node owns every slot.
+    is_single: bool,
+}
+
+impl Routing {
+    /// By a list of servers.
+    pub(super) fn even(nodes: Vec<Arc<NodeClient>>) -> Self {
+        let is_single = nodes.len() == 1;
+        Self { nodes, map: None, is_single }
+    }
+
+    /// By a map. Connections to nodes that `old` has too are kept.
+    fn mapped(map: Arc<ShardMap>, old: Option<&Self>, config: &ClientConfig, pool: &Arc<HeapPool>) -> Self {
+        let kept = |named: &MapNode| old?.nodes.iter().find(|node| node.is(named)).cloned();
+        let nodes = map.nodes().iter();
+        let nodes: Vec<_> =
+            nodes.map(|node| kept(node).unwrap_or_else(|| NodeClient::named(node, config, pool))).collect();
+        nodes.iter().for_each(|node| node.set_map_epoch(map.epoch()));
+        let is_single = nodes.len() == 1 && map.slots_of(0) == crate::slots::SlotSet::ALL;
+        Self { nodes, map: Some(map), is_single }
+    }
+
+    /// The epoch of its map, 0 for none.
+    pub(super) fn epoch(&self) -> u64 {
+        self.map.as_ref().map_or(0, |map| map.epoch())
+    }
+
+    pub(super) fn is_single(&self) -> bool {
+        self.is_single
+    }
+
+    /// Parts that a batch falls into: one a node, and one for what nobody owns.
+    pub(super) fn parts(&self) -> usize {
+        if self.is_single { 1 } else { self.nodes.len() + usize::from(self.map.is_some()) }
+    }
+
+    /// The part of a key: the place of its node, one past the last where nobody owns it.
+    #[inline]
+    pub(super) fn part_of(&self, key: &[u8]) -> usize {
+        if self.is_single {
+            return 0;
+        }
+        let slot = hash::slot(key);
+        match &self.map {
+            None => even_owner(slot, self.nodes.len()),
+            Some(map) => map.owner(slot).unwrap_or(self.nodes.len()),
+        }
+    }
+
+    /// The error for a key that nobody owns.
+    pub(super) fn no_owner(&self) -> ClientError {
+        ClientError::NoOwner { epoch: self.epoch() }
+    }
+}
+
+/// Why an operation was not executed, and may be sent to whom another map names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Its node does not own the slot, by the map of this epoch.
+    WrongNode { epoch: u64 },
+    /// Nobody owns the slot.
+    NoOwner,
+    /// Its node could not be reached, refused it, or is another incarnation.
+    Unsent,
+    /// The frame to its node was full.
+    FrameFull,
+}
+
+/// The newest map that a client knows, and where newer ones come from.
+#[derive(Debug)]
+pub(super) struct Router {
+    routing: RwLock<Arc<Routing>>,
+    /// `None` for a list of servers.
+    store: Option<Arc<dyn MapStore>>,
+    /// Held by whoever waits for a newer map, so that only one does.
+    looking: tokio::sync::Mutex<()>,
+    config: ClientConfig,
+    pub(super) pool: Arc<HeapPool>,
+}
+
+/// The shortest pause before a node that works with an older map than this client is asked again.
+const BEHIND_WAIT_MIN: Duration = Duration::from_millis(5);
+
+/// The longest.
+const BEHIND_WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// The pause before a map that could not be read is read again.
+const UNREADABLE_WAIT: Duration = Duration::from_millis(100);
+
+impl Router {
+    pub(super) fn even(nodes: Vec<Arc<NodeClient>>, config: ClientConfig, pool: Arc<HeapPool>) -> Self {
+        Self::new(Routing::even(nodes), None, config, pool)
+    }
+
+    /// Reads the map; connects to nobody yet.
+    pub(super) async fn mapped(
+        store: Arc<dyn MapStore>,
+        config: ClientConfig,
+        pool: Arc<HeapPool>,
+    ) -> Result<Self, ClientError> {
+        let loaded = timeout_at(config.deadline_from_now(), store.load()).await;
+        let late = |_| ClientError::NoNewerMap { epoch: 0, deadline: config.deadline };
+        let map = loaded.map_err(late)?.map_err(ClientError::Map)?.ok_or(ClientError::NoMap)?;
+        Ok(Self::new(Routing::mapped(map, None, &config, &pool), Some(store), config, pool))
+    }
+
+    fn new(routing: Routing, store: Option<Arc<dyn MapStore>>, config: ClientConfig, pool: Arc<HeapPool>) -> Self {
+        Self { routing: RwLock::new(Arc::new(routing)), store, looking: tokio::sync::Mutex::default(), config, pool }
+    }
+
+    pub(super) fn is_mapped(&self) -> bool {
+        self.store.is_some()
+    }
+
+    pub(super) fn routing(&self) -> Arc<Routing> {
+        Arc::clone(&self.routing.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How to send again what `old` sent in vain, for the `round`th time. Waits, until the deadline, for a map that
+    /// may help.
+    ///
+    /// # Errors
+    /// There is none: `None` where the first error says all there is to say.
+    pub(super) async fn next(
+        &self,
+        old: &Arc<Routing>,
+        cause: Cause,
+        round: u32,
+        deadline: Instant,
+    ) -> Result<Arc<Routing>, Option<ClientError>> {
+        let Some(store) = &self.store else { return Err(None) };
+        let current = self.routing();
+        if current.epoch() > old.epoch() {
+            return Ok(current);
+        }
+        let late = || ClientError::NoNewerMap { epoch: old.epoch(), deadline: self.config.deadline };
+        match cause {
+            Cause::FrameFull => Ok(current),
+            Cause::Unsent => match timeout_at(deadline, store.load()).await {
+                Ok(Ok(Some(map))) if map.epoch() > old.epoch() => self.take(map).map_err(Some),
+                // What kept it from being sent is the better error.
+                _ => Err(None),
+            },
+            // The node has not heard of our map yet, or is just hearing of it.
+            Cause::WrongNode { epoch } if epoch <= old.epoch() => {
+                let pause = BEHIND_WAIT_MIN.saturating_mul(1 << round.min(16)).min(BEHIND_WAIT_MAX);
+                let until = (Instant::now() + pause).min(deadline);
+                match timeout_at(until, self.newer_than(store, old.epoch(), &mut None)).await {
+                    Ok(newer) => newer.map_err(Some),
+                    Err(_) if Instant::now() < deadline => Ok(current),
+                    Err(_) => Err(Some(late())),
+                }
+            }
+            Cause::WrongNode { .. } | Cause::NoOwner => {
+                let mut unreadable = None;
+                let newer = timeout_at(deadline, self.newer_than(store, old.epoch(), &mut unreadable)).await;
+                newer.unwrap_or_else(|_| Err(unreadable.unwrap_or_else(late))).map_err(Some)
+            }
+        }
+    }
+
+    /// Waits for a newer map and takes it. A map that cannot be read may be one that is being edited: it is read again,
+    /// and why it could not be read is left in `unreadable`.
+    async fn newer_than(
+        &self,
+        store: &Arc<dyn MapStore>,
+        epoch: u64,
+        unreadable: &mut Option<ClientError>,
+    ) -> Result<Arc<Routing>, ClientError> {
+        let _only_one = self.looking.lock().await;
+        loop {
+            let current = self.routing();
+            if current.epoch() > epoch {
+                return Ok(current);
+            }
+            match store.newer_than(epoch).await {
+                Ok(map) => return self.take(map),
+                Err(error) => *unreadable = Some(ClientError::Map(error)),
+            }
+            sleep(UNREADABLE_WAIT).await;
+        }
+    }
+
+    /// Takes a map, if it is newer than the one before.
+    fn take(&self, map: Arc<ShardMap>) -> Result<Arc<Routing>, ClientError> {
+        let mut routing = self.routing.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(old) = &routing.map else { unreachable!("who has a store began with a map") };
+        if map.epoch() > old.epoch() {
+            let refused = |source| ClientError::Map(MapStoreError::Map { place: "newer map".to_owned(), source });
+            map.check_follows(old).map_err(refused)?;
+            tracing::debug!("map of epoch {} taken after {}", map.epoch(), old.epoch());
+            *routing = Arc::new(Routing::mapped(map, Some(&routing), &self.config, &self.pool));
+        }
+        Ok(Arc::clone(&routing))
+    }
+}

@@ -1,0 +1,191 @@
+//! One node's share of a batch: sent, answered, and asked again for what a full reply left out.
+#![forbid(unsafe_code)]
+
+use super::link::Link;
+use super::node::{Exchange, NodeClient};
+use super::reply::{Failure, Part, Unplaced};
+use super::routing::{Cause, Router};
+use super::{BatchError, ClientError};
+use crate::limits::FRAME_BYTES_MIN;
+use crate::op::{Action, Outcome};
+use crate::transport::{Buffer, Frame, Lender};
+use crate::wire::{ReplyView, RequestBuilder, RequestView, Status, WireError};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// Begins the frame of a node, or of nobody.
+pub(super) fn begin(
+    node: Option<&Arc<NodeClient>>,
+    router: &Router,
+    ops_expected: u32,
+) -> Result<RequestBuilder<Buffer>, BatchError> {
+    // A first guess at keys; values make the buffer grow.
+    let bytes = 64 + 20 * ops_expected as usize;
+    let lent = match node {
+        Some(node) => node.lend_any(bytes),
+        None => Arc::clone(&router.pool).lend(bytes),
+    };
+    let buffer = lent.ok_or(BatchError::OutOfMemory { needed: bytes as u64 })?;
+    let frame_bytes_max = node.map_or(FRAME_BYTES_MIN, |node| node.frame_bytes_max());
+    RequestBuilder::new(buffer, ops_expected, frame_bytes_max)
+}
+
+/// The share that nobody owns: not sent.
+pub(super) fn unowned(builder: Option<RequestBuilder<Buffer>>, error: ClientError) -> Part {
+    let Some(builder) = builder.filter(|builder| builder.op_count() > 0) else { return Part::default() };
+    let failure = Failure { endpoint: None, error };
+    let mut part = Part::failed(Outcome::NotSent, failure);
+    part.unplaced = Some(all_of(builder, Cause::NoOwner));
+    part
+}
+
+/// Every operation of a frame that was not sent.
+fn all_of(builder: RequestBuilder<Buffer>, cause: Cause) -> Unplaced {
+    let ops = (0..builder.op_count()).collect();
+    let (buffer, frame_bytes) = builder.finish(Default::default());
+    Unplaced { request: Frame::new(buffer, frame_bytes), ops, cause }
+}
+
+/// Executes one node's share, asking again for what a full reply left out. Where the client has a map, what the node
+/// does not own or take is left unplaced.
+pub(super) async fn execute(
+    node: &Arc<NodeClient>,
+    builder: Option<RequestBuilder<Buffer>>,
+    deadline: Instant,
+    reply_bytes_max: u64,
+    is_mapped: bool,
+) -> Result<Part, ClientError> {
+    // A refused push may have begun a frame that holds nothing.
+    let Some(builder) = builder.filter(|builder| builder.op_count() > 0) else { return Ok(Part::default()) };
+    let op_count = builder.op_count();
+    let ready = match node.ready(deadline).await {
+        Ok(ready) => ready,
+        Err(error) => {
+            let mut part = failed(node, error, Outcome::NotSent)?;
+            part.unplaced = is_mapped.then(|| all_of(builder, Cause::Unsent));
+            return Ok(part);
+        }
+    };
+    let request = finish(node, builder, ready.request());
+    let (reply, link) = match node.exchange_on(ready, deadline, request.clone()).await {
+        Exchange::Answered(reply, link) => (reply, link),
+        Exchange::Unsent(error) => {
+            let mut part = failed(node, error, Outcome::NotSent)?;
+            let ops = (0..op_count).collect();
+            part.unplaced = is_mapped.then_some(Unplaced { request, ops, cause: Cause::Unsent });
+            return Ok(part);
+        }
+        Exchange::Unknown(error) => return failed(node, error, Outcome::Unknown),
+    };
+    let view = check(&link, &reply, op_count)?;
+    let (mut missing, mut is_wrong) = (missing(view), view.has_wrong_node());
+    // A reply that is not full is the rule; everything else asks again.
+    let mut part = Part::new(request.frame_bytes(), reply);
+    only_gets(&link, &request, &missing)?;
+    while !missing.is_empty() {
+        let (got, max) = (part.bytes_received(), reply_bytes_max);
+        if got >= max {
+            let error = ClientError::ReplyTooLarge { got, max };
+            part.fail(Failure { endpoint: Some(node.endpoint().clone()), error });
+            break;
+        }
+        let again = match rebuild(node, &request, &missing) {
+            Ok(again) => again,
+            // What has taken effect stands.
+            Err(error) => {
+                part.fail(Failure { endpoint: Some(node.endpoint().clone()), error: error.into() });
+                break;
+            }
+        };
+        let mut sent = None;
+        let exchange = node.exchange(deadline, |number| sent.insert(finish(node, again, number)).clone()).await;
+        match exchange {
+            Exchange::Answered(reply, link) => {
+                is_wrong |= check(&link, &reply, missing.len() as u32)?.has_wrong_node();
+                let (asked, bytes_sent) = (missing.len(), sent.map_or(0, |frame| frame.frame_bytes()));
+                missing = part.fill(missing, bytes_sent, reply);
+                // One value always fits a reply: a node without room for any has no memory for one.
+                if missing.len() == asked {
+                    part.fail(Failure { endpoint: Some(node.endpoint().clone()), error: ClientError::OutOfMemory });
+                    break;
+                }
+            }
+            // A get that was not answered changed nothing: it stays `ReplyFull`, and the failure says why.
+            Exchange::Unsent(error) | Exchange::Unknown(error) => {
+                part.fail(Failure { endpoint: Some(node.endpoint().clone()), error });
+                break;
+            }
+        }
+    }
+    if is_wrong {
+        part.sort_out_wrong_node(node.endpoint(), request, is_mapped);
+    }
+    Ok(part)
+}
+
+/// Operations that a reply left out.
+fn missing(reply: ReplyView<'_>) -> Vec<u32> {
+    if !reply.has_reply_full() {
+        return Vec::new();
+    }
+    let full = (0..).zip(reply.outcomes()).filter(|(_, outcome)| *outcome == Outcome::ReplyFull);
+    full.map(|(index, _)| index).collect()
+}
+
+fn finish(node: &NodeClient, builder: RequestBuilder<Buffer>, request: u64) -> Frame {
+    let (buffer, frame_bytes) = builder.finish(node.origin(request));
+    Frame::new(buffer, frame_bytes)
+}
+
+fn failed(node: &NodeClient, error: ClientError, outcome: Outcome<'static>) -> Result<Part, ClientError> {
+    let failure = |error| Failure { endpoint: Some(node.endpoint().clone()), error };
+    match error {
+        // Of a node that a map names, this concerns its own operations alone.
+        ClientError::MemoryLost { .. } if node.is_named() => Ok(Part::failed(outcome, failure(error))),
+        ClientError::MemoryLost { .. } | ClientError::Malformed { .. } => Err(error),
+        error => Ok(Part::failed(outcome, failure(error))),
+    }
+}
+
+/// The reply as a view, if it answers that many operations.
+pub(super) fn check<'a>(link: &Link, reply: &'a Frame, expected: u32) -> Result<ReplyView<'a>, ClientError> {
+    let view = ReplyView::parse(reply).map_err(|source| link.malformed(source))?;
+    match view.op_count() {
+        got if got == expected => Ok(view),
+        got => Err(link.malformed(WireError::WrongOpCount { got, expected })),
+    }
+}
+
+/// Only a get is left out of a full reply: whatever else was may have taken effect, and is not sent again.
+fn only_gets(link: &Link, request: &Frame, missing: &[u32]) -> Result<(), ClientError> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let view = RequestView::parse(request).expect("the view reads what the builder wrote");
+    let mut wanted = missing.iter().copied().peekable();
+    let mut left_out = (0..).zip(view.ops()).filter(|(index, _)| wanted.next_if_eq(index).is_some());
+    match left_out.find(|(_, op)| op.action != Action::Get) {
+        Some((index, _)) => Err(link.malformed(WireError::BadStatus { index, got: Status::ReplyFull as u8 })),
+        None => Ok(()),
+    }
+}
+
+/// A request of those operations of another that are listed.
+fn rebuild(node: &NodeClient, request: &Frame, indices: &[u32]) -> Result<RequestBuilder<Buffer>, BatchError> {
+    let view = RequestView::parse(request).expect("the view reads what the builder wrote");
+    let mut builder = begin_again(node, indices.len() as u32)?;
+    let mut wanted = indices.iter().copied().peekable();
+    for (index, op) in (0..).zip(view.ops()) {
+        if wanted.next_if_eq(&index).is_some() {
+            builder.push(&op)?;
+        }
+    }
+    Ok(builder)
+}
+
+/// Begins another frame of a node that has answered.
+fn begin_again(node: &NodeClient, ops_expected: u32) -> Result<RequestBuilder<Buffer>, BatchError> {
+    let bytes = 64 + 20 * ops_expected as usize;
+    let buffer = node.lend_any(bytes).ok_or(BatchError::OutOfMemory { needed: bytes as u64 })?;
+    RequestBuilder::new(buffer, ops_expected, node.frame_bytes_max())
+}

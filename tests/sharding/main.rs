@@ -1,0 +1,9 @@
+//! Clients that go by a shard map, and nodes that own what it gives them.
+#![forbid(unsafe_code)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod changes;
+mod losses;
+mod sharded;

@@ -131,12 +131,6 @@ pub enum MapStoreError {
         /// The system's reason.
         source: Arc<io::Error>,
     },
-    /// Nothing is kept yet.
-    #[error("{place}: there is no map yet")]
-    NoMap {
-        /// Where it would be.
-        place: String,
-    },
     /// Somebody else has replaced the map meanwhile, or it was not of the epoch that was thought. Epoch 0 is none.
     #[error("{place}: holds a map of epoch {got}, not of {expected} (0: none)")]
     Conflict {

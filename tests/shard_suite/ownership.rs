@@ -26,7 +26,7 @@ fn operations_on_foreign_slots_are_answered_with_the_epoch_and_not_executed() {
         for (key, outcome) in keys.iter().zip(outcomes.iter()) {
             assert_eq!(outcome == Outcome::WrongNode, slot(&key[..]) % 2 == 1, "{key:?}: {outcome:?}");
         }
-        let even_keys = keys.iter().filter(|key| slot(&key[..]) % 2 == 0).count() as u64;
+        let even_keys = keys.iter().filter(|key| slot(&key[..]).is_multiple_of(2)).count() as u64;
         assert_eq!(store.stats().records, even_keys);
         // The same thread learns of the next change, and the records of what it keeps are where they were.
         store.set_ownership(Ownership { epoch: 8, slots: SlotSet::ALL });

@@ -102,7 +102,7 @@ fn operations_on_one_key_keep_their_order_and_values_when_they_are_sent_again() 
             assert!(matches!(outcomes[3], Outcome::Done { version: Some(_) }), "{:?}", outcomes[3]);
             assert_eq!(outcomes[4], Outcome::Value { value: &key.repeat(50), version: None });
         }
-        let moved = keys.iter().filter(|key| slot(&key[..]) % 2 == 0).count();
+        let moved = keys.iter().filter(|key| slot(&key[..]).is_multiple_of(2)).count();
         assert!(moved > 0 && moved < keys.len());
     });
 }
@@ -181,14 +181,14 @@ fn without_a_newer_map_in_time_nothing_was_sent_and_the_failure_says_why() {
 #[test]
 fn slots_of_nobody_wait_for_an_owner_and_then_say_that_there_is_none() {
     plan(Wire::Sim).run(async |cluster: &mut Cluster| {
-        let half = |slot: u16| (slot % 2 == 0).then(|| turned(0)(slot)).flatten();
+        let half = |slot: u16| slot.is_multiple_of(2).then(|| turned(0)(slot)).flatten();
         let (first, second) = (cluster.map(1, half), cluster.map(2, turned(0)));
         give_all(cluster, &first);
         let (store, client) = client_of(&first).await;
         let keys = keys();
         let reply = put_all(&client, &keys).await;
         for (key, outcome) in keys.iter().zip(reply.outcomes()) {
-            assert_eq!(outcome, if slot(key) % 2 == 0 { DONE } else { Outcome::NotSent });
+            assert_eq!(outcome, if slot(key).is_multiple_of(2) { DONE } else { Outcome::NotSent });
         }
         let failures: Vec<_> = reply.failures().map(|failure| failure.error.clone()).collect();
         assert!(matches!(failures[..], [ClientError::NoOwner { epoch: 1 }]), "{failures:?}");

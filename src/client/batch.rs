@@ -35,10 +35,11 @@ impl Batch {
     pub(super) fn new(nodes: &[Arc<NodeClient>], ops_expected: u32) -> Self {
         let ops_expected = ops_expected.min(FRAME_OPS_MAX.saturating_mul(nodes.len() as u32));
         let share = ops_expected / nodes.len() as u32;
+        let routes = Vec::with_capacity(if nodes.len() == 1 { 0 } else { ops_expected as usize });
         // Hashing deals operations unevenly: a little more than the even share saves most moves.
         let ops_expected = if nodes.len() == 1 { ops_expected } else { share + share / 8 + 1 };
         let builders = nodes.iter().map(|_| None).collect();
-        Self { nodes: nodes.to_vec(), builders, routes: Vec::new(), ops_expected, op_count: 0 }
+        Self { nodes: nodes.to_vec(), builders, routes, ops_expected, op_count: 0 }
     }
 
     /// Number of operations.
@@ -84,6 +85,17 @@ impl Batch {
         // One node and a frame begun is the rule in a loop of gets.
         if let [Some(builder)] = &mut self.builders[..] {
             builder.push_get(key)?;
+            self.op_count += 1;
+            return Ok(());
+        }
+        // Of several nodes likewise, once each has its frame.
+        let part = node_of(key.as_bytes(), self.nodes.len());
+        if self.nodes.len() > 1
+            && let Some(builder) = &mut self.builders[part]
+        {
+            let index = builder.op_count();
+            builder.push_get(key)?;
+            self.routes.push(Route { part: part as u32, index });
             self.op_count += 1;
             return Ok(());
         }

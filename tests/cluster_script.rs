@@ -210,6 +210,21 @@ fn two_nodes_and_two_clients_in_namespaces_make_a_report_with_plots() {
     assert!(text(&output.stdout).contains("| 2 + 2 |"), "{}", text(&output.stdout));
 }
 
+#[test]
+fn operations_that_fail_stand_in_the_report_and_in_the_exit_code() {
+    if !has_namespaces() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    // Room for a few hundred records more than are loaded, and a workload that inserts.
+    let bench = ["--records", "34000", "--value-size", "1000", "--workload", "ycsb-d", "--duration", "1s"];
+    let arguments = [&["--node-arguments", "--memory 64MiB", "1", "1", "--"], &bench[..]].concat();
+    let output = Local::command(&folder).args(arguments).output().expect("python3 is there");
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&fs::read(folder.path().join("out/report.json")).unwrap()).unwrap();
+    assert!(report["runs"][0]["figures"]["errors"].as_u64().unwrap() > 0);
+}
+
 /// sshd for this user alone, at three loopback addresses: hosts as far as the script can tell.
 struct Sshd {
     folder: TempDir,

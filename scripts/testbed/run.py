@@ -9,7 +9,7 @@ from testbed.processes import ProcessError
 from testbed.usage import HOST, readings
 
 PORT = 7411
-LISTEN_SECONDS, LOAD_SECONDS, RUN_SECONDS = 30, 900, 3600
+LISTEN_SECONDS, LOAD_SECONDS, RUN_SECONDS = 120, 900, 3600
 LEAD_SECONDS = 1.0
 
 

@@ -43,10 +43,11 @@ impl Batch {
         let nodes = routing.nodes.len().max(1) as u32;
         let ops_expected = ops_expected.min(FRAME_OPS_MAX.saturating_mul(nodes));
         let share = ops_expected / nodes;
+        let routes = Vec::with_capacity(if routing.is_single() { 0 } else { ops_expected as usize });
         // Hashing deals operations unevenly: a little more than the even share saves most moves.
         let ops_expected = if nodes == 1 { ops_expected } else { share + share / 8 + 1 };
         let builders = (0..routing.parts()).map(|_| None).collect();
-        Self { routing, router: Arc::clone(router), builders, routes: Vec::new(), ops_expected, op_count: 0 }
+        Self { routing, router: Arc::clone(router), builders, routes, ops_expected, op_count: 0 }
     }
 
     /// Number of operations.
@@ -92,6 +93,17 @@ impl Batch {
         // One node and a frame begun is the rule in a loop of gets.
         if let [Some(builder)] = &mut self.builders[..] {
             builder.push_get(key)?;
+            self.op_count += 1;
+            return Ok(());
+        }
+        // Of several nodes likewise, once each has its frame.
+        let part = self.routing.part_of(key);
+        if !self.routing.is_single()
+            && let Some(builder) = &mut self.builders[part]
+        {
+            let index = builder.op_count();
+            builder.push_get(key)?;
+            self.routes.push(Route { part: part as u32, index });
             self.op_count += 1;
             return Ok(());
         }

@@ -8,7 +8,7 @@
 
 use super::node::NodeClient;
 use super::{ClientConfig, ClientError};
-use crate::hash;
+use crate::hash::{self, Key};
 use crate::map::{MapNode, MapStore, MapStoreError, ShardMap, even_owner};
 use crate::transport::HeapPool;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -59,7 +59,7 @@ impl Routing {
 
     /// The part of a key: the place of its node, one past the last where nobody owns it.
     #[inline]
-    pub(super) fn part_of(&self, key: &[u8]) -> usize {
+    pub(super) fn part_of<'k>(&self, key: impl Into<Key<'k>>) -> usize {
         if self.is_single {
             return 0;
         }

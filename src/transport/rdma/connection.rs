@@ -47,10 +47,10 @@ impl RdmaConnection {
     ) -> Result<Self, (TcpStream, io::Error)> {
         let made = stream.local_addr().and_then(|local| {
             let place = Place::pick(options, local.ip().to_canonical()).map_err(VerbsError::into_io)?;
-            let (shared, own) = make(&place, options, config).map_err(RdmaError::into_io)?;
-            Ok((place, shared, own))
+            let (shared, own, tx_depth) = make(&place, options, config).map_err(RdmaError::into_io)?;
+            Ok((place, shared, own, tx_depth))
         });
-        let (place, shared, own) = match made {
+        let (place, shared, own, tx_depth) = match made {
             Ok(made) => made,
             Err(error) => return Err((stream, error)),
         };
@@ -60,6 +60,7 @@ impl RdmaConnection {
             reads_max: place.context.limits().reads_max.clamp(1, READS_MAX as u8),
             place,
             own,
+            tx_depth,
             shared: Arc::downgrade(&shared),
         };
         keeper.start(&shared);
@@ -74,8 +75,12 @@ impl RdmaConnection {
 }
 
 /// Queue pair, memory and queues of one connection, all of its own: a peer that may read our memory finds nobody
-/// else's in its protection domain.
-fn make(place: &Place, options: &RdmaOptions, config: &ConnectionConfig) -> Result<(Arc<Shared>, Greeting), RdmaError> {
+/// else's in its protection domain. With what the peer is told of it, and the depth of its send queue.
+fn make(
+    place: &Place,
+    options: &RdmaOptions,
+    config: &ConnectionConfig,
+) -> Result<(Arc<Shared>, Greeting, u32), RdmaError> {
     let limits = place.context.limits();
     let domain = ProtectionDomain::new(&place.context)?;
     let channel = CompletionChannel::new(&place.context)?;
@@ -113,7 +118,7 @@ fn make(place: &Place, options: &RdmaOptions, config: &ConnectionConfig) -> Resu
         |source: io::Error| VerbsError::System { what: "cannot watch a completion channel", source: Arc::new(source) };
     let in_place_max = (rx_depth as u16 / 8).max(1);
     let shared = Shared::new(queue, channel, (options.poll, in_place_max), Arc::clone(&config.pool)).map_err(system)?;
-    Ok((shared, own))
+    Ok((shared, own, tx_depth))
 }
 
 impl Connection for RdmaConnection {

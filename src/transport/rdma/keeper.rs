@@ -15,7 +15,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How long opening may take. Shorter than a node waits for a hello, so that the reason given is the right one.
 const OPEN_WAIT: Duration = Duration::from_secs(4);
@@ -24,6 +24,9 @@ const OPEN_WAIT: Duration = Duration::from_secs(4);
 /// about ten seconds, also by who sends nothing.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 const PROBES_MAX: u32 = 5;
+
+/// Large memory that no frame used for so long, and at most twice as long, is unpinned.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// Retransmission timeout of the queue pair: 4.096 us times 2 to the power of 14 is 67 ms, as in perftest.
 const TIMEOUT: u8 = 14;
@@ -46,6 +49,7 @@ pub(super) struct Keeper {
     pub(super) place: Place,
     pub(super) own: Greeting,
     pub(super) reads_max: u8,
+    pub(super) tx_depth: u32,
     pub(super) shared: Weak<Shared>,
 }
 
@@ -97,13 +101,14 @@ impl Keeper {
         self.shared()?.change(|queue| queue.open(&peer));
         tracing::info!(
             peer = self.peer,
-            "RDMA by {}: packets of {} bytes, {} frames of {} bytes there, {} of {} here, {} READs at a time",
+            "RDMA by {}: packets of {} bytes, {} frames of {} bytes there, {} of {} here, {} SENDs, {} READs at a time",
             self.place,
             path.mtu_bytes,
             peer.credits,
             peer.receive_bytes,
             self.own.credits,
             self.own.receive_bytes,
+            self.tx_depth,
             path.reads,
         );
         Ok(())
@@ -143,6 +148,12 @@ impl Keeper {
                     Ok(_) => RdmaError::Protocol { what: "it talks on the control connection" },
                     Err(error) => control(error),
                 },
+                () = sleep(IDLE) => {
+                    if let Some(shared) = self.shared.upgrade() {
+                        shared.pool.give_back_unused();
+                    }
+                    continue;
+                }
                 ready = events.readable() => match ready {
                     Ok(ready) => ready,
                     Err(error) => return control(error),

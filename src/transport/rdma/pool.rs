@@ -6,17 +6,22 @@
 #![forbid(unsafe_code)]
 
 use super::slab::{self, Span};
-use super::verbs::{PeerMay, ProtectionDomain};
+use super::verbs::{PeerMay, ProtectionDomain, VerbsError};
 use crate::budget::Budget;
 use crate::transport::{Buffer, Lender, Memory};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Small spans registered at a time, and twice as many kept.
 const SMALL_SPANS: u32 = 32;
 
+/// Most bytes of a small span: the default receive. What a larger one takes is lent as large spans are, each as large
+/// as it must be.
+const SMALL_BYTES_MAX: u32 = 8192;
+
 /// Most large spans kept.
-const LARGE_KEPT_MAX: usize = 16;
+const LARGE_KEPT_MAX: usize = 64;
 
 /// Most bytes of large spans kept: two frames of default size each way.
 const LARGE_BYTES_KEPT_MAX: usize = 32 << 20;
@@ -31,6 +36,8 @@ pub(super) struct RegisteredPool {
     small_bytes: u32,
     large_bytes_kept_max: usize,
     free: Mutex<Free>,
+    /// Whether the log has been told that there is no memory: a peer decides how often that is so.
+    refused: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +45,8 @@ struct Free {
     small: Vec<Span>,
     large: Vec<Span>,
     large_bytes: usize,
+    /// Whether a large span was lent or given back since anybody asked.
+    large_used: bool,
 }
 
 impl fmt::Debug for RegisteredPool {
@@ -47,17 +56,18 @@ impl fmt::Debug for RegisteredPool {
 }
 
 impl RegisteredPool {
-    /// An empty pool; `small_bytes` is what one SEND carries at most.
-    pub(super) fn new(domain: &Arc<ProtectionDomain>, budget: &Arc<Budget>, small_bytes: u32) -> Arc<Self> {
+    /// An empty pool; `receive_bytes` is what one SEND carries at most.
+    pub(super) fn new(domain: &Arc<ProtectionDomain>, budget: &Arc<Budget>, receive_bytes: u32) -> Arc<Self> {
         // Under a cap pools keep little, so that what came and went as frames is there for records.
         let share = usize::try_from(budget.bytes_reserved() / 16).unwrap_or(usize::MAX).max(STEP_BYTES);
         let kept_max = if budget.bytes_max() == u64::MAX { usize::MAX } else { share };
         Arc::new(Self {
             domain: Arc::clone(domain),
             budget: Arc::clone(budget),
-            small_bytes,
+            small_bytes: receive_bytes.min(SMALL_BYTES_MAX),
             large_bytes_kept_max: kept_max.min(LARGE_BYTES_KEPT_MAX),
             free: Mutex::default(),
+            refused: AtomicBool::new(false),
         })
     }
 
@@ -103,13 +113,33 @@ impl RegisteredPool {
             drop(std::mem::take(&mut *self.free()));
             register()
         });
-        registered.inspect_err(|error| tracing::warn!("no registered memory: {error}")).ok()
+        let tell = |error: &VerbsError| {
+            // Relaxed: nothing hangs on it but a line.
+            if !self.refused.swap(true, Ordering::Relaxed) {
+                tracing::warn!("no registered memory, said once a connection: {error}");
+            }
+        };
+        registered.inspect_err(tell).ok()
+    }
+
+    /// Unpins the large spans kept, where none was used since the last call.
+    pub(super) fn give_back_unused(&self) {
+        let mut free = self.free();
+        if std::mem::replace(&mut free.large_used, false) {
+            return;
+        }
+        free.large_bytes = 0;
+        let unused = std::mem::take(&mut free.large);
+        // Unpinning is a system call each, and nobody waits for it.
+        drop(free);
+        drop(unused);
     }
 }
 
 impl Free {
     /// The last span given back that is large enough.
     fn take_large(&mut self, bytes: usize) -> Option<Span> {
+        self.large_used = true;
         let at = self.large.iter().rposition(|span| span.len() >= bytes)?;
         let span = self.large.remove(at);
         self.large_bytes -= span.len();
@@ -138,7 +168,10 @@ impl Lender for RegisteredPool {
             if free.small.len() < 2 * SMALL_SPANS as usize {
                 free.small.push(span);
             }
-        } else if free.large.len() < LARGE_KEPT_MAX && free.large_bytes + span.len() <= self.large_bytes_kept_max {
+            return;
+        }
+        free.large_used = true;
+        if free.large.len() < LARGE_KEPT_MAX && free.large_bytes + span.len() <= self.large_bytes_kept_max {
             free.large_bytes += span.len();
             free.large.push(span);
         }

@@ -130,6 +130,7 @@ impl Work {
                 Err(RdmaError::Completion { failure: Failure::TooLong })
             }
             Ended::Failed(failure) => Err(RdmaError::Completion { failure }),
+            Ended::Wordless => Err(RdmaError::Protocol { what: "it sends a message without an immediate word" }),
             Ended::Received(word) => {
                 let slot = (completion.id & !RECEIVE) as usize;
                 let span = self.receives.get_mut(slot).and_then(Option::take);

@@ -5,6 +5,7 @@
 
 mod failures;
 mod hostile;
+mod idle;
 mod peer;
 
 use super::listener::RdmaListener;

@@ -32,6 +32,8 @@ pub(in super::super) enum Ended {
     Read,
     /// A SEND of the peer's is in one of our receives, with this immediate word.
     Received(u32),
+    /// The same without one.
+    Wordless,
     /// It did not succeed.
     Failed(Failure),
 }
@@ -74,7 +76,10 @@ impl Completion {
         match (self.status, self.opcode) {
             (0, abi::DONE_SEND) => Ended::Sent,
             (0, abi::DONE_READ) => Ended::Read,
-            (0, abi::DONE_RECEIVE) => Ended::Received(u32::from_be(self.immediate)),
+            (0, abi::DONE_RECEIVE) if self.flags & abi::DONE_WITH_IMMEDIATE.cast_unsigned() != 0 => {
+                Ended::Received(u32::from_be(self.immediate))
+            }
+            (0, abi::DONE_RECEIVE) => Ended::Wordless,
             (status, _) => Ended::Failed(failure(status)),
         }
     }
@@ -162,5 +167,18 @@ impl Drop for CompletionQueue {
         if failed != 0 {
             tracing::warn!("a completion queue stays behind: {failed}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_has_a_word_only_where_its_flag_says_so() {
+        let received = Completion { opcode: abi::DONE_RECEIVE, immediate: 7_u32.to_be(), ..Completion::default() };
+        assert_eq!(received.ended(), Ended::Wordless);
+        assert_eq!(Completion { flags: 2, ..received }.ended(), Ended::Received(7));
+        assert_eq!(Completion { flags: 1, ..received }.ended(), Ended::Wordless, "a routing header is none");
     }
 }

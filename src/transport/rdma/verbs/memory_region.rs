@@ -3,17 +3,17 @@
 
 use super::abi::{ACCESS_LOCAL_WRITE, ACCESS_REMOTE_READ, RawRegion};
 use super::{ProtectionDomain, VerbsError};
-use rustix::mm::{Advice, MapFlags, ProtFlags};
+use crate::pages;
 use rustix::process::Resource;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 /// Pages are this large or a multiple of it.
-pub(in super::super) const PAGE_BYTES: usize = 4096;
+pub(in super::super) const PAGE_BYTES: usize = pages::PAGE_BYTES as usize;
 
 /// From here on huge pages are asked for.
-const HUGE_PAGE_BYTES: usize = 2 << 20;
+const HUGE_PAGE_BYTES: usize = pages::HUGE_PAGE_BYTES as usize;
 
 /// What a peer may do with a region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl MemoryRegion {
         let Some(raw) = NonNull::new(raw) else {
             let error = refusal(bytes as u64);
             // SAFETY: the pages were mapped above, and the device never came to know them.
-            unsafe { unmap(start, bytes) };
+            unsafe { pages::unmap(start, bytes) };
             return Err(error);
         };
         Ok(Self { raw, start, bytes, domain: Arc::clone(domain) })
@@ -94,30 +94,22 @@ impl Drop for MemoryRegion {
             return;
         }
         // SAFETY: the device has forgotten the pages, and spans of them hold the region.
-        unsafe { unmap(self.start, self.bytes) };
+        let unmapped = unsafe { pages::unmap(self.start, self.bytes) };
+        debug_assert!(unmapped, "a whole mapping is returned without splitting another");
     }
 }
 
+/// Pages of our own: aligned to huge ones where they fill one, for only those can be one.
 fn map(bytes: usize) -> Result<NonNull<u8>, VerbsError> {
-    let protection = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: a private anonymous mapping at an address of the kernel's choice touches no existing memory.
-    let mapped = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), bytes, protection, MapFlags::PRIVATE) };
-    let refused = |error: io::Error| VerbsError::System { what: "cannot map memory", source: Arc::new(error) };
-    let start = NonNull::new(mapped.map_err(|error| refused(error.into()))?.cast::<u8>());
-    let start = start.ok_or_else(|| refused(io::ErrorKind::OutOfMemory.into()))?;
-    if bytes >= HUGE_PAGE_BYTES {
-        // SAFETY: this advice changes no content and no validity.
-        let _unsupported = unsafe { rustix::mm::madvise(start.as_ptr().cast(), bytes, Advice::LinuxHugepage) };
+    let is_huge = bytes >= HUGE_PAGE_BYTES;
+    let start = pages::map(bytes, if is_huge { HUGE_PAGE_BYTES } else { PAGE_BYTES });
+    let none = io::Error::from(io::ErrorKind::OutOfMemory);
+    let refused = || VerbsError::System { what: "cannot map memory", source: Arc::new(none) };
+    let start = start.ok_or_else(refused)?;
+    if is_huge {
+        pages::advise_huge_pages(start, bytes);
     }
     Ok(start)
-}
-
-/// # Safety
-/// The range must be one of [`map`], unmapped once, and nobody may use it any more.
-unsafe fn unmap(start: NonNull<u8>, bytes: usize) {
-    // SAFETY: the caller's promise.
-    let unmapped = unsafe { rustix::mm::munmap(start.as_ptr().cast(), bytes) };
-    debug_assert!(unmapped.is_ok(), "a whole mapping can be returned");
 }
 
 /// Why registering was refused: mostly the limit on locked memory.
@@ -128,5 +120,21 @@ fn refusal(bytes: u64) -> VerbsError {
     match limit {
         Some(limit) if out_of_memory => VerbsError::LockedMemory { bytes, limit: format!("{} KiB", limit >> 10) },
         _ => VerbsError::System { what: "cannot register memory", source: Arc::new(source) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fills_a_huge_page_begins_at_one() {
+        for bytes in [PAGE_BYTES, HUGE_PAGE_BYTES, HUGE_PAGE_BYTES + (1 << 20)] {
+            let start = map(bytes).expect("memory is there");
+            let alignment = if bytes < HUGE_PAGE_BYTES { PAGE_BYTES } else { HUGE_PAGE_BYTES };
+            assert_eq!(start.addr().get() % alignment, 0, "{bytes} bytes");
+            // SAFETY: mapped above, and nobody uses it.
+            assert!(unsafe { pages::unmap(start, bytes) });
+        }
     }
 }

@@ -79,6 +79,9 @@ async fn create(args: &CreateArgs) -> CommandResult {
         if stats.slots == SLOTS && stats.map_epoch == 0 {
             tracing::warn!("{endpoint} was started without --map: it serves every slot, whatever the map says");
         }
+        if let Some(cluster) = stats.cluster {
+            return Err(format!("{endpoint} works for a cluster already: {}", cluster.escape_debug()).into());
+        }
         let incarnation = stats.incarnation.parse().map_err(|error| format!("{endpoint}: incarnation: {error}"))?;
         nodes.push(MapNode { addresses: vec![endpoint.clone()], incarnation });
     }
@@ -124,7 +127,8 @@ fn line(map: &ShardMap, place: usize, stats: &NodeStats) -> (String, bool) {
     let (named, slots) = (map.nodes()[place].incarnation, map.slots_of(place).count());
     let (records, epoch) = (stats.store.records, stats.map_epoch);
     if stats.incarnation != named.to_string() {
-        let found = &stats.incarnation;
+        // Of whoever answers there: nothing that a terminal would take for more than text.
+        let found = stats.incarnation.escape_debug();
         return (format!("RESTARTED: is incarnation {found}, the map names {named}, whose records are lost"), false);
     }
     let whole = stats.cluster.is_none() && stats.slots == SLOTS;

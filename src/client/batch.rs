@@ -91,7 +91,9 @@ impl Batch {
     pub fn get<'k>(&mut self, key: impl Into<Key<'k>>) -> Result<(), BatchError> {
         let key = key.into();
         // One node and a frame begun is the rule in a loop of gets.
-        if let [Some(builder)] = &mut self.builders[..] {
+        if self.routing.is_single()
+            && let [Some(builder)] = &mut self.builders[..]
+        {
             builder.push_get(key)?;
             self.op_count += 1;
             return Ok(());

@@ -260,6 +260,10 @@ impl NodeClient {
     /// # Errors
     /// What kept it: [`Unsent::Late`] where the deadline did.
     pub(super) async fn ready(&self, deadline: Instant) -> Result<Ready, ClientError> {
+        // A timeout looks at the clock last: with room in the window it would send what nobody waits for.
+        if Instant::now() >= deadline {
+            return Err(self.not_sent_in_time());
+        }
         let mut waited_for = None;
         let ready = timeout_at(deadline, async {
             loop {

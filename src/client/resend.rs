@@ -1,7 +1,7 @@
 //! Sending again what a batch's nodes did not own, or could not take, to whom a newer map names.
 //!
-//! Operations on one key share a slot, so they were left out together, and they are sent again together and in their
-//! order. What had its outcome keeps it. Nothing is sent again that may have taken effect.
+//! Operations on one key were left out together, and they are sent again together and in their order. What had its
+//! outcome keeps it. Nothing is sent again that may have taken effect, and nothing behind what may yet do so.
 #![forbid(unsafe_code)]
 
 use super::batch::{Batch, Route};
@@ -44,18 +44,38 @@ impl Reply {
                     break;
                 }
             }
+            let first = self.parts.len();
             self.send_round(router, &routing, config, deadline).await?;
+            // The lost frame may yet take effect: what its frame had no room for may not go before it.
+            if let Some(error) = self.lost_since(first)
+                && self.has_left()
+            {
+                self.give_up(Some(&error));
+                break;
+            }
         }
         Ok(())
+    }
+
+    /// Why a part from `first` on may or may not have taken effect, if there is one.
+    fn lost_since(&self, first: usize) -> Option<ClientError> {
+        let lost = self.parts[first..].iter().find(|part| part.outcome == Some(Outcome::Unknown))?;
+        lost.failure.as_ref().map(|failure| failure.error.clone())
+    }
+
+    /// Whether a frame had no room for some of what is unplaced.
+    fn has_left(&self) -> bool {
+        let is_left = |unplaced: &Unplaced| unplaced.cause == Cause::FrameFull;
+        self.parts.iter().any(|part| part.unplaced.as_ref().is_some_and(is_left))
     }
 
     /// Why what is unplaced is, by the cause that has to be waited for longest.
     fn cause(&self) -> Option<Cause> {
         let urgency = |cause: &Cause| match cause {
-            Cause::Unsent => (0, 0),
-            Cause::NoOwner => (1, 0),
-            Cause::WrongNode { epoch } => (2, *epoch),
-            Cause::FrameFull => (3, 0),
+            Cause::FrameFull => (0, 0),
+            Cause::Unsent => (1, 0),
+            Cause::NoOwner => (2, 0),
+            Cause::WrongNode { epoch } => (3, *epoch),
         };
         self.parts.iter().filter_map(|part| Some(part.unplaced.as_ref()?.cause)).max_by_key(urgency)
     }
@@ -118,7 +138,8 @@ impl Reply {
         let unplaced: Vec<_> = self.parts.iter_mut().map(|part| part.unplaced.take()).collect();
         let mut ops = Vec::new();
         in_order(&self.routes, &unplaced, |op, _| ops.push(op));
-        let Some(error) = error else { return };
+        let said = || self.parts.iter().rev().find_map(|part| Some(part.failure.as_ref()?.error.clone()));
+        let Some(error) = error.cloned().or_else(said) else { return };
         let (failed, mut moved) = (self.parts.len(), false);
         for op in ops {
             let from = &self.parts[self.routes[op].part as usize];
@@ -128,7 +149,7 @@ impl Reply {
             }
         }
         if moved {
-            self.parts.push(Part::failed(Outcome::NotSent, Failure { endpoint: None, error: error.clone() }));
+            self.parts.push(Part::failed(Outcome::NotSent, Failure { endpoint: None, error }));
         }
     }
 }

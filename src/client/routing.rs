@@ -158,7 +158,8 @@ impl Router {
         }
         let late = || ClientError::NoNewerMap { epoch: old.epoch(), deadline: self.config.deadline };
         match cause {
-            Cause::FrameFull => Ok(current),
+            Cause::FrameFull if Instant::now() < deadline => Ok(current),
+            Cause::FrameFull => Err(Some(late())),
             Cause::Unsent => match timeout_at(deadline, store.load()).await {
                 Ok(Ok(Some(map))) if map.epoch() > old.epoch() => self.take(map).map_err(Some),
                 // What kept it from being sent is the better error.

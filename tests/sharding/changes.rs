@@ -7,7 +7,7 @@ use crate::sharded::{
 use crate::support::cluster::{Cluster, Wire};
 use freight::client::{Client, ClientConfig, ClientError};
 use freight::hash::slot;
-use freight::map::{MapFile, MapMemory, MapStore};
+use freight::map::{MapFile, MapMemory, MapStore, ShardMap};
 use freight::op::Outcome;
 use std::sync::Arc;
 use std::time::Duration;
@@ -204,6 +204,52 @@ fn slots_of_nobody_wait_for_an_owner_and_then_say_that_there_is_none() {
         assert_all(&batch, &DONE);
         single.expect("written");
     });
+}
+
+#[test]
+fn what_a_map_without_nodes_left_open_goes_in_order_to_those_of_the_next() {
+    plan(Wire::Sim).run(async |cluster: &mut Cluster| {
+        let map = cluster.map(2, turned(0));
+        let nobody = ShardMap::new(map.cluster(), 1, vec![]).expect("a map may name nobody");
+        give_all(cluster, &map);
+        let (store, client) = client_of(&nobody).await;
+        let mut batch = client.batch(3);
+        batch.put(b"key", b"1").expect("room");
+        batch.get(b"key").expect("room");
+        batch.put(b"key", b"2").expect("room");
+        let later = async {
+            sleep(Duration::from_secs(1)).await;
+            store.replace(1, &map).await.expect("the epoch is right");
+        };
+        let (reply, ()) = tokio::join!(client.execute(batch), later);
+        let reply = reply.expect("an answer");
+        let outcomes: Vec<_> = reply.outcomes().collect();
+        assert_eq!(outcomes, [DONE, Outcome::Value { value: b"1", version: None }, DONE]);
+    });
+}
+
+#[test]
+fn more_than_a_frame_for_an_owner_that_is_gone_or_behind_ends_at_the_deadline() {
+    for gone in [true, false] {
+        plan(Wire::Sim).run(async |cluster: &mut Cluster| {
+            let (old, new) = (cluster.map(1, turned(0)), cluster.map(2, |_| Some(0)));
+            give_all(cluster, &old);
+            let (store, client) = client_of(&old).await;
+            (1..NODES).for_each(|node| cluster.take_map(node, &new));
+            store.replace(1, &new).await.expect("the epoch is right");
+            if gone {
+                cluster.stop(0).await;
+            }
+            let keys: Vec<_> = (0..140_000).map(|number: u32| number.to_string().into_bytes()).collect();
+            let began = Instant::now();
+            let reply = put_all(&client, &keys).await;
+            assert!(began.elapsed() < DEADLINE + Duration::from_secs(1), "{:?}", began.elapsed());
+            let own = if gone { 0 } else { keys.iter().filter(|key| node_of(key, 0) == 0).count() };
+            let count = |wanted| reply.outcomes().filter(|outcome| *outcome == wanted).count();
+            assert_eq!((count(DONE), count(Outcome::NotSent)), (own, keys.len() - own));
+            assert!(reply.failures().count() > 0, "it is said why");
+        });
+    }
 }
 
 #[test]

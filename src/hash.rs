@@ -122,7 +122,7 @@ pub fn routing_hash(key: &[u8]) -> u64 {
 }
 
 /// The slot of a key, 0 to [`SLOTS`] - 1: the low 14 bits of its routing hash.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn slot<'k>(key: impl Into<Key<'k>>) -> u16 {
     let key = key.into();

@@ -75,11 +75,16 @@ impl Batch {
         };
         let index = builder.op_count();
         builder.push(op)?;
+        self.placed(part, index);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn placed(&mut self, part: usize, index: u32) {
         if !self.routing.is_single() {
             self.routes.push(Route { part: part as u32, index });
         }
         self.op_count += 1;
-        Ok(())
     }
 
     /// Appends a get. A [`Key`] with bytes ahead is quicker than a slice where short keys of many lengths follow each
@@ -90,23 +95,12 @@ impl Batch {
     #[inline]
     pub fn get<'k>(&mut self, key: impl Into<Key<'k>>) -> Result<(), BatchError> {
         let key = key.into();
-        // One node and a frame begun is the rule in a loop of gets.
-        if self.routing.is_single()
-            && let [Some(builder)] = &mut self.builders[..]
-        {
-            builder.push_get(key)?;
-            self.op_count += 1;
-            return Ok(());
-        }
-        // Of several nodes likewise, once each has its frame.
         let part = self.routing.part_of(key);
-        if !self.routing.is_single()
-            && let Some(builder) = &mut self.builders[part]
-        {
+        // A frame begun is the rule in a loop of gets.
+        if let Some(builder) = &mut self.builders[part] {
             let index = builder.op_count();
             builder.push_get(key)?;
-            self.routes.push(Route { part: part as u32, index });
-            self.op_count += 1;
+            self.placed(part, index);
             return Ok(());
         }
         self.push(&Op { key: key.as_bytes(), action: Action::Get, version_wanted: false })

@@ -173,8 +173,8 @@ impl Part {
         Self { outcome: Some(outcome), failure: Some(failure), ..Self::default() }
     }
 
-    pub(super) fn fail(&mut self, failure: Failure) {
-        self.failure = Some(failure);
+    pub(super) fn fail(&mut self, node: &Endpoint, error: ClientError) {
+        self.failure = Some(Failure { endpoint: Some(node.clone()), error });
     }
 
     /// Leaves unplaced what the node does not own; without a map to place it by, a failure says so.
@@ -188,7 +188,7 @@ impl Part {
             self.unplaced = Some(Unplaced { request, ops, cause: Cause::WrongNode { epoch } });
         } else {
             let endpoint = node.clone();
-            self.fail(Failure { endpoint: Some(node.clone()), error: ClientError::WrongNode { endpoint, epoch } });
+            self.fail(node, ClientError::WrongNode { endpoint, epoch });
         }
     }
 

@@ -19,14 +19,24 @@ pub(super) fn begin(
     router: &Router,
     ops_expected: u32,
 ) -> Result<RequestBuilder<Buffer>, BatchError> {
+    match node {
+        Some(node) => begin_for(node, ops_expected),
+        None => begin_in(|bytes| Arc::clone(&router.pool).lend(bytes), ops_expected, FRAME_BYTES_MIN),
+    }
+}
+
+fn begin_for(node: &NodeClient, ops_expected: u32) -> Result<RequestBuilder<Buffer>, BatchError> {
+    begin_in(|bytes| node.lend_any(bytes), ops_expected, node.frame_bytes_max())
+}
+
+fn begin_in(
+    lend: impl FnOnce(usize) -> Option<Buffer>,
+    ops_expected: u32,
+    frame_bytes_max: u32,
+) -> Result<RequestBuilder<Buffer>, BatchError> {
     // A first guess at keys; values make the buffer grow.
     let bytes = 64 + 20 * ops_expected as usize;
-    let lent = match node {
-        Some(node) => node.lend_any(bytes),
-        None => Arc::clone(&router.pool).lend(bytes),
-    };
-    let buffer = lent.ok_or(BatchError::OutOfMemory { needed: bytes as u64 })?;
-    let frame_bytes_max = node.map_or(FRAME_BYTES_MIN, |node| node.frame_bytes_max());
+    let buffer = lend(bytes).ok_or(BatchError::OutOfMemory { needed: bytes as u64 })?;
     RequestBuilder::new(buffer, ops_expected, frame_bytes_max)
 }
 
@@ -86,14 +96,14 @@ pub(super) async fn execute(
         let (got, max) = (part.bytes_received(), reply_bytes_max);
         if got >= max {
             let error = ClientError::ReplyTooLarge { got, max };
-            part.fail(Failure { endpoint: Some(node.endpoint().clone()), error });
+            part.fail(node.endpoint(), error);
             break;
         }
         let again = match rebuild(node, &request, &missing) {
             Ok(again) => again,
             // What has taken effect stands.
             Err(error) => {
-                part.fail(Failure { endpoint: Some(node.endpoint().clone()), error: error.into() });
+                part.fail(node.endpoint(), error.into());
                 break;
             }
         };
@@ -106,13 +116,13 @@ pub(super) async fn execute(
                 missing = part.fill(missing, bytes_sent, reply);
                 // One value always fits a reply: a node without room for any has no memory for one.
                 if missing.len() == asked {
-                    part.fail(Failure { endpoint: Some(node.endpoint().clone()), error: ClientError::OutOfMemory });
+                    part.fail(node.endpoint(), ClientError::OutOfMemory);
                     break;
                 }
             }
             // A get that was not answered changed nothing: it stays `ReplyFull`, and the failure says why.
             Exchange::Unsent(error) | Exchange::Unknown(error) => {
-                part.fail(Failure { endpoint: Some(node.endpoint().clone()), error });
+                part.fail(node.endpoint(), error);
                 break;
             }
         }
@@ -173,7 +183,7 @@ fn only_gets(link: &Link, request: &Frame, missing: &[u32]) -> Result<(), Client
 /// A request of those operations of another that are listed.
 fn rebuild(node: &NodeClient, request: &Frame, indices: &[u32]) -> Result<RequestBuilder<Buffer>, BatchError> {
     let view = RequestView::parse(request).expect("the view reads what the builder wrote");
-    let mut builder = begin_again(node, indices.len() as u32)?;
+    let mut builder = begin_for(node, indices.len() as u32)?;
     let mut wanted = indices.iter().copied().peekable();
     for (index, op) in (0..).zip(view.ops()) {
         if wanted.next_if_eq(&index).is_some() {
@@ -181,11 +191,4 @@ fn rebuild(node: &NodeClient, request: &Frame, indices: &[u32]) -> Result<Reques
         }
     }
     Ok(builder)
-}
-
-/// Begins another frame of a node that has answered.
-fn begin_again(node: &NodeClient, ops_expected: u32) -> Result<RequestBuilder<Buffer>, BatchError> {
-    let bytes = 64 + 20 * ops_expected as usize;
-    let buffer = node.lend_any(bytes).ok_or(BatchError::OutOfMemory { needed: bytes as u64 })?;
-    RequestBuilder::new(buffer, ops_expected, node.frame_bytes_max())
 }

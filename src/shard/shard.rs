@@ -9,7 +9,7 @@ use super::index::{Index, IndexStats};
 use super::memory::Pool;
 use super::record::{Record, Records};
 use super::slab::Handle;
-use crate::hash::{KeyHasher, ShortKey};
+use crate::hash::{Key, KeyHasher, ShortKey};
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::op::{Action, Op, Outcome, VERSION_ABSENT, Version};
 use std::sync::Arc;
@@ -83,14 +83,8 @@ impl<I: Index> Shard<I> {
     /// Executes a get of a short key that wants no version.
     #[inline(always)]
     pub(super) fn get_short(&self, key: ShortKey, hash: u64, hint: Handle, set: impl FnOnce(Outcome<'_>)) {
-        if hint != Handle::NONE {
-            let record = self.records.get(hint);
-            if record.key.is(key) {
-                return set(Outcome::Value { value: record.value, version: None });
-            }
-        }
-        match self.index.find(hash, |handle| self.records.get(handle).key.is(key)) {
-            Some(handle) => set(Outcome::Value { value: self.records.get(handle).value, version: None }),
+        match self.find_where(hash, hint, |other| other.is(key)) {
+            Some((_, record)) => set(Outcome::Value { value: record.value, version: None }),
             None => set(Outcome::NotFound),
         }
     }
@@ -184,13 +178,16 @@ impl<I: Index> Shard<I> {
             self.index.replace(hash, handle, target);
             self.handles_freed += 1;
         }
-        debug_assert!(self.find_in_index(key, hash).is_some_and(|(found, _)| found == target), "the index follows");
+        debug_assert!(
+            self.find(key, hash, Handle::NONE).is_some_and(|(found, _)| found == target),
+            "the index follows"
+        );
         self.version += 1;
         Changed::Written(self.version)
     }
 
     fn insert(&mut self, key: &[u8], hash: u64, value: &[u8]) -> Changed {
-        debug_assert!(self.find_in_index(key, hash).is_none(), "a key has one record");
+        debug_assert!(self.find(key, hash, Handle::NONE).is_none(), "a key has one record");
         if !self.index.make_room(hash, &self.records) {
             return Changed::OutOfMemory;
         }
@@ -198,7 +195,7 @@ impl<I: Index> Shard<I> {
             return Changed::OutOfMemory;
         };
         self.index.insert(hash, handle);
-        debug_assert!(self.find_in_index(key, hash).is_some(), "what is inserted is found");
+        debug_assert!(self.find(key, hash, Handle::NONE).is_some(), "what is inserted is found");
         self.version += 1;
         Changed::Written(self.version)
     }
@@ -214,17 +211,18 @@ impl<I: Index> Shard<I> {
     /// The record of a key: the hint if it is right, else what the index finds.
     #[inline(always)]
     fn find(&self, key: &[u8], hash: u64, hint: Handle) -> Option<(Handle, Record<'_>)> {
+        self.find_where(hash, hint, |other| *other == *key)
+    }
+
+    #[inline(always)]
+    fn find_where(&self, hash: u64, hint: Handle, is_wanted: impl Fn(Key<'_>) -> bool) -> Option<(Handle, Record<'_>)> {
         if hint != Handle::NONE {
             let record = self.records.get(hint);
-            if *record.key == *key {
+            if is_wanted(record.key) {
                 return Some((hint, record));
             }
         }
-        self.find_in_index(key, hash)
-    }
-
-    fn find_in_index(&self, key: &[u8], hash: u64) -> Option<(Handle, Record<'_>)> {
-        let handle = self.index.find(hash, |handle| *self.records.get(handle).key == *key)?;
+        let handle = self.index.find(hash, |handle| is_wanted(self.records.get(handle).key))?;
         Some((handle, self.records.get(handle)))
     }
 

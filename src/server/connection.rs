@@ -19,9 +19,14 @@ const REFUSAL_WAIT: Duration = Duration::from_secs(1);
 /// How long a draining node waits for a frame that may be on its way.
 const LAST_FRAME_WAIT: Duration = Duration::from_millis(20);
 
-/// Operations of a frame behind which a connection lets the others of its thread have their turn: few enough that
-/// nobody waits for many such frames, and so many that a turn costs nothing beside them.
-const LONG_FRAME_OPS: u32 = 4_096;
+/// Operations behind which a connection lets the others of its thread have their turn: few enough that nobody waits for
+/// many such frames, and so many that a turn costs nothing beside them.
+const TURN_OPS: u32 = 4_096;
+
+/// Replies that are held back to be sent together, at most, and their bytes, but for the last one's: what a connection
+/// may hold is one long reply, not several.
+const HELD_MAX: usize = 16;
+const HELD_BYTES_MAX: usize = 128 << 10;
 
 /// Why a connection ends, other than by its client closing it.
 #[derive(Debug, Error)]
@@ -73,6 +78,9 @@ pub(super) async fn serve<C: Connection>(connection: C, shared: &Shared, worker:
         local_only,
         reply_bytes_max: 0,
         reply_bytes_last: 0,
+        held: Vec::new(),
+        held_bytes: 0,
+        turn_ops: 0,
     };
     tracing::debug!(%peer, "connected");
     match serving.run().await {
@@ -118,6 +126,11 @@ struct Serving<'a, S, R> {
     reply_bytes_max: u32,
     /// The last reply's length: the next is probably as long, and a buffer that holds it need not grow.
     reply_bytes_last: u32,
+    /// Answers to frames behind which others were here already, and their bytes.
+    held: Vec<Frame>,
+    held_bytes: usize,
+    /// Operations executed since the other connections had their turn.
+    turn_ops: u32,
 }
 
 impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
@@ -134,7 +147,8 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
         drop(hello);
         self.reply_bytes_max = accepted.reply_bytes_max;
         self.receiver.set_frame_bytes_max(self.shared.config.frame_bytes_max);
-        self.send(Frame::unaccounted(accepted.reply)).await?;
+        self.hold(Frame::unaccounted(accepted.reply));
+        self.send_held().await?;
         loop {
             let received = tokio::select! {
                 biased;
@@ -142,7 +156,7 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
                 received = self.receiver.receive() => received,
             };
             let Some(frame) = received? else { return Ok(()) };
-            self.answer(frame).await?;
+            self.answer_all(frame).await?;
         }
     }
 
@@ -152,32 +166,60 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
         while began.elapsed() < self.shared.config.drain_wait {
             let Ok(received) = timeout(LAST_FRAME_WAIT, self.receiver.receive()).await else { break };
             let Some(frame) = received? else { return Ok(()) };
-            self.answer(frame).await?;
+            self.answer_all(frame).await?;
         }
         Err(Ended::Draining)
     }
 
-    async fn answer(&mut self, frame: Frame) -> Result<(), Ended> {
+    /// Answers a frame and those that are here behind it, and sends the answers together.
+    async fn answer_all(&mut self, frame: Frame) -> Result<(), Ended> {
+        let mut next: Result<_, TransportError> = Ok(Some(frame));
+        let ended = loop {
+            match next {
+                Ok(Some(frame)) => {
+                    if let Err(ended) = self.answer(frame) {
+                        break Err(ended);
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error.into()),
+            }
+            let is_full = self.held.len() >= HELD_MAX || self.held_bytes >= HELD_BYTES_MAX;
+            if is_full || self.turn_ops > TURN_OPS {
+                break Ok(());
+            }
+            next = self.receiver.receive_now();
+        };
+        // What was executed is answered, whatever came behind it.
+        self.send_held().await?;
+        ended?;
+        if self.turn_ops > TURN_OPS {
+            tokio::task::yield_now().await;
+        }
+        self.turn_ops = 0;
+        Ok(())
+    }
+
+    fn answer(&mut self, frame: Frame) -> Result<(), Ended> {
         let (header, kind, _) = Header::split(&frame).map_err(SessionError::from)?;
         let (request, ops) = (header.request.get(), header.op_count.get());
         Counters::add(&self.worker.counters.frames, 1);
         Counters::add(&self.worker.counters.bytes_received, u64::from(frame.frame_bytes()));
-        match kind {
+        let answer = match kind {
             FrameKind::Request => {
                 let reply = self.execute(&frame)?;
-                drop(frame);
                 Counters::add(&self.worker.counters.operations, u64::from(ops));
-                self.send(reply).await?;
-                if ops > LONG_FRAME_OPS {
-                    tokio::task::yield_now().await;
-                }
-                Ok(())
+                self.turn_ops += ops;
+                reply
             }
             FrameKind::Stats => {
                 let json = serde_json::to_string(&self.shared.stats_told()).unwrap_or_default();
-                self.send_bytes(&stats_reply(request, &json)).await
+                let bytes = stats_reply(request, &json);
+                let mut buffer = self.lend(bytes.len())?;
+                buffer[..bytes.len()].copy_from_slice(&bytes);
+                Frame::new(buffer, bytes.len() as u32)
             }
-            FrameKind::WireLimit if !self.wire_limit() => Err(Ended::WireLimitForbidden),
+            FrameKind::WireLimit if !self.wire_limit() => return Err(Ended::WireLimitForbidden),
             FrameKind::WireLimit => {
                 let reply_bytes = WireLimitView::parse(&frame).map_err(SessionError::from)?.reply_bytes;
                 let reply_bytes = reply_bytes.min(self.reply_bytes_max);
@@ -187,12 +229,12 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
                     buffer[..reply_bytes as usize].fill(0);
                 }
                 wire_limit_reply(&mut buffer, request, reply_bytes);
-                // Only now, as a request is held until its reply is built: that takes two buffers.
-                drop(frame);
-                self.send(Frame::new(buffer, reply_bytes)).await
+                Frame::new(buffer, reply_bytes)
             }
-            _ => Err(SessionError::Malformed(unexpected(kind)).into()),
-        }
+            _ => return Err(SessionError::Malformed(unexpected(kind)).into()),
+        };
+        self.hold(answer);
+        Ok(())
     }
 
     /// Whether wire-limit frames are answered here.
@@ -216,14 +258,14 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
         lent.ok_or_else(|| TransportError::OutOfMemory { frame_bytes: bytes as u32 }.into())
     }
 
-    async fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), Ended> {
-        let mut buffer = self.lend(bytes.len())?;
-        buffer[..bytes.len()].copy_from_slice(bytes);
-        self.send(Frame::new(buffer, bytes.len() as u32)).await
+    fn hold(&mut self, answer: Frame) {
+        self.held_bytes += answer.frame_bytes() as usize;
+        self.held.push(answer);
     }
 
-    async fn send(&mut self, frame: Frame) -> Result<(), Ended> {
-        Counters::add(&self.worker.counters.bytes_sent, u64::from(frame.frame_bytes()));
+    async fn send_held(&mut self) -> Result<(), Ended> {
+        Counters::add(&self.worker.counters.bytes_sent, self.held_bytes as u64);
+        self.held_bytes = 0;
         let drain_wait = self.shared.config.drain_wait;
         let drained = async {
             drained(&mut self.draining).await;
@@ -232,7 +274,7 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
         // A reply that was begun and not taken ends the connection: nothing may be sent behind it, nor a refusal.
         tokio::select! {
             biased;
-            sent = self.sender.send(frame) => Ok(sent?),
+            sent = self.sender.send_all(&mut self.held) => Ok(sent?),
             () = drained => Err(Ended::DrainingStalled(drain_wait)),
         }
     }

@@ -181,6 +181,14 @@ pub trait FrameReceiver: Send + 'static {
     /// The connection is lost, or what arrives is no frame.
     fn receive(&mut self) -> impl Future<Output = Result<Option<Frame>, TransportError>> + Send;
 
+    /// The next frame where all of it is here already, without a word to the system; `None` where that is not known.
+    ///
+    /// # Errors
+    /// As [`FrameReceiver::receive`]: the connection is lost.
+    fn receive_now(&mut self) -> Result<Option<Frame>, TransportError> {
+        Ok(None)
+    }
+
     /// Takes frames of up to so many bytes from the next one on.
     fn set_frame_bytes_max(&mut self, frame_bytes_max: u32);
 

@@ -12,7 +12,7 @@
 use super::pace::Pace;
 use super::{Buffer, ConnectionConfig, Frame, FrameReceiver, FrameSender, IDLE_BYTES_MAX, Lender, TransportError};
 use crate::wire::{FrameBuffer, HEADER_BYTES, frame_bytes};
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -21,6 +21,9 @@ const STAGING_BYTES: usize = IDLE_BYTES_MAX;
 
 /// Bytes lent at once for a frame of an untrusted peer; more only as they arrive.
 const UNTRUSTED_BYTES: usize = 256 << 10;
+
+/// Frames that one write takes, at most.
+const WRITTEN_AT_ONCE: usize = 16;
 
 /// Lends a connection its staging buffer.
 ///
@@ -46,26 +49,50 @@ impl<W> StreamSender<W> {
     }
 }
 
-impl<W: AsyncWrite + Unpin + Send + 'static> FrameSender for StreamSender<W> {
-    fn lender(&self) -> Arc<dyn Lender> {
-        Arc::clone(&self.config.pool) as _
-    }
-
-    async fn send(&mut self, frame: Frame) -> Result<(), TransportError> {
+impl<W: AsyncWrite + Unpin> StreamSender<W> {
+    /// Writes frames, several small ones at a time.
+    async fn write(&mut self, mut frames: &[Frame]) -> Result<(), TransportError> {
         self.pace.begin();
+        // Bytes of the first frame that are written.
         let mut taken = 0;
-        while taken < frame.len() {
-            match self.pace.step(self.writer.write(&frame[taken..])).await {
+        while let Some(first) = frames.first() {
+            let mut slices = [IoSlice::new(&[]); WRITTEN_AT_ONCE];
+            let behind = frames[1..].iter().map(|frame| &frame[..]);
+            let bytes = std::iter::once(&first[taken..]).chain(behind);
+            slices.iter_mut().zip(bytes).for_each(|(slice, bytes)| *slice = IoSlice::new(bytes));
+            let slices = &slices[..frames.len().min(WRITTEN_AT_ONCE)];
+            match self.pace.step(self.writer.write_vectored(slices)).await {
                 None => {
-                    let (taken, frame_bytes, wait) = (taken as u32, frame.frame_bytes(), self.config.send_wait);
+                    let (taken, frame_bytes, wait) = (taken as u32, first.frame_bytes(), self.config.send_wait);
                     return Err(TransportError::NotTaken { taken, frame_bytes, wait });
                 }
                 Some(Err(source)) => return Err(TransportError::Lost { source }),
                 Some(Ok(0)) => return Err(TransportError::Lost { source: io::ErrorKind::WriteZero.into() }),
                 Some(Ok(count)) => taken += count,
             }
+            while let Some(first) = frames.first().filter(|first| taken >= first.len()) {
+                taken -= first.len();
+                frames = &frames[1..];
+                self.pace.begin();
+            }
         }
         Ok(())
+    }
+}
+
+impl<W: AsyncWrite + Unpin + Send + 'static> FrameSender for StreamSender<W> {
+    fn lender(&self) -> Arc<dyn Lender> {
+        Arc::clone(&self.config.pool) as _
+    }
+
+    async fn send(&mut self, frame: Frame) -> Result<(), TransportError> {
+        self.write(&[frame]).await
+    }
+
+    async fn send_all(&mut self, frames: &mut Vec<Frame>) -> Result<(), TransportError> {
+        let sent = self.write(frames).await;
+        frames.clear();
+        sent
     }
 
     async fn close(&mut self) -> Result<(), TransportError> {
@@ -116,6 +143,13 @@ impl<R> StreamReceiver<R> {
         Ok(true)
     }
 
+    /// The frame at hand, if all of it is there.
+    fn whole(&mut self) -> Option<Frame> {
+        let partial = self.partial.take_if(|partial| partial.filled == partial.frame_bytes as usize)?;
+        self.pace.begin();
+        Some(Frame::new(partial.buffer, partial.frame_bytes))
+    }
+
     /// Moves what is staged to the front.
     fn compact(&mut self) {
         self.staging.copy_within(self.begin..self.end, 0);
@@ -142,9 +176,8 @@ impl Partial {
 impl<R: AsyncRead + Unpin + Send + 'static> FrameReceiver for StreamReceiver<R> {
     async fn receive(&mut self) -> Result<Option<Frame>, TransportError> {
         loop {
-            if let Some(partial) = self.partial.take_if(|partial| partial.filled == partial.frame_bytes as usize) {
-                self.pace.begin();
-                return Ok(Some(Frame::new(partial.buffer, partial.frame_bytes)));
+            if let Some(frame) = self.whole() {
+                return Ok(Some(frame));
             }
             let (got, needed, read) = if let Some(partial) = &mut self.partial {
                 let (got, needed) = (partial.filled as u32, partial.frame_bytes);
@@ -170,6 +203,13 @@ impl<R: AsyncRead + Unpin + Send + 'static> FrameReceiver for StreamReceiver<R> 
                 None => self.end += count,
             }
         }
+    }
+
+    fn receive_now(&mut self) -> Result<Option<Frame>, TransportError> {
+        if self.partial.is_none() && !self.begin_frame()? {
+            return Ok(None);
+        }
+        Ok(self.whole())
     }
 
     fn set_frame_bytes_max(&mut self, frame_bytes_max: u32) {

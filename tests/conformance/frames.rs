@@ -78,6 +78,33 @@ pub(crate) async fn frames_sent_together_arrive_in_order<T: Transport>(transport
     );
 }
 
+pub(crate) async fn frames_taken_as_soon_as_they_are_here_arrive_in_order<T: Transport>(transport: T, lab: Lab) {
+    let (mut near, mut far) = pair(&transport, &lab).await;
+    let mut random = random(6);
+    let mut size = |number| if number % 50 == 7 { 50_000 } else { random.random_range(64..900) };
+    let sizes: Vec<u32> = (0..2_000).map(&mut size).collect();
+    let mut at_once = 0;
+    tokio::join!(
+        async {
+            for (number, frame_bytes) in (0..).zip(&sizes) {
+                near.send(number, *frame_bytes).await;
+            }
+        },
+        async {
+            for (number, frame_bytes) in (0..).zip(&sizes) {
+                match far.receiver.receive_now().expect("no fault") {
+                    Some(frame) => {
+                        at_once += 1;
+                        assert_is(&frame, number, *frame_bytes);
+                    }
+                    None => far.expect(number, *frame_bytes).await,
+                }
+            }
+        }
+    );
+    assert!(at_once > 0, "no frame was here already: the fact was not tested");
+}
+
 pub(crate) async fn a_dropped_receive_loses_nothing<T: Transport>(transport: T, lab: Lab) {
     let (mut near, mut far) = pair(&transport, &lab).await;
     let (mut random, mut pauses) = (random(4), random(5));

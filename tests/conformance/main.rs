@@ -39,6 +39,7 @@ macro_rules! conformance {
                 frames::a_dropped_receive_loses_nothing,
                 frames::frames_of_every_size_arrive_whole_and_in_order,
                 frames::frames_sent_together_arrive_in_order,
+                frames::frames_taken_as_soon_as_they_are_here_arrive_in_order,
                 frames::many_frames_in_flight_arrive_in_order,
                 frames::the_longest_frame_arrives,
                 framing::a_frame_past_the_limit_is_refused_by_its_header,

@@ -22,3 +22,4 @@ mod reply_full;
 mod restart;
 mod runtimes;
 mod system_memory;
+mod together;

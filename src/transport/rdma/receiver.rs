@@ -193,6 +193,20 @@ impl FrameReceiver for RdmaReceiver {
         }
     }
 
+    fn receive_now(&mut self) -> Result<Option<Frame>, TransportError> {
+        if self.rest.is_some() {
+            return Ok(None);
+        }
+        let Next::Message(buffer, bytes) = self.next()? else { return Ok(None) };
+        self.pace.begin();
+        self.read_bytes = 0;
+        match self.frame(buffer, bytes) {
+            // Left for `receive`, which waits for what such a peer has still to say.
+            Err(TransportError::CutShort { .. }) => Ok(None),
+            frame => frame.map(Some),
+        }
+    }
+
     fn set_frame_bytes_max(&mut self, frame_bytes_max: u32) {
         self.frame_bytes_max = frame_bytes_max;
         self.shared.change(|queue| queue.set_frame_bytes_max(frame_bytes_max));

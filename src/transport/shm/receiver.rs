@@ -187,6 +187,20 @@ impl ShmReceiver {
         Ok(None)
     }
 
+    /// As [`ShmReceiver::advance`], and tells the pace how far it came.
+    fn advance_paced(&mut self, segments: &Segments) -> Result<Option<Frame>, TransportError> {
+        let (got_before, _) = self.progress();
+        let frame = self.advance(segments)?;
+        if frame.is_some() {
+            self.pace.begin();
+            happened();
+        } else {
+            let (got, _) = self.progress();
+            self.pace.moved((got - got_before) as usize);
+        }
+        Ok(frame)
+    }
+
     /// A piece as a frame where it is, if it is one and the peer can spare the room.
     fn in_place(&self, segments: &Segments, piece: Piece) -> Result<Frame, Piece> {
         let granules = granules_for(piece.bytes) as u32;
@@ -311,14 +325,9 @@ impl FrameReceiver for ShmReceiver {
             tokio::task::coop::consume_budget().await;
             // Asked before the ring is: what was published before the end is taken first.
             let (ended, gone) = (link.ended() & ENDED_SENDING != 0, link.is_gone());
-            let (got_before, _) = self.progress();
-            if let Some(frame) = self.advance(segments)? {
-                self.pace.begin();
-                happened();
+            if let Some(frame) = self.advance_paced(segments)? {
                 return Ok(Some(frame));
             }
-            let (got, _) = self.progress();
-            self.pace.moved((got - got_before) as usize);
             if self.taken != self.published {
                 // The turn ended in the middle of what is there.
                 continue;
@@ -328,6 +337,11 @@ impl FrameReceiver for ShmReceiver {
             }
             self.wait(&link, segments).await?;
         }
+    }
+
+    fn receive_now(&mut self) -> Result<Option<Frame>, TransportError> {
+        let link = Arc::clone(self.lender.link());
+        link.segments().map_or(Ok(None), |segments| self.advance_paced(segments))
     }
 
     fn set_frame_bytes_max(&mut self, frame_bytes_max: u32) {

@@ -34,11 +34,14 @@ impl Etcd {
         // A loopback address of the process's own, so that a port stays free for it to come back to.
         let process = std::process::id();
         let free = || {
-            let address = format!("127.{}.{}.{}:0", 100 + (process >> 16) % 100, process >> 8 & 255, process & 255 | 1);
-            let listener = TcpListener::bind(address).expect("a free port");
-            listener.local_addr().expect("it is bound").to_string()
+            let address = format!("127.{}.{}.{}:0", 100 + (process >> 16) % 100, process >> 8 & 255, process & 255);
+            TcpListener::bind(address).expect("a free port")
         };
-        let mut etcd = Self { folder, addresses: [free(), free()], running: None };
+        // Both at once, so that they are two.
+        let listeners = [free(), free()];
+        let addresses = listeners.each_ref().map(|bound| bound.local_addr().expect("it is bound").to_string());
+        drop(listeners);
+        let mut etcd = Self { folder, addresses, running: None };
         etcd.restart();
         etcd
     }

@@ -73,7 +73,7 @@ impl FromStr for ShardMap {
 }
 
 fn no_map_text(text: &str, error: &toml::de::Error) -> MapError {
-    // By serde's words: a tree of whatever the text holds would take many times its size.
+    // By serde's words: to look for the key in a tree of the text's own would take its memory and time twice.
     let unknown = error.message().strip_prefix("unknown field `").and_then(|rest| rest.rsplit_once("`, expected"));
     if let Some((key, _)) = unknown {
         return MapError::UnknownKey { key: key.escape_debug().to_string() };

@@ -31,6 +31,7 @@ use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// How long a member may take for a read, or to begin a watch; then the next is asked.
@@ -110,7 +111,7 @@ impl MapEtcd {
             match within(ANSWER_WITHIN, asked).await {
                 Ok((revision, value)) => {
                     self.prefer(member);
-                    return self.parsed(revision, value);
+                    return self.parsed(endpoint, revision, value).await;
                 }
                 Err(error) => tried.push(failed(endpoint, error)),
             }
@@ -118,9 +119,18 @@ impl MapEtcd {
         Err(self.no_answer(tried))
     }
 
-    fn parsed(&self, revision: u64, value: Option<(u64, Vec<u8>)>) -> Result<Read, MapStoreError> {
+    async fn parsed(
+        &self,
+        endpoint: &Endpoint,
+        revision: u64,
+        value: Option<(u64, Vec<u8>)>,
+    ) -> Result<Read, MapStoreError> {
         let Some((mod_revision, value)) = value else { return Ok(Read { revision, mod_revision: 0, map: None }) };
-        let map = text::parse(&value);
+        // Megabytes take longer than a client's other calls should wait.
+        let parsed = spawn_blocking(move || text::parse(&value)).await;
+        // A runtime that ends takes with it what has not begun.
+        let ended = |error: JoinError| self.no_answer(vec![failed(endpoint, EtcdError::Broken(error.to_string()))]);
+        let map = parsed.map_err(ended)?;
         let map = map.map_err(|source| MapStoreError::Map { place: self.place.text.clone(), source })?;
         Ok(Read { revision, mod_revision, map: Some(map) })
     }

@@ -96,7 +96,9 @@ pub fn range_text(range: &RangeInclusive<u16>) -> String {
 #[must_use]
 pub fn parse_range(text: &str) -> Option<RangeInclusive<u16>> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let slot = |text: &str| text.parse().ok().filter(|slot| u32::from(*slot) < SLOTS);
+    // A number's own parser takes a sign too.
+    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let slot = |text: &str| text.parse().ok().filter(|slot: &u16| is_digits(text) && u32::from(*slot) < SLOTS);
     let (first, last): (u16, u16) = (slot(first)?, slot(last)?);
     (first <= last).then_some(first..=last)
 }
@@ -121,9 +123,8 @@ mod tests {
             assert_eq!(range_text(&parse_range(text).expect("a stretch")), text);
         }
         assert_eq!(parse_range("5-5"), Some(5..=5));
-        for text in ["", "-", "1-", "-1", "9-7", "16384", "0-16384", "a", "1-2-3", "1 - 2", "+1"] {
-            let expected = (text == "+1").then_some(1..=1);
-            assert_eq!(parse_range(text), expected, "{text:?}");
+        for text in ["", "-", "1-", "-1", "9-7", "16384", "0-16384", "a", "1-2-3", "1 - 2", "+1", "+1-2", "1-+2"] {
+            assert_eq!(parse_range(text), None, "{text:?}");
         }
     }
 }

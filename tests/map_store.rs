@@ -1,10 +1,18 @@
 //! What every keeper of a map promises: one suite, run on each.
 #![forbid(unsafe_code)]
 
-use freight::map::{Id, MapError, MapFile, MapMemory, MapNode, MapStore, MapStoreError, ShardMap};
+#[path = "support/etcd.rs"]
+#[allow(dead_code, reason = "each test target uses a part")]
+mod etcd;
+
+use etcd::Etcd;
+use freight::map::{
+    Id, MapError, MapEtcd, MapFile, MapMemory, MapNode, MapStore, MapStoreError, ShardMap, TEXT_BYTES_MAX,
+};
 use freight::slots::SlotSet;
 use std::fs;
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -26,8 +34,12 @@ fn map(epoch: u64) -> ShardMap {
 /// Runs a test on an empty keeper of each kind.
 fn on_each_keeper<F: Future<Output = ()>>(test: impl Fn(Arc<dyn MapStore>) -> F) {
     let folder = tempfile::tempdir().expect("a scratch folder");
-    let keepers: [Arc<dyn MapStore>; 2] =
-        [Arc::new(MapMemory::default()), Arc::new(MapFile::new(folder.path().join("cluster.toml")))];
+    let etcd = Etcd::start();
+    let keepers: [Arc<dyn MapStore>; 3] = [
+        Arc::new(MapMemory::default()),
+        Arc::new(MapFile::new(folder.path().join("cluster.toml"))),
+        Arc::new(MapEtcd::new(&etcd.place()).expect("a place")),
+    ];
     for keeper in keepers {
         println!("{keeper:?}");
         Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(test(keeper));
@@ -103,6 +115,59 @@ fn of_many_that_replace_one_map_one_succeeds() {
             assert_eq!(won, 1);
         }
     });
+}
+
+#[test]
+fn a_longer_text_than_any_map_is_neither_read_nor_written() {
+    let (_folder, file) = in_file(&"#".repeat(TEXT_BYTES_MAX + 1));
+    let too_long = |error: MapStoreError, bytes: usize| {
+        assert!(
+            matches!(error, MapStoreError::Map { source: MapError::TooLong { got }, .. } if got >= bytes),
+            "{error}"
+        );
+    };
+    too_long(file.read().expect_err("too long"), TEXT_BYTES_MAX + 1);
+    fs::remove_file(file.path()).expect("it is there");
+    let addresses = (0..TEXT_BYTES_MAX / 10).map(|number| format!("sim://n/{number}").parse().expect("an endpoint"));
+    let node = MapNode { addresses: addresses.collect(), incarnation: Id([1; 16]) };
+    let map = ShardMap::new(Id([1; 16]), 1, vec![(node, SlotSet::ALL)]).expect("a map");
+    let runtime = Builder::new_current_thread().build().expect("a runtime");
+    too_long(runtime.block_on(file.replace(0, &map)).expect_err("too long"), TEXT_BYTES_MAX + 1);
+    assert_eq!(file.read().expect("none"), None);
+}
+
+#[test]
+fn a_file_that_is_no_text_is_an_error_with_its_line() {
+    let (_folder, file) = in_file("");
+    fs::write(file.path(), b"epoch = 1\ncluster = \"\xff\"").expect("writable");
+    let error = file.read().expect_err("no text");
+    assert!(matches!(&error, MapStoreError::Map { source: MapError::Syntax { line: 2, .. }, .. }), "{error}");
+}
+
+#[test]
+fn a_read_whose_runtime_ends_is_an_error() {
+    let (_folder, file) = in_file(&map(1).to_string());
+    let ending = Builder::new_current_thread().build().expect("a runtime");
+    let ended = ending.handle().clone();
+    ending.shutdown_background();
+    let error = ended.block_on(file.load()).expect_err("nobody reads it");
+    assert!(matches!(error, MapStoreError::File { .. }), "{error}");
+}
+
+#[test]
+fn a_place_is_a_path_or_in_etcd() {
+    let opened = |place: &str| freight::map::open(Path::new(place));
+    assert!(!opened("cluster.toml").expect("a file").is_watched());
+    assert!(opened("etcd://127.0.0.1:2379/freight").expect("in etcd").is_watched());
+    for (place, words) in [
+        ("https://127.0.0.1/freight", "TLS to etcd is not built"),
+        ("etcds://127.0.0.1/freight", "TLS to etcd is not built"),
+        ("file:///cluster.toml", "a path, or etcd://host:2379/prefix, is needed"),
+        ("etcd://127.0.0.1:2379", "a prefix is needed"),
+    ] {
+        let error = opened(place).expect_err(place);
+        assert!(matches!(error, MapStoreError::BadPlace { .. }) && error.to_string().contains(words), "{error}");
+    }
 }
 
 fn in_file(text: &str) -> (TempDir, MapFile) {

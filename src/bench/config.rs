@@ -34,8 +34,8 @@ pub struct BenchConfig {
     #[arg(long, value_name = "ENDPOINTS", value_delimiter = ',')]
     #[serde(serialize_with = "as_texts")]
     pub servers: Vec<Endpoint>,
-    /// A file with the shard map that names the nodes to drive, instead of --servers
-    #[arg(long, value_name = "FILE", conflicts_with = "servers")]
+    /// The shard map that names the nodes to drive, a file or etcd://host:2379/prefix, instead of --servers
+    #[arg(long, value_name = "PLACE", conflicts_with = "servers")]
     pub map: Option<PathBuf>,
     /// Transport of the node in this process
     #[arg(long, default_value = "tcp", value_name = "NAME", conflicts_with_all = ["servers", "map"])]

@@ -403,7 +403,8 @@ async fn connect(
 /// A client that goes by the map, where there is one, and has met every node.
 async fn connect_one(config: &BenchConfig, endpoints: &[Endpoint]) -> Result<Client, ClientError> {
     let Some(path) = &config.map else { return Client::connect(endpoints, client_config(config)).await };
-    let client = Client::connect_mapped(map::open(path), client_config(config)).await?;
+    let store = map::open(path).map_err(ClientError::Map)?;
+    let client = Client::connect_mapped(store, client_config(config)).await?;
     client.ping().await?;
     Ok(client)
 }

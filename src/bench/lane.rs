@@ -328,6 +328,7 @@ pub(super) fn client_error_kind(error: &ClientError) -> &'static str {
         ClientError::NoNewerMap { .. } => "NoNewerMap",
         ClientError::NoOwner { .. } => "NoOwner",
         ClientError::Map(_) => "Map",
+        ClientError::MapLate { .. } => "MapLate",
         ClientError::NoMap => "NoMap",
         ClientError::Malformed { .. } => "Malformed",
         ClientError::WrongOutcome { .. } => WRONG_OUTCOME,

@@ -57,7 +57,7 @@ pub(super) fn run(args: BenchArgs) -> CommandResult {
     let mut interrupt = signal(SignalKind::interrupt())?;
     if let Some(path) = &config.map {
         // Whom it names is driven; how, the clients find out by themselves.
-        let map = runtime.block_on(map::open(path).load())?.ok_or(ClientError::NoMap)?;
+        let map = runtime.block_on(map::open(path)?.load())?.ok_or(ClientError::NoMap)?;
         config.servers = map.nodes().iter().map(|node| node.addresses[0].clone()).collect();
     }
     let node = if config.servers.is_empty() { Some(OwnNode::start(&config, &args.node)?) } else { None };

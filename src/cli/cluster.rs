@@ -12,11 +12,12 @@ use clap::Subcommand;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use tokio::time::timeout;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ClusterCommand {
-    /// Makes the first map: asks each node for its incarnation and deals the slots evenly. Nodes that were started with
-    /// --map take it at SIGHUP
+    /// Makes the first map: asks each node for its incarnation and deals the slots evenly. Nodes take it from a file at
+    /// SIGHUP, from etcd at once
     Create(CreateArgs),
     /// Holds a map against its nodes; exit code 1 where they are not as it says
     Status(StatusArgs),
@@ -39,8 +40,8 @@ pub(super) struct StatusArgs {
 
 #[derive(Debug, clap::Args)]
 struct MapArgs {
-    /// The file with the map
-    #[arg(long, value_name = "FILE")]
+    /// Where the map is: a file, or etcd://host:2379/prefix
+    #[arg(long, value_name = "PLACE")]
     map: PathBuf,
     /// How long to wait for an answer, like 500ms
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
@@ -88,7 +89,8 @@ async fn create(args: &CreateArgs) -> CommandResult {
     let mut cluster = [0; 16];
     getrandom::fill(&mut cluster).map_err(|error| error.to_string())?;
     let map = ShardMap::dealt(Id(cluster), nodes)?;
-    map::open(&args.at.map).replace(0, &map).await?;
+    let store = map::open(&args.at.map)?;
+    store.replace(0, &map).await?;
     print(format_args!("cluster {}: map of epoch {} in {}", map.cluster(), map.epoch(), args.at.map.display()))?;
     for (place, node) in map.nodes().iter().enumerate() {
         let slots = map.slots_of(place);
@@ -98,7 +100,10 @@ async fn create(args: &CreateArgs) -> CommandResult {
 }
 
 async fn status(args: &StatusArgs) -> CommandResult {
-    let map = map::open(&args.at.map).load().await?.ok_or(ClientError::NoMap)?;
+    let store = map::open(&args.at.map)?;
+    let map = timeout(args.at.deadline, store.load()).await;
+    let late = |_| ClientError::MapLate { deadline: args.at.deadline };
+    let map = map.map_err(late)??.ok_or(ClientError::NoMap)?;
     let owned: u32 = (0..map.nodes().len()).map(|place| map.slots_of(place).count()).sum();
     print(format_args!("cluster {}: map of epoch {}, {owned} of {SLOTS} slots owned", map.cluster(), map.epoch()))?;
     let mut is_as_mapped = owned == SLOTS;
@@ -113,7 +118,7 @@ async fn status(args: &StatusArgs) -> CommandResult {
             }
         }
         let (said, is_fine) = match told {
-            Some(stats) => line(&map, place, &stats),
+            Some(stats) => line(&map, place, &stats, store.is_watched()),
             None => (failed.map_or_else(String::new, |error| format!("unreachable: {error}")), false),
         };
         is_as_mapped &= is_fine;
@@ -123,7 +128,7 @@ async fn status(args: &StatusArgs) -> CommandResult {
 }
 
 /// What is said of a node that answers, and whether it is as the map says.
-fn line(map: &ShardMap, place: usize, stats: &NodeStats) -> (String, bool) {
+fn line(map: &ShardMap, place: usize, stats: &NodeStats, is_watched: bool) -> (String, bool) {
     let (named, slots) = (map.nodes()[place].incarnation, map.slots_of(place).count());
     let (records, epoch) = (stats.store.records, stats.map_epoch);
     if stats.incarnation != named.to_string() {
@@ -137,8 +142,11 @@ fn line(map: &ShardMap, place: usize, stats: &NodeStats) -> (String, bool) {
         () if stats.cluster.as_ref().is_some_and(|cluster| *cluster != map.cluster().to_string()) => {
             (", of ANOTHER CLUSTER", false)
         }
+        () if epoch < map.epoch() && is_watched => (", has yet to take the map", false),
         () if epoch < map.epoch() => (", has yet to take the map: SIGHUP", false),
-        () => ("", epoch == map.epoch() && stats.slots == slots),
+        () if epoch > map.epoch() => (", AHEAD of this map: it has taken a later one", false),
+        () if stats.slots != slots => (", has ANOTHER MAP of this epoch", false),
+        () => ("", true),
     };
     (
         format!(

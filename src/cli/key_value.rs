@@ -22,8 +22,8 @@ pub(super) struct NodesArgs {
     /// The nodes, in the order in which slots are dealt to them
     #[arg(long, value_name = "ENDPOINTS", value_delimiter = ',', default_value = "tcp://127.0.0.1:7411")]
     servers: Vec<Endpoint>,
-    /// A file with the shard map that names the nodes, instead of --servers
-    #[arg(long, value_name = "FILE", conflicts_with = "servers")]
+    /// The shard map that names the nodes, a file or etcd://host:2379/prefix, instead of --servers
+    #[arg(long, value_name = "PLACE", conflicts_with = "servers")]
     map: Option<PathBuf>,
     /// How long to wait for an answer, like 500ms
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
@@ -69,7 +69,10 @@ impl NodesArgs {
             let transport = TransportOptions { rdma: self.rdma.clone() };
             let config = ClientConfig { deadline: self.deadline, transport, ..ClientConfig::default() };
             let client = match &self.map {
-                Some(path) => Client::connect_mapped(map::open(path), config).await?,
+                Some(place) => {
+                    let store = map::open(place).map_err(ClientError::Map)?;
+                    Client::connect_mapped(store, config).await?
+                }
                 None => Client::connect(&self.servers, config).await?,
             };
             let (how, epoch) = match client.map_epoch() {

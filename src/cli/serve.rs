@@ -1,12 +1,12 @@
 //! `freight serve`: a node until it is told to stop.
 #![forbid(unsafe_code)]
 
+use super::follow::Follower;
 use super::{CommandResult, check_cores, check_writable, print, raise_descriptor_limit, runtime};
 use crate::bench::config::BenchConfig;
 use crate::bench::sizes;
 use crate::cores::{self, CoreList, Placement};
 use crate::limits;
-use crate::map::{self, MapStore};
 use crate::profile::Profile;
 use crate::server::{Identity, Node, NodeConfig};
 use crate::shard::IndexKind;
@@ -16,8 +16,7 @@ use clap::value_parser;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ServeArgs {
@@ -27,9 +26,10 @@ pub(super) struct ServeArgs {
     listen: Vec<Endpoint>,
     #[command(flatten)]
     cores: CoreArgs,
-    /// A file with the shard map: the node owns what the map gives to its incarnation, and nothing while there is none.
-    /// SIGHUP reads it again [default: no map, every slot is the node's]
-    #[arg(long, value_name = "FILE")]
+    /// The shard map, a file or etcd://host:2379/prefix: the node owns what the map gives to its incarnation, and
+    /// nothing while there is none. A file is read again at SIGHUP, etcd is watched [default: no map, every slot is the
+    /// node's]
+    #[arg(long, value_name = "PLACE")]
     map: Option<PathBuf>,
     /// Listen beyond this machine although nobody has to authenticate
     #[arg(long)]
@@ -165,22 +165,6 @@ const DESCRIPTORS_KEPT: usize = 128;
 /// Open files of a thread's runtime, at most.
 const DESCRIPTORS_A_THREAD: usize = 4;
 
-/// Takes the map anew at each SIGHUP, for ever.
-async fn follow(node: &Node, map: Option<(Arc<dyn MapStore>, Signal)>) {
-    let Some((store, mut hangup)) = map else { return std::future::pending().await };
-    while hangup.recv().await.is_some() {
-        let refused = match store.load().await {
-            Ok(Some(map)) => match node.take_map(&map) {
-                Ok(()) => continue,
-                Err(error) => error.to_string(),
-            },
-            Ok(None) => "there is none".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        tracing::error!("SIGHUP: the map is not taken, that of epoch {} stays: {refused}", node.stats().map_epoch);
-    }
-}
-
 pub(super) fn run(args: ServeArgs) -> CommandResult {
     let CoreArgs { threads, cores, placement } = args.cores;
     check_cores(cores.as_ref())?;
@@ -196,7 +180,7 @@ pub(super) fn run(args: ServeArgs) -> CommandResult {
     }
     let profile = args.profile.map(|path| Profile::start(&path)).transpose()?;
     let runtime = runtime()?;
-    let _entered = runtime.enter();
+    let entered = runtime.enter();
     // Before the node listens, so that no signal finds the default action.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let config = args.node.config(args.listen, threads, cores, placement, &args.rdma)?;
@@ -204,23 +188,31 @@ pub(super) fn run(args: ServeArgs) -> CommandResult {
     let mapped = args.map.is_some();
     let mut config = NodeConfig { insecure, allow_wire_limit, mapped, ..config };
     fit_descriptors(&mut config, raise_descriptor_limit());
-    let map = args.map.as_deref().map(|path| Ok::<_, io::Error>((map::open(path), signal(SignalKind::hangup())?)));
-    let map = map.transpose()?;
-    let first = map.as_ref().map(|(store, _)| runtime.block_on(store.load())).transpose()?;
+    let follower = args.map.as_deref().map(Follower::new).transpose()?;
+    let first = follower.as_ref().map(|follower| runtime.block_on(follower.first())).transpose()?.flatten();
     let node = Node::start(config)?;
-    match first {
-        Some(Some(map)) => node.take_map(&map)?,
-        Some(None) => tracing::warn!("no map yet: incarnation {} owns nothing until SIGHUP", node.stats().incarnation),
-        None => {}
+    match (&follower, first) {
+        (_, Some(map)) => node.take_map(&map)?,
+        (Some(follower), None) => {
+            let (incarnation, until) = (node.stats().incarnation, follower.until());
+            tracing::warn!("no map yet: incarnation {incarnation} owns nothing until {until}");
+        }
+        (None, None) => {}
     }
     for endpoint in node.endpoints() {
         print(format_args!("listening {endpoint} (transport {})", endpoint.scheme()))?;
     }
     runtime.block_on(async {
+        let following = async {
+            match follower {
+                Some(follower) => follower.run(&node).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
             _ = interrupt.recv() => tracing::info!("interrupted: draining"),
-            () = follow(&node, map) => {}
+            () = following => {}
         }
     });
     node.drain();
@@ -228,5 +220,8 @@ pub(super) fn run(args: ServeArgs) -> CommandResult {
     if let Some(profile) = profile {
         profile.finish()?;
     }
+    drop(entered);
+    // A name being looked up, as of an etcd member, cannot be cancelled; nobody waits for it.
+    runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)
 }

@@ -97,6 +97,12 @@ pub enum ClientError {
     /// The map cannot be read.
     #[error(transparent)]
     Map(MapStoreError),
+    /// The first map was not read in time.
+    #[error("the shard map was not read within {deadline:?}")]
+    MapLate {
+        /// The deadline.
+        deadline: Duration,
+    },
     /// Nobody has made a map yet.
     #[error("there is no shard map yet")]
     NoMap,

@@ -122,7 +122,7 @@ impl Router {
         pool: Arc<HeapPool>,
     ) -> Result<Self, ClientError> {
         let loaded = timeout_at(config.deadline_from_now(), store.load()).await;
-        let late = |_| ClientError::NoNewerMap { epoch: 0, deadline: config.deadline };
+        let late = |_| ClientError::MapLate { deadline: config.deadline };
         let map = loaded.map_err(late)?.map_err(ClientError::Map)?.ok_or(ClientError::NoMap)?;
         Ok(Self::new(Routing::mapped(map, None, &config, &pool), Some(store), config, pool))
     }

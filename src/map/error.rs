@@ -1,7 +1,8 @@
 //! What can be wrong with a map, and with keeping one.
 #![forbid(unsafe_code)]
 
-use super::Id;
+use super::etcd::{Tried, told};
+use super::{Id, TEXT_BYTES_MAX};
 use crate::limits::SLOTS;
 use crate::transport::Endpoint;
 use std::io;
@@ -12,6 +13,12 @@ use thiserror::Error;
 /// Why a map is none, or may not take another's place.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum MapError {
+    /// A longer text than any map needs.
+    #[error("a text of {got} bytes or more: a map has at most {TEXT_BYTES_MAX}")]
+    TooLong {
+        /// Bytes that were read or written.
+        got: usize,
+    },
     /// No TOML, or a value of another kind than its key takes.
     #[error("line {line}: {message}")]
     Syntax {
@@ -122,6 +129,30 @@ pub enum MapStoreError {
         place: String,
         /// What is wrong.
         source: MapError,
+    },
+    /// Text that names no place for a map.
+    #[error("'{got}' is no place for a map: {why}")]
+    BadPlace {
+        /// The text.
+        got: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// No member of etcd gave an answer that is of use; nothing was changed.
+    #[error("{place}: etcd gives no map: {}", told(tried))]
+    NoAnswer {
+        /// Where the map is kept.
+        place: String,
+        /// Every member that was asked, and why in vain.
+        tried: Arc<[Tried]>,
+    },
+    /// Etcd was asked to replace the map, and did not say whether it has.
+    #[error("{place}: whether the map was replaced is unknown: {tried}")]
+    Unknown {
+        /// Where the map is kept.
+        place: String,
+        /// The member, and what happened.
+        tried: Tried,
     },
     /// The file cannot be read or written.
     #[error("{}: {source}", path.display())]

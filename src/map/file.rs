@@ -2,20 +2,17 @@
 #![forbid(unsafe_code)]
 
 use super::store::{Pending, check_replaces};
-use super::{MapStore, MapStoreError, ShardMap};
+use super::{MapError, MapStore, MapStoreError, ShardMap, TEXT_BYTES_MAX, text};
 use rustix::fs::{FlockOperation, flock};
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How often the file is read while somebody waits for a newer map.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-/// The longest file that is read, in bytes: beyond any map.
-const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// Keeps a map in a file. Whoever reads it sees a whole map, the old or the new: it is written beside and renamed.
 /// Writers exclude each other by a lock on a file beside it, `FILE.lock`, which stays.
@@ -42,13 +39,12 @@ impl MapFile {
     /// # Errors
     /// The file cannot be read, or is no map.
     pub fn read(&self) -> Result<Option<ShardMap>, MapStoreError> {
-        let text = match read_text(&self.path) {
-            Ok(text) => text,
+        let read = match read_bounded(&self.path) {
+            Ok(read) => read,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.failed(error)),
         };
-        let map = text.parse().map_err(|source| MapStoreError::Map { place: self.place(), source })?;
-        Ok(Some(map))
+        Ok(Some(text::parse(&read).map_err(|source| self.no_map(source))?))
     }
 
     /// As [`MapStore::replace`]. Blocks, while another writer is at it too.
@@ -57,9 +53,10 @@ impl MapFile {
         let lock = File::options().create(true).append(true).open(self.beside(".lock")).map_err(failed)?;
         flock(&lock, FlockOperation::LockExclusive).map_err(|error| self.failed(error.into()))?;
         check_replaces(&self.place(), self.read()?.as_ref(), expected, map)?;
+        let text = text::to_keep(map).map_err(|source| self.no_map(source))?;
         let beside = self.beside(".new");
         let written = File::create(&beside).and_then(|mut file| {
-            file.write_all(map.to_string().as_bytes())?;
+            file.write_all(text.as_bytes())?;
             file.sync_all()
         });
         written.and_then(|()| fs::rename(&beside, &self.path)).map_err(failed)?;
@@ -78,29 +75,38 @@ impl MapFile {
         self.path.display().to_string()
     }
 
+    fn no_map(&self, source: MapError) -> MapStoreError {
+        MapStoreError::Map { place: self.place(), source }
+    }
+
     fn failed(&self, error: io::Error) -> MapStoreError {
         MapStoreError::File { path: self.path.clone(), source: Arc::new(error) }
     }
 }
 
-fn read_text(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let read = io::Read::read_to_string(&mut io::Read::take(File::open(path)?, FILE_BYTES_MAX + 1), &mut text)?;
-    if read as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::new(ErrorKind::FileTooLarge, "too long for a map"));
-    }
-    Ok(text)
+/// What a file holds, a byte more than a map may at most.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut read = Vec::new();
+    File::open(path)?.take(TEXT_BYTES_MAX as u64 + 1).read_to_end(&mut read)?;
+    Ok(read)
 }
 
-/// Runs what blocks where it holds up nobody else.
-async fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(run).await.expect("it does not panic, and nobody aborts it")
+impl MapFile {
+    /// Runs what blocks where it holds up nobody else.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&Self) -> Result<T, MapStoreError> + Send + 'static,
+    ) -> Result<T, MapStoreError> {
+        let file = self.clone();
+        let done = tokio::task::spawn_blocking(move || run(&file)).await;
+        // A runtime that ends takes with it what has not begun.
+        done.unwrap_or_else(|ended| Err(self.failed(io::Error::other(ended))))
+    }
 }
 
 impl MapStore for MapFile {
     fn load(&self) -> Pending<'_, Option<Arc<ShardMap>>> {
-        let file = self.clone();
-        Box::pin(async { Ok(blocking(move || file.read()).await?.map(Arc::new)) })
+        Box::pin(async { Ok(self.blocking(Self::read).await?.map(Arc::new)) })
     }
 
     fn newer_than(&self, epoch: u64) -> Pending<'_, Arc<ShardMap>> {
@@ -115,7 +121,11 @@ impl MapStore for MapFile {
     }
 
     fn replace<'a>(&'a self, expected: u64, map: &'a ShardMap) -> Pending<'a, ()> {
-        let (file, map) = (self.clone(), map.clone());
-        Box::pin(blocking(move || file.write(expected, &map)))
+        let map = map.clone();
+        Box::pin(self.blocking(move |file| file.write(expected, &map)))
+    }
+
+    fn is_watched(&self) -> bool {
+        false
     }
 }

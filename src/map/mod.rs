@@ -3,7 +3,8 @@
 //! ```text
 //!   key --routing hash--> slot --map--> node: an incarnation, and the addresses that reach it
 //!
-//!   cluster.toml, or memory in tests  <--[MapStore]--  clients look for a newer map, operators replace it
+//!   cluster.toml, etcd, or memory in tests  <--[MapStore]--  clients and nodes look for a newer map,
+//!                                                            operators replace it
 //! ```
 //!
 //! A map is a fact about one epoch and never changes; what follows it has a higher epoch. A node is named by its
@@ -12,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod etcd;
 mod file;
 mod id;
 mod memory;
@@ -19,6 +21,7 @@ mod store;
 mod text;
 
 pub use error::{MapError, MapStoreError};
+pub use etcd::{EtcdError, MapEtcd, Tried};
 pub use file::MapFile;
 pub use id::Id;
 pub use memory::MapMemory;
@@ -31,6 +34,9 @@ use std::collections::HashSet;
 
 /// The highest epoch: what the text form can hold.
 pub const EPOCH_MAX: u64 = i64::MAX.cast_unsigned();
+
+/// The longest text of a map, in bytes: 16,384 nodes of one slot and two addresses each take less.
+pub const TEXT_BYTES_MAX: usize = 4 << 20;
 
 /// Stands for no node in the table of owners.
 const NOBODY: u16 = u16::MAX;

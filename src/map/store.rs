@@ -1,6 +1,7 @@
 //! Where a map is kept: what every keeper can do.
 #![forbid(unsafe_code)]
 
+use super::etcd::{self, MapEtcd};
 use super::{MapFile, MapStoreError, ShardMap};
 use std::fmt::Debug;
 use std::path::Path;
@@ -24,12 +25,28 @@ pub trait MapStore: Debug + Send + Sync {
     /// Puts a map in the place of the one of epoch `expected`, 0 for none, if it is that one, in one step: of two that
     /// replace the same map one succeeds. The map must be of the same cluster and a higher epoch.
     fn replace<'a>(&'a self, expected: u64, map: &'a ShardMap) -> Pending<'a, ()>;
+
+    /// Whether nodes take each newer map as it comes. Not from a file: who edits it says when it is done.
+    fn is_watched(&self) -> bool {
+        true
+    }
 }
 
-/// The keeper that a place on the command line names: a file.
-#[must_use]
-pub fn open(place: &Path) -> Arc<dyn MapStore> {
-    Arc::new(MapFile::new(place))
+/// The keeper that a place on the command line names: `etcd://host:2379/prefix`, or the path of a file.
+///
+/// # Errors
+/// [`MapStoreError::BadPlace`] for what looks like a URL and names no etcd.
+pub fn open(place: &Path) -> Result<Arc<dyn MapStore>, MapStoreError> {
+    let text = place.to_string_lossy();
+    let Some((scheme, _)) = text.split_once("://") else { return Ok(Arc::new(MapFile::new(place))) };
+    if text.starts_with(etcd::SCHEME) {
+        return Ok(Arc::new(MapEtcd::new(&text)?));
+    }
+    let why = match scheme {
+        "https" | "etcds" => "TLS to etcd is not built; etcd://host:2379/prefix goes without",
+        _ => "a path, or etcd://host:2379/prefix, is needed",
+    };
+    Err(MapStoreError::BadPlace { got: text.escape_debug().to_string(), why })
 }
 
 /// Whether `map` may take the place of what is there.

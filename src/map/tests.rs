@@ -114,6 +114,29 @@ fn text_that_is_no_map_is_refused_with_the_reason() {
 }
 
 #[test]
+fn the_largest_map_that_makes_sense_is_kept_and_read() {
+    let node = |slot: u16| {
+        let bytes = [slot.to_be_bytes(); 8].concat().try_into().expect("16 bytes");
+        let port = 40_000 + slot;
+        let addresses = [format!("rdma://255.255.255.255:{port}"), format!("tcp://node-{port}.example.org:{port}")];
+        let addresses = addresses.map(|address| address.parse().expect("an endpoint")).to_vec();
+        (MapNode { addresses, incarnation: Id(bytes) }, SlotSet::from_iter([slot]))
+    };
+    let map = ShardMap::new(id(9), EPOCH_MAX, (0..SLOTS as u16).map(node).collect()).expect("a map");
+    let text = text::to_keep(&map).expect("not too long");
+    assert!(text.len() > TEXT_BYTES_MAX / 2, "{} bytes", text.len());
+    assert!(text::parse(text.as_bytes()) == Ok(map));
+}
+
+#[test]
+fn nodes_are_counted_before_they_get_slots() {
+    let node = |number: u32| format!("[[nodes]]\naddresses=[]\nincarnation=\"{number:032x}\"\n");
+    let nodes: String = (0..=SLOTS).map(node).collect();
+    let text = format!("cluster = \"{}\"\nepoch = 1\n{nodes}", id(9));
+    assert_eq!(text.parse::<ShardMap>(), Err(MapError::TooManyNodes { got: SLOTS as usize + 1 }));
+}
+
+#[test]
 fn a_map_follows_older_ones_of_its_cluster_only() {
     let of_other = ShardMap::new(id(8), 9, vec![]).expect("a map");
     assert_eq!(of_other.check_follows(&map(1)), Err(MapError::OtherCluster { got: id(8), expected: id(9) }));

@@ -11,13 +11,15 @@
 //! ```
 #![forbid(unsafe_code)]
 
-use super::{Id, MapError, MapNode, ShardMap};
+use super::{Id, MapError, MapNode, ShardMap, TEXT_BYTES_MAX};
+use crate::limits::SLOTS;
 use crate::slots::{SlotSet, parse_range, range_text};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct MapText {
     cluster: String,
     epoch: u64,
@@ -26,6 +28,7 @@ struct MapText {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct NodeText {
     addresses: Vec<String>,
     incarnation: String,
@@ -33,33 +36,51 @@ struct NodeText {
     slots: Vec<String>,
 }
 
-const MAP_KEYS: &[&str] = &["cluster", "epoch", "nodes"];
-const NODE_KEYS: &[&str] = &["addresses", "incarnation", "slots"];
+/// Reads what a keeper has.
+pub(super) fn parse(bytes: &[u8]) -> Result<ShardMap, MapError> {
+    check_length(bytes.len())?;
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let line = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+        MapError::Syntax { line, message: "not UTF-8".to_owned() }
+    })?;
+    text.parse()
+}
+
+/// What a keeper gets: nothing that it would refuse to give back.
+pub(super) fn to_keep(map: &ShardMap) -> Result<String, MapError> {
+    let text = map.to_string();
+    check_length(text.len())?;
+    Ok(text)
+}
+
+fn check_length(got: usize) -> Result<(), MapError> {
+    if got > TEXT_BYTES_MAX { Err(MapError::TooLong { got }) } else { Ok(()) }
+}
 
 impl FromStr for ShardMap {
     type Err = MapError;
 
     fn from_str(text: &str) -> Result<Self, MapError> {
-        let syntax = |error: toml::de::Error| MapError::Syntax {
-            line: 1 + error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count()),
-            message: error.message().lines().next().unwrap_or("not a map").to_owned(),
-        };
-        let table: toml::Table = text.parse().map_err(syntax)?;
-        check_keys(&table, MAP_KEYS)?;
-        for node in table.get("nodes").and_then(toml::Value::as_array).into_iter().flatten() {
-            node.as_table().map_or(Ok(()), |node| check_keys(node, NODE_KEYS))?;
+        check_length(text.len())?;
+        let map: MapText = toml::from_str(text).map_err(|error| no_map_text(text, &error))?;
+        // Before each of them gets a set of slots.
+        if map.nodes.len() > SLOTS as usize {
+            return Err(MapError::TooManyNodes { got: map.nodes.len() });
         }
-        // From the text again, not from the table: only so do errors know their line.
-        let map: MapText = toml::from_str(text).map_err(syntax)?;
         let nodes = map.nodes.into_iter().map(NodeText::parse).collect::<Result<_, _>>()?;
         Self::new(id("cluster", map.cluster)?, map.epoch, nodes)
     }
 }
 
-fn check_keys(table: &toml::Table, known: &[&str]) -> Result<(), MapError> {
-    match table.keys().find(|key| !known.contains(&key.as_str())) {
-        Some(key) => Err(MapError::UnknownKey { key: key.escape_debug().to_string() }),
-        None => Ok(()),
+fn no_map_text(text: &str, error: &toml::de::Error) -> MapError {
+    // By serde's words: to look for the key in a tree of the text's own would take its memory and time twice.
+    let unknown = error.message().strip_prefix("unknown field `").and_then(|rest| rest.rsplit_once("`, expected"));
+    if let Some((key, _)) = unknown {
+        return MapError::UnknownKey { key: key.escape_debug().to_string() };
+    }
+    MapError::Syntax {
+        line: 1 + error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count()),
+        message: error.message().lines().next().unwrap_or("not a map").to_owned(),
     }
 }
 

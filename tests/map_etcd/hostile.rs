@@ -185,6 +185,7 @@ fn a_replacement_that_was_sent_and_not_answered_is_unknown_and_not_sent_again() 
         for (answer, then) in [
             (Vec::new(), Then::Close),
             (b"HTTP/1.1 504 Late\r\nContent-Length: 0\r\n\r\n".to_vec(), Then::Close),
+            (b"HTTP/1.1 408 Late\r\nContent-Length: 0\r\n\r\n".to_vec(), Then::Close),
             (json("{}"), Then::Close),
         ] {
             let sent = Arc::new(AtomicU32::new(0));

@@ -154,7 +154,8 @@ impl MapEtcd {
             };
             return match within(REPLACE_WITHIN, asked).await {
                 Ok(ReplaceAnswer { succeeded, .. }) => Ok(succeeded),
-                Err(error @ EtcdError::Status { status: 400..=499, .. }) => {
+                // A member that waited in vain for the request may have had it (408).
+                Err(error @ EtcdError::Status { status: 400..=407 | 409..=499, .. }) => {
                     tried.push(failed(endpoint, error));
                     Err(self.no_answer(tried))
                 }

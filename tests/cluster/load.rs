@@ -11,8 +11,8 @@ use crate::nodes::Cluster;
 use crate::recorded::Recorded;
 use crate::support::history::{History, Recorder};
 use crate::workload::Drawn;
-use freight::client::{Client, ClientConfig};
-use freight::map::MapFile;
+use freight::client::{Client, ClientConfig, ClientError, Failure};
+use freight::map;
 use freight::transport::Endpoint;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -68,6 +68,8 @@ pub(crate) struct Felt {
     pub(crate) ops: AtomicU64,
     /// Calls that a node failed, in whole or in part.
     failures: Vec<AtomicU64>,
+    /// Those of them that told of lost memory.
+    losses: Vec<AtomicU64>,
     endpoints: Vec<Endpoint>,
     /// The highest epoch that a client goes by.
     epoch: AtomicU64,
@@ -77,6 +79,21 @@ pub(crate) struct Felt {
 impl Felt {
     pub(crate) fn failures(&self, node: usize) -> u64 {
         self.failures[node].load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn losses(&self, node: usize) -> u64 {
+        self.losses[node].load(Ordering::Relaxed)
+    }
+
+    fn note(&self, failure: &Failure) {
+        let lost = match &failure.error {
+            ClientError::MemoryLost { endpoint } => Some(endpoint),
+            _ => None,
+        };
+        let Some(endpoint) = failure.endpoint.as_ref().or(lost) else { return };
+        let node = self.endpoints.iter().position(|known| known == endpoint).expect("a node of the map");
+        self.failures[node].fetch_add(1, Ordering::Relaxed);
+        self.losses[node].fetch_add(u64::from(lost.is_some()), Ordering::Relaxed);
     }
 
     pub(crate) fn epoch(&self) -> u64 {
@@ -98,6 +115,7 @@ impl Clients {
             keys: Keyring::new(load.keys),
             ops: AtomicU64::new(0),
             failures: endpoints.iter().map(|_| AtomicU64::new(0)).collect(),
+            losses: endpoints.iter().map(|_| AtomicU64::new(0)).collect(),
             endpoints,
             epoch: AtomicU64::new(0),
             is_over: AtomicBool::new(false),
@@ -154,7 +172,7 @@ impl AtHost {
         let config = ClientConfig { deadline: self.load.deadline, ..ClientConfig::default() };
         loop {
             let connected = if self.load.mapped {
-                Client::connect_mapped(Arc::new(MapFile::new(&self.map)), config.clone()).await
+                Client::connect_mapped(map::open(&self.map), config.clone()).await
             } else {
                 Client::connect(&self.felt.endpoints, config.clone()).await
             };
@@ -206,9 +224,6 @@ impl AtHost {
         } else {
             called.await
         };
-        for endpoint in failed {
-            let node = self.felt.endpoints.iter().position(|known| *known == endpoint).expect("a node of the map");
-            self.felt.failures[node].fetch_add(1, Ordering::Relaxed);
-        }
+        failed.iter().for_each(|failure| self.felt.note(failure));
     }
 }

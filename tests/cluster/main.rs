@@ -12,12 +12,14 @@ mod binary;
 mod faults;
 mod keys;
 mod load;
+mod maps;
 mod nemesis;
 mod network;
 mod nodes;
 #[path = "../linearizability/recorded.rs"]
 mod recorded;
 mod relay;
+mod soak;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../linearizability/workload.rs"]

@@ -191,7 +191,11 @@ impl Nemesis<'_, '_> {
         let node = step.node;
         match step.kind {
             Kind::Kill => {
+                let losses = self.felt.losses(node);
                 self.cluster.start_node(node);
+                if step.lasts.is_none() {
+                    wait_until("the loss is told", || self.felt.losses(node) > losses);
+                }
                 let slots = self.cluster.slots_of(node);
                 self.lose(&slots);
                 self.cluster.publish();
@@ -207,7 +211,8 @@ impl Nemesis<'_, '_> {
         }
     }
 
-    /// Moves a part of a node's slots, by hand: without their records.
+    /// Moves a part of a node's slots, by hand: without their records, so that their keys are lost. Who moves records
+    /// too does it here, and loses none.
     fn move_slots(&mut self, from: usize, besides: Option<usize>) {
         let to: Vec<_> = (0..self.cluster.nodes()).filter(|to| *to != from && Some(*to) != besides).collect();
         let to = to[self.random.random_range(0..to.len())];

@@ -7,19 +7,20 @@
 #![forbid(unsafe_code)]
 
 use crate::binary::{Running, Served, freight};
+use crate::maps::{self, Maps};
 use crate::network::{Host, Network, Role};
 use crate::relay::{Relay, Ways};
 use freight::client::{Client, ClientConfig};
 use freight::limits::SLOTS;
 use freight::map::{Id, MapNode, ShardMap, even_owner};
+use freight::metrics::NodeStats;
 use freight::transport::Endpoint;
 use rustix::process::Signal;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::Duration;
-use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
 const PORT: u16 = 7411;
@@ -43,7 +44,7 @@ impl Plan {
 pub(crate) struct Cluster<'a> {
     network: &'a Network,
     plan: Plan,
-    folder: TempDir,
+    maps: Maps,
     pub(crate) clients: Vec<Host>,
     nodes: Vec<Node>,
     /// Who owns each slot.
@@ -77,7 +78,7 @@ impl<'a> Cluster<'a> {
         let mut cluster = Self {
             network,
             plan,
-            folder: tempfile::tempdir().expect("a scratch folder"),
+            maps: Maps::new(),
             clients,
             nodes: Vec::new(),
             owners: (0..SLOTS as u16).map(|slot| Some(even_owner(slot, plan.nodes))).collect(),
@@ -107,7 +108,7 @@ impl<'a> Cluster<'a> {
 
     /// Starts a node that is not running: it owns nothing until a map names it.
     pub(crate) fn start_node(&mut self, number: usize) {
-        let (map, endpoint) = (self.map_path(), endpoint(&self.nodes[number].host));
+        let (map, endpoint) = (self.maps.of_nodes(), endpoint(&self.nodes[number].host));
         let mut words = vec!["serve", "--threads", "1", "--placement", "free", "--insecure", "--listen", &endpoint];
         if self.plan.mapped {
             words.extend(["--map", map.to_str().expect("text")]);
@@ -118,11 +119,27 @@ impl<'a> Cluster<'a> {
         command.stdin(std::process::Stdio::null()).stdout(piped()).stderr(piped());
         let served = Served::of(Running::of(command.spawn().expect("it starts")), 1);
         node.process = Some(served.process);
-        let told = self.runtime.block_on(async {
-            let client = Client::connect(&[endpoint.parse().expect("an endpoint")], ClientConfig::default()).await;
+        self.nodes[number].incarnation = self.stats(number).incarnation.parse().expect("an incarnation");
+    }
+
+    /// What a node tells of itself.
+    pub(crate) fn stats(&self, number: usize) -> NodeStats {
+        let endpoint = endpoint(&self.nodes[number].host).parse().expect("an endpoint");
+        // A machine may stand still for a while.
+        let config = ClientConfig { deadline: Duration::from_secs(600), ..ClientConfig::default() };
+        self.block_on(async {
+            let client = Client::connect(&[endpoint], config).await;
             client.expect("it listens").stats().await.expect("it answers").remove(0)
-        });
-        self.nodes[number].incarnation = told.incarnation.parse().expect("an incarnation");
+        })
+    }
+
+    /// Runs a future here, outside of the hosts: no fault is in its way.
+    pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    pub(crate) fn pid(&self, number: usize) -> u32 {
+        self.nodes[number].process.as_ref().expect("it runs").child.id()
     }
 
     /// Kills a node, and its memory with it.
@@ -211,8 +228,8 @@ impl<'a> Cluster<'a> {
             (MapNode { addresses, incarnation: node.incarnation }, slots)
         };
         let map = ShardMap::new(Id([1; 16]), self.epoch, self.nodes.iter().enumerate().map(node).collect());
-        let map = map.expect("a map").to_string();
-        write(&self.map_path(), &map);
+        let map = map.expect("a map");
+        maps::write(&self.maps.of_nodes(), &map);
         if self.plan.mapped {
             let taken = format!("map of epoch {},", self.epoch);
             for node in &mut self.nodes {
@@ -227,17 +244,13 @@ impl<'a> Cluster<'a> {
             if client > 0 {
                 sleep(self.plan.stale);
             }
-            write(&self.client_map_path(client), &map);
+            maps::write(&self.maps.of_clients(client), &map);
         }
     }
 
-    fn map_path(&self) -> PathBuf {
-        self.folder.path().join("nodes.toml")
-    }
-
-    /// The copy of the map at a client host.
-    pub(crate) fn client_map_path(&self, client: usize) -> PathBuf {
-        self.folder.path().join(format!("{}.toml", self.clients[client].name))
+    /// The map that clients at a host go by.
+    pub(crate) fn client_map_path(&self, host: usize) -> PathBuf {
+        self.maps.of_clients(host)
     }
 
     /// Where clients reach the nodes.
@@ -256,12 +269,6 @@ fn endpoint(host: &Host) -> String {
 
 fn socket(host: &Host) -> SocketAddr {
     SocketAddr::new(host.address.into(), PORT)
-}
-
-/// Writes a file that others may read meanwhile.
-fn write(path: &Path, text: &str) {
-    let beside = path.with_extension("new");
-    fs::write(&beside, text).and_then(|()| fs::rename(&beside, path)).expect("writable");
 }
 
 /// How the system calls the state of a process: T for stopped.

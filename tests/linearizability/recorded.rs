@@ -3,9 +3,8 @@
 #![allow(dead_code, reason = "each test target uses a part")]
 
 use crate::support::history::{Recorder, Token};
-use freight::client::{Client, ClientError};
+use freight::client::{Client, ClientError, Failure};
 use freight::op::{Action, Op, Outcome, Version};
-use freight::transport::Endpoint;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -35,8 +34,8 @@ impl Recorded {
         self.client = client;
     }
 
-    /// Executes operations as one batch: the nodes that failed it, or some of it.
-    pub(crate) async fn execute(&self, ops: &[Op<'_>]) -> Vec<Endpoint> {
+    /// Executes operations as one batch: why nodes failed it, or some of it.
+    pub(crate) async fn execute(&self, ops: &[Op<'_>]) -> Vec<Failure> {
         let mut batch = self.client.batch(ops.len() as u32);
         ops.iter().for_each(|op| batch.push(op).expect("room in the frame"));
         let token = self.recorder.begin(self.id, ops);
@@ -44,12 +43,12 @@ impl Recorded {
             Ok(reply) => reply,
             Err(error) => {
                 token.lost();
-                return if let ClientError::MemoryLost { endpoint } = error { vec![endpoint] } else { Vec::new() };
+                return vec![Failure { endpoint: None, error }];
             }
         };
         ops.iter().zip(reply.outcomes()).for_each(|(op, outcome)| self.remember(op, outcome));
         token.finish(reply.outcomes());
-        reply.failures().filter_map(|failure| failure.endpoint.clone()).collect()
+        reply.failures().cloned().collect()
     }
 
     /// Issues one operation by itself.

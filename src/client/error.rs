@@ -42,7 +42,7 @@ pub enum ClientError {
     },
     /// The node was restarted: what it held is gone. Without a map every call fails until
     /// [`acknowledge_memory_loss`](super::Client::acknowledge_memory_loss); with one, every operation of that node
-    /// until a newer map gives its slots to somebody else.
+    /// until a newer map gives its slots to somebody else, or the incarnation that the map names is back.
     #[error("{endpoint} was restarted and lost its memory: its records are gone")]
     MemoryLost {
         /// The node.

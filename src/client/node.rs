@@ -44,6 +44,20 @@ struct State {
     incarnation: Option<[u8; 16]>,
     memory_lost: bool,
     backoff: Backoff,
+    /// How often connecting has failed, and why the last time.
+    failures: u64,
+    failure: Option<ClientError>,
+}
+
+impl State {
+    fn failed(&mut self, error: ClientError) -> ClientError {
+        // Whether another incarnation is there is known for the last try alone.
+        self.memory_lost = matches!(error, ClientError::MemoryLost { .. });
+        self.backoff.failed();
+        self.failures += 1;
+        self.failure = Some(error.clone());
+        error
+    }
 }
 
 /// A place in the window of a live link, where nothing has been sent yet.
@@ -111,7 +125,7 @@ impl NodeClient {
         pool: &Arc<HeapPool>,
     ) -> Arc<Self> {
         let backoff = Backoff::new(config);
-        let state = State { link: None, incarnation: named, memory_lost: false, backoff };
+        let state = State { link: None, incarnation: named, memory_lost: false, backoff, failures: 0, failure: None };
         Arc::new(Self {
             addresses,
             named,
@@ -190,16 +204,24 @@ impl NodeClient {
         self.link().map_or(FRAME_BYTES_MIN, |link| link.node().frame_bytes_max)
     }
 
-    /// A link that is alive, connecting anew where the last one is not.
+    /// A link that is alive, connecting anew where the last one is not. Whoever waits for another's try to connect
+    /// shares its failure.
     async fn live_link(&self) -> Result<Arc<Link>, ClientError> {
         if let Some(link) = self.live()? {
             return Ok(link);
         }
+        let failures = self.state().failures;
         let _only_one = self.connecting.lock().await;
         if let Some(link) = self.live()? {
             return Ok(link);
         }
-        let not_before = self.state().backoff.not_before();
+        let not_before = {
+            let state = self.state();
+            if let Some(failure) = state.failure.as_ref().filter(|_| state.failures > failures) {
+                return Err(failure.clone());
+            }
+            state.backoff.not_before()
+        };
         if let Some(at) = not_before {
             sleep_until(at).await;
         }
@@ -207,13 +229,14 @@ impl NodeClient {
         let mut state = self.state();
         let link = match opened {
             Ok(link) => Arc::new(link),
-            Err(error) => {
-                state.backoff.failed();
-                return Err(error);
-            }
+            Err(error) => return Err(state.failed(error)),
         };
+        let incarnation = link.node().incarnation;
+        state.memory_lost = *state.incarnation.get_or_insert(incarnation) != incarnation;
+        if state.memory_lost && self.is_named() {
+            return Err(state.failed(self.memory_lost()));
+        }
         state.backoff.succeeded();
-        state.memory_lost = *state.incarnation.get_or_insert(link.node().incarnation) != link.node().incarnation;
         state.link = Some(Arc::clone(&link));
         drop(state);
         self.live().map(|live| live.unwrap_or(link))
@@ -223,7 +246,9 @@ impl NodeClient {
     /// every address answers as others, the node is not there any more.
     async fn open(&self) -> Result<Link, ClientError> {
         let (mut other, mut failed) = (None, None);
-        let patience = self.config.deadline / self.addresses.len() as u32;
+        // Of what a node says nothing to, half the deadline is left to whom a newer map names.
+        let tries = self.addresses.len() as u32 * if self.is_named() { 2 } else { 1 };
+        let patience = self.config.deadline / tries;
         for address in &self.addresses {
             match open(address, &self.config, patience, &self.pool).await {
                 Ok(link) if self.named.is_none_or(|named| named == link.node().incarnation) => return Ok(link),
@@ -236,12 +261,18 @@ impl NodeClient {
 
     fn live(&self) -> Result<Option<Arc<Link>>, ClientError> {
         let state = self.state();
-        if state.memory_lost {
-            return Err(ClientError::MemoryLost { endpoint: self.endpoint().clone() });
+        // The node that a map names may come back: then its records are there.
+        let is_asked_again = || self.is_named() && state.backoff.not_before().is_none_or(|at| at <= Instant::now());
+        if state.memory_lost && !is_asked_again() {
+            return Err(self.memory_lost());
         }
         let link = state.link.clone();
         drop(state);
         Ok(link.filter(|link| link.dead().is_none()))
+    }
+
+    fn memory_lost(&self) -> ClientError {
+        ClientError::MemoryLost { endpoint: self.endpoint().clone() }
     }
 
     /// Sends the frame that `finish` makes for a request number and waits for its answer.

@@ -1,8 +1,9 @@
 //! A client whose every call is taken down.
 #![forbid(unsafe_code)]
+#![allow(dead_code, reason = "each test target uses a part")]
 
 use crate::support::history::{Recorder, Token};
-use freight::client::{Client, ClientError};
+use freight::client::{Client, ClientError, Failure};
 use freight::op::{Action, Op, Outcome, Version};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -24,14 +25,30 @@ impl Recorded {
         self.versions.borrow().get(key).copied().unwrap_or_default()
     }
 
-    /// Executes operations as one batch.
-    pub(crate) async fn execute(&self, ops: &[Op<'_>]) {
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Goes on with another client.
+    pub(crate) fn replace(&mut self, client: Client) {
+        self.client = client;
+    }
+
+    /// Executes operations as one batch: why nodes failed it, or some of it.
+    pub(crate) async fn execute(&self, ops: &[Op<'_>]) -> Vec<Failure> {
         let mut batch = self.client.batch(ops.len() as u32);
         ops.iter().for_each(|op| batch.push(op).expect("room in the frame"));
         let token = self.recorder.begin(self.id, ops);
-        let Ok(reply) = self.client.execute(batch).await else { return token.lost() };
+        let reply = match self.client.execute(batch).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                token.lost();
+                return vec![Failure { endpoint: None, error }];
+            }
+        };
         ops.iter().zip(reply.outcomes()).for_each(|(op, outcome)| self.remember(op, outcome));
         token.finish(reply.outcomes());
+        reply.failures().cloned().collect()
     }
 
     /// Issues one operation by itself.

@@ -1,5 +1,6 @@
 //! What the clients do: batches and single operations of all kinds on few keys, drawn from a seed.
 #![forbid(unsafe_code)]
+#![allow(dead_code, reason = "each test target uses a part")]
 
 use crate::recorded::Recorded;
 use freight::op::{Action, Op};
@@ -29,9 +30,16 @@ impl Workload {
         for call in 0..self.calls {
             let single = random.random_range(0..100) < self.singles_percent;
             let count = if single { 1 } else { random.random_range(1..=self.batch_ops_max) };
-            let drawn: Vec<_> = (0..count).map(|_| Drawn::new(&mut random, self.keys, seed, call)).collect();
+            let mut key = |random: &mut ChaCha8Rng| format!("key {}", random.random_range(0..self.keys)).into_bytes();
+            let drawn: Vec<_> = (0..count).map(|_| Drawn::new(&mut random, &mut key, seed, call)).collect();
             let ops: Vec<_> = drawn.iter().map(|drawn| drawn.op(client)).collect();
-            let called = async { if single { client.issue(&ops[0]).await } else { client.execute(&ops).await } };
+            let called = async {
+                if single {
+                    client.issue(&ops[0]).await;
+                } else {
+                    client.execute(&ops).await;
+                }
+            };
             if random.random_range(0..100) < self.dropped_percent {
                 let _dropped = timeout(Duration::from_micros(random.random_range(0..4_000)), called).await;
             } else {
@@ -42,7 +50,7 @@ impl Workload {
 }
 
 /// An operation, but for the version that a compare-and-swap expects: its client knows that when it asks.
-struct Drawn {
+pub(crate) struct Drawn {
     key: Vec<u8>,
     value: Vec<u8>,
     kind: u32,
@@ -51,12 +59,18 @@ struct Drawn {
 }
 
 impl Drawn {
-    fn new(random: &mut ChaCha8Rng, keys: u32, seed: u64, call: u32) -> Self {
+    /// Draws an operation on a key that is drawn too, after the value; `seed` and `call` are the client's.
+    pub(crate) fn new(
+        random: &mut ChaCha8Rng,
+        key: &mut impl FnMut(&mut ChaCha8Rng) -> Vec<u8>,
+        seed: u64,
+        call: u32,
+    ) -> Self {
         // Numbers and texts, so that adds meet both; each written once or seldom, so that an order shows.
         let unique = seed % 1_000 * 1_000_000 + u64::from(call) * 100 + random.random_range(0..100);
         let value = if random.random() { unique.to_string() } else { format!("v{unique}") };
         Self {
-            key: format!("key {}", random.random_range(0..keys)).into_bytes(),
+            key: key(random),
             value: value.into_bytes(),
             kind: random.random_range(0..100),
             delta: random.random_range(-2..3),
@@ -64,7 +78,7 @@ impl Drawn {
         }
     }
 
-    fn op<'a>(&'a self, client: &Recorded) -> Op<'a> {
+    pub(crate) fn op<'a>(&'a self, client: &Recorded) -> Op<'a> {
         let action = match self.kind {
             0..45 => Action::Get,
             45..70 => Action::Put { value: &self.value },

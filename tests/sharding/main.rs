@@ -7,3 +7,4 @@ mod support;
 mod changes;
 mod losses;
 mod sharded;
+mod waiting;

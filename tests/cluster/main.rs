@@ -1,0 +1,26 @@
+//! Node processes on a network of their own, under load, while a nemesis works: what the clients are told is
+//! linearizable, and every fault was felt. Planted bugs, behind the same clients and the same nemesis, are caught.
+//!
+//! ```text
+//!   nemesis --signals, maps, cuts, relays--> node processes <--TCP-- clients --calls--> history --> checker
+//! ```
+#![forbid(unsafe_code)]
+
+#[path = "../support/binary.rs"]
+#[allow(dead_code, reason = "each test target uses a part")]
+mod binary;
+mod faults;
+mod keys;
+mod load;
+mod maps;
+mod nemesis;
+mod network;
+mod nodes;
+#[path = "../linearizability/recorded.rs"]
+mod recorded;
+mod relay;
+mod soak;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../linearizability/workload.rs"]
+mod workload;

@@ -1,0 +1,109 @@
+//! Clients that wait for a node: for no longer than it helps.
+#![forbid(unsafe_code)]
+
+use crate::sharded::{DEADLINE, client_of, get_all, give_all, keys, node_of, plan, turned};
+use crate::support::cluster::{Cluster, Wire, identity};
+use crate::support::scripted::ScriptedNode;
+use freight::client::ClientError;
+use freight::map::{Id, MapNode, MapStore, ShardMap};
+use freight::op::Outcome;
+use freight::slots::SlotSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+#[test]
+fn batches_that_wait_for_the_same_dead_node_share_its_failure() {
+    plan(Wire::Sim).run(async |cluster: &mut Cluster| {
+        let map = cluster.map(1, turned(0));
+        cluster.stop(0).await;
+        let (_, client) = client_of(&map).await;
+        let key = keys().into_iter().find(|key| node_of(key, 0) == 0).expect("a third");
+        client.get(&key).await.expect_err("nobody is there");
+        let began = Instant::now();
+        let mut batches = JoinSet::new();
+        for _ in 0..50 {
+            let (client, key) = (client.clone(), key.clone());
+            batches.spawn(async move { get_all(&client, &[key]).await });
+        }
+        for reply in batches.join_all().await {
+            assert_eq!(reply.outcomes().next(), Some(Outcome::NotSent));
+            let error = &reply.failures().next().expect("a failure").error;
+            assert!(matches!(error, ClientError::Connect(_)), "{error}");
+        }
+        // One try, after the first wait of 10 ms at most; fifty tries take more than half a minute.
+        assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn a_silent_node_leaves_time_for_whom_a_newer_map_names() {
+    plan(Wire::Sim).run(async |cluster: &mut Cluster| {
+        let mut silent = ScriptedNode::start().await;
+        let named = MapNode { addresses: vec![silent.endpoint()], incarnation: Id([7; 16]) };
+        let map = ShardMap::new(Id([7; 16]), 1, vec![(named, SlotSet::ALL)]).expect("a map");
+        let (store, client) = client_of(&map).await;
+        let listening = tokio::spawn(async move {
+            let mut peers = Vec::new();
+            loop {
+                peers.push(silent.accept_silently().await);
+            }
+        });
+        let next = cluster.map(2, turned(0));
+        give_all(cluster, &next);
+        store.replace(1, &next).await.expect("the epoch is right");
+        let keys = keys();
+        let (batch, single) = (get_all(&client, &keys), client.get(b"k"));
+        let later = async {
+            // Behind the others' try, and with less time to spare.
+            sleep(DEADLINE / 4).await;
+            get_all(&client, &keys).await
+        };
+        let (batch, single, later) = tokio::join!(batch, single, later);
+        assert_eq!(single.expect("an answer"), None);
+        for reply in [batch, later] {
+            assert!(reply.outcomes().all(|outcome| outcome == Outcome::NotFound));
+            assert_eq!(reply.failures().count(), 0);
+        }
+        listening.abort();
+    });
+}
+
+#[test]
+fn the_node_that_a_map_names_is_found_again_when_it_is_back() {
+    let life = Arc::new(AtomicU64::new(1));
+    let of_plan = Arc::clone(&life);
+    let plan = plan(Wire::Sim).node(move |config| {
+        let node = config.listen[0].to_string().bytes().last().expect("its number");
+        config.identity = identity(of_plan.load(Ordering::Relaxed), node.into());
+        config.mapped = true;
+    });
+    plan.run(async |cluster: &mut Cluster| {
+        let map = cluster.map(1, turned(0));
+        give_all(cluster, &map);
+        let (_, client) = client_of(&map).await;
+        let key = keys().into_iter().find(|key| node_of(key, 0) == 1).expect("a third");
+        client.put(&key, b"v").await.expect("written");
+        life.store(2, Ordering::Relaxed);
+        cluster.restart(1).await;
+        let lost = loop {
+            match client.get(&key).await.expect_err("another incarnation") {
+                ClientError::Lost { .. } | ClientError::Refused { .. } => {}
+                error => break error,
+            }
+        };
+        assert!(matches!(lost, ClientError::MemoryLost { .. }), "{lost}");
+        life.store(1, Ordering::Relaxed);
+        cluster.restart(1).await;
+        cluster.take_map(1, &map);
+        let mut tries = 0;
+        while let Err(error) = client.get(&key).await {
+            assert!(matches!(error, ClientError::MemoryLost { .. }), "{error}");
+            tries += 1;
+            assert!(tries < 1_000, "{error}");
+            sleep(Duration::from_millis(10)).await;
+        }
+    });
+}

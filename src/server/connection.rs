@@ -1,8 +1,10 @@
 //! Serving one connection: hello, then frame by frame until one side ends it.
 #![forbid(unsafe_code)]
 
+use super::moves;
 use super::node::{Shared, drained};
 use super::worker::Worker;
+use crate::limits::MOVE_CHUNK_BYTES;
 use crate::metrics::Counters;
 use crate::session::SessionError;
 use crate::transport::{Connection, Frame, FrameReceiver, FrameSender, Lender, TransportError};
@@ -176,6 +178,12 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
             FrameKind::Stats => {
                 let json = serde_json::to_string(&self.shared.stats_told()).unwrap_or_default();
                 self.send_bytes(&stats_reply(request, &json)).await
+            }
+            FrameKind::Move => {
+                let buffer = self.lend(MOVE_CHUNK_BYTES as usize)?;
+                let (buffer, frame_bytes) = moves::answer(self.shared, &frame, buffer).await?;
+                drop(frame);
+                self.send(Frame::new(buffer, frame_bytes)).await
             }
             FrameKind::WireLimit if !self.wire_limit() => Err(Ended::WireLimitForbidden),
             FrameKind::WireLimit => {

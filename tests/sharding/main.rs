@@ -5,5 +5,7 @@
 mod support;
 
 mod changes;
+mod hostile_moves;
 mod losses;
+mod moves;
 mod sharded;

@@ -5,6 +5,7 @@
 
 mod bench;
 mod cluster;
+mod cluster_change;
 mod key_value;
 mod plot;
 mod rdma;

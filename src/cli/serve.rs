@@ -28,7 +28,7 @@ pub(super) struct ServeArgs {
     #[command(flatten)]
     cores: CoreArgs,
     /// A file with the shard map: the node owns what the map gives to its incarnation, and nothing while there is none.
-    /// SIGHUP reads it again [default: no map, every slot is the node's]
+    /// It is read again at SIGHUP, and when `freight cluster` changes it [default: no map, every slot is the node's]
     #[arg(long, value_name = "FILE")]
     map: Option<PathBuf>,
     /// Listen beyond this machine although nobody has to authenticate
@@ -208,6 +208,9 @@ pub(super) fn run(args: ServeArgs) -> CommandResult {
     let map = map.transpose()?;
     let first = map.as_ref().map(|(store, _)| runtime.block_on(store.load())).transpose()?;
     let node = Node::start(config)?;
+    if let Some((store, _)) = &map {
+        node.follow(Arc::clone(store));
+    }
     match first {
         Some(Some(map)) => node.take_map(&map)?,
         Some(None) => tracing::warn!("no map yet: incarnation {} owns nothing until SIGHUP", node.stats().incarnation),

@@ -173,8 +173,9 @@ impl Mover {
     /// Makes sure that a node that is said to be dead does not answer.
     async fn check_dead(&self, node: &MapNode) -> Result<(), MoveError> {
         match bring_to(&self.control(node), 0, Duration::ZERO).await {
-            Ok(()) => Err(MoveError::Alive { endpoint: node.addresses[0].clone() }),
-            Err(_) => Ok(()),
+            Err(MoveError::Unreachable { .. }) => Ok(()),
+            // Whatever it says, it says something.
+            _ => Err(MoveError::Alive { endpoint: node.addresses[0].clone() }),
         }
     }
 
@@ -212,7 +213,11 @@ impl Mover {
         if slots != SlotSet::NONE {
             return Err(MoveError::OwnsSlots { incarnation, slots: slots.count() });
         }
-        self.replace(&map, &map.without_node(place)?).await
+        let next = map.without_node(place)?;
+        self.replace(&map, &next).await?;
+        // The map names it no more: whether it hears so is of no account to anybody.
+        let _told = bring_to(&self.control(&map.nodes()[place]), next.epoch(), TOLD_WAIT).await;
+        Ok(())
     }
 
     /// Tells every node of the newest map that there is one; gives those that do not come to work with it.

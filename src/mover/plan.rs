@@ -1,7 +1,6 @@
 //! Which slots go where, so that nodes own as many as each other and few move.
 #![forbid(unsafe_code)]
 
-use crate::limits::SLOTS;
 use crate::map::ShardMap;
 use crate::slots::SlotSet;
 
@@ -9,59 +8,47 @@ use crate::slots::SlotSet;
 /// that takes; slots that are nobody's stay so.
 #[must_use]
 pub fn rebalanced(map: &ShardMap) -> Vec<(usize, SlotSet)> {
-    let mut planned = Planned::new(map);
-    while let (Some(most), Some(least)) = (planned.by_count().last(), planned.by_count().first())
-        && planned.slots[*most].len() > planned.slots[*least].len() + 1
-    {
-        planned.give_last(*most, *least);
+    let mut counts = counts(map);
+    loop {
+        let places = || (0..counts.len()).rev();
+        let most = places().max_by_key(|place| counts[*place]);
+        let least = places().rev().min_by_key(|place| counts[*place]);
+        match most.zip(least) {
+            Some((most, least)) if counts[most] > counts[least] + 1 => {
+                counts[most] -= 1;
+                counts[least] += 1;
+            }
+            _ => return dealt(map, &counts),
+        }
     }
-    planned.arriving
 }
 
 /// The slots of the node at a place, dealt to the others so that they own as many as each other as far as that goes.
 /// Empty where there is no other.
 #[must_use]
 pub fn emptied(map: &ShardMap, place: usize) -> Vec<(usize, SlotSet)> {
-    let mut planned = Planned::new(map);
-    while !planned.slots[place].is_empty() {
-        let Some(least) = planned.by_count().into_iter().find(|node| *node != place) else { break };
-        planned.give_last(place, least);
+    let mut counts = counts(map);
+    for _ in 0..std::mem::take(&mut counts[place]) {
+        let others = (0..counts.len()).filter(|other| *other != place);
+        let Some(least) = others.min_by_key(|other| counts[*other]) else { return Vec::new() };
+        counts[least] += 1;
     }
-    planned.arriving
+    dealt(map, &counts)
 }
 
-/// Who owns what, as far as it is planned.
-struct Planned {
-    slots: Vec<Vec<u16>>,
-    arriving: Vec<(usize, SlotSet)>,
+fn counts(map: &ShardMap) -> Vec<u32> {
+    (0..map.nodes().len()).map(|place| map.slots_of(place).count()).collect()
 }
 
-impl Planned {
-    fn new(map: &ShardMap) -> Self {
-        let mut slots = vec![Vec::new(); map.nodes().len()];
-        for slot in 0..SLOTS as u16 {
-            if let Some(owner) = map.owner(slot) {
-                slots[owner].push(slot);
-            }
-        }
-        Self { slots, arriving: Vec::new() }
-    }
-
-    /// The nodes, from the one with the fewest slots on.
-    fn by_count(&self) -> Vec<usize> {
-        let mut places: Vec<_> = (0..self.slots.len()).collect();
-        places.sort_by_key(|place| self.slots[*place].len());
-        places
-    }
-
-    fn give_last(&mut self, from: usize, to: usize) {
-        let slot = self.slots[from].pop().expect("it owns more than another");
-        self.slots[to].push(slot);
-        match self.arriving.iter_mut().find(|(place, _)| *place == to) {
-            Some((_, slots)) => _ = slots.insert(slot),
-            None => self.arriving.push((to, [slot].into_iter().collect())),
-        }
-    }
+/// What goes to each node so that it owns so many: stretches as long as can be, for people read them.
+fn dealt(map: &ShardMap, counts: &[u32]) -> Vec<(usize, SlotSet)> {
+    let own = |place: usize| map.slots_of(place).ranges().flatten().collect::<Vec<_>>();
+    let mut leaving = (0..counts.len()).flat_map(|place| own(place).into_iter().skip(counts[place] as usize));
+    let arrive = |place: usize| {
+        let missing = counts[place].saturating_sub(map.slots_of(place).count());
+        (place, leaving.by_ref().take(missing as usize).collect())
+    };
+    (0..counts.len()).map(arrive).filter(|(_, slots)| *slots != SlotSet::NONE).collect()
 }
 
 #[cfg(test)]
@@ -115,5 +102,7 @@ mod tests {
         let map = map(&[6_000, 100, 200, 0]);
         assert_eq!(carried_out(&map, &emptied(&map, 0)), (vec![0, 2_100, 2_100, 2_100], 6_000));
         assert_eq!(emptied(&self::map(&[9]), 0), []);
+        let said: Vec<_> = emptied(&map, 0).iter().map(|(to, slots)| format!("{to}: {slots}")).collect();
+        assert_eq!(said, ["1: 0-1999", "2: 2000-3899", "3: 3900-5999"]);
     }
 }

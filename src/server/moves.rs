@@ -94,7 +94,9 @@ pub(super) async fn answer<B: FrameBuffer>(shared: &Shared, frame: &[u8], buffer
     });
     let body = body.await;
     // Who follows the map looks at it more often while a move is under way, and now where it is asked to.
-    shared.look();
+    if !matches!(step.command, MoveCommand::ExportNext | MoveCommand::Import) {
+        shared.look();
+    }
     Ok(chunk.finish(header.request.get(), &body))
 }
 

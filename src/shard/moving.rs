@@ -29,10 +29,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Slots of a slab that are looked at while its shard is locked.
-const LOOKS: usize = 4_096;
+const LOOKS: usize = 1_024;
 
 /// Times that shards are locked for one chunk: so many that a chunk is worth its frame where few slots move.
-const HOLDS_MAX: usize = 16;
+const HOLDS_MAX: usize = 64;
 
 /// Bytes that a noted key takes beyond its own, roughly: its place in the set.
 const NOTE_BYTES: u64 = 48;

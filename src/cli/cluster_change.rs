@@ -33,7 +33,7 @@ pub(super) struct RemoveArgs {
 pub(super) struct MoveArgs {
     /// The slots, like 0-4095,9000
     #[arg(value_parser = slots)]
-    slots: SlotSet,
+    slots: Box<SlotSet>,
     /// The node that gets them: an address or the incarnation that the map names
     node: NodeName,
     #[command(flatten)]
@@ -88,13 +88,13 @@ impl NodeName {
     }
 }
 
-fn slots(text: &str) -> Result<SlotSet, String> {
+fn slots(text: &str) -> Result<Box<SlotSet>, String> {
     let mut slots = SlotSet::NONE;
     for part in text.split(',') {
         let range = parse_range(part).ok_or_else(|| format!("'{part}' are no slots: like 0-4095,9000, up to 16383"))?;
         range.for_each(|slot| _ = slots.insert(slot));
     }
-    Ok(slots)
+    Ok(Box::new(slots))
 }
 
 /// A mover, and the map as it is now.
@@ -205,7 +205,7 @@ pub(super) async fn remove(args: &RemoveArgs) -> CommandResult {
 pub(super) async fn move_slots(args: &MoveArgs) -> CommandResult {
     let mut change = Change::begin(&args.change.at, &args.change.confirm_dead).await?;
     let place = args.node.place(&change.map)?;
-    change.carry_out(vec![(place, args.slots.clone())]).await?;
+    change.carry_out(vec![(place, (*args.slots).clone())]).await?;
     change.finish().await
 }
 

@@ -286,6 +286,9 @@ impl<B: FrameBuffer> MoveChunk<B> {
     }
 
     /// Adds a record; false, and nothing added, where there are enough in it, or no more room can be had.
+    ///
+    /// # Panics
+    /// On a key or value that is longer than any record's: our own bug.
     pub fn push(&mut self, carried: Carried<'_>) -> bool {
         let Carried { key, version, value } = carried;
         let payload = ENTRY_LENGTH.saturating_add(key.len()).saturating_add(value.len());

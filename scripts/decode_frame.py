@@ -9,7 +9,8 @@ from struct import calcsize, unpack_from
 from unicodedata import category
 
 VALUE_BYTES_MAX, FRAME_OPS_MAX, FRAME_BYTES_MIN, FRAME_BYTES_MAX = 8 << 20, 65_536, 10 << 20, 1 << 30
-KINDS = "?,hello,hello reply,request,reply,refusal,stats,stats reply,wire limit,wire limit reply".split(",")
+KINDS = ("?,hello,hello reply,request,reply,refusal,stats,stats reply,wire limit,wire limit reply,move,"
+         "move reply").split(",")
 OPERATIONS = [("?", "", ""), ("get", "", ""), ("put", "<I", "value"), ("delete", "", ""),
               ("compare-and-swap", "<QI", "expected value"), ("add", "<q", "delta")]
 STATUSES = ("?,value,done,counter,not found,version mismatch,not a number,counter overflow,out of memory,"
@@ -23,6 +24,8 @@ BODIES = {
         "permissions"),
     5: ("<H", "code"),
     8: ("<I", "reply_bytes"),
+    10: ("<B7s16sQQQ", "command reserved id epoch sequence argument"),
+    11: ("<B7sQQQ", "status reserved epoch keys_left version_max"),
 }
 
 def check(holds, error):
@@ -46,7 +49,7 @@ def decode(frame):
     magic, version, kind, flags, frame_bytes, op_count, *_, reserved = header.values()
     check(magic == b"FRGT", "BadMagic")
     check(version == 1, "BadVersion")
-    check(1 <= kind <= 9, "BadKind")
+    check(1 <= kind <= 11, "BadKind")
     check(64 <= frame_bytes <= FRAME_BYTES_MAX, "BadFrameBytes")
     check(flags == reserved == 0, "ReservedNotZero")
     check(op_count <= FRAME_OPS_MAX, "TooManyOps")
@@ -56,7 +59,8 @@ def decode(frame):
     begin = 64 + op_count * (4 if kind == 3 else 8) + calcsize(BODIES.get(kind, NO_BODY)[0])
     check(begin <= len(frame), "Truncated")
     yield f"{KINDS[kind]}: {listed(header)}"
-    yield from {3: decode_request, 4: decode_reply}.get(kind, decode_body)(frame, begin, kind)
+    decoders = {3: decode_request, 4: decode_reply, 10: decode_move, 11: decode_move}
+    yield from decoders.get(kind, decode_body)(frame, begin, kind)
 
 def decode_request(frame, begin, _):
     at = begin
@@ -95,6 +99,31 @@ def decode_reply(frame, begin, _):
     stretches.sort()
     check(sum(end - offset for offset, end in stretches) == len(frame) - begin, "PayloadMismatch")
     check(all(end <= offset for (_, end), (offset, _) in zip(stretches, stretches[1:])), "Overlap")
+
+def decode_move(frame, begin, kind):
+    body = fields(BODIES[kind], frame, 64)
+    code = body.get("command", body.get("status"))
+    check(1 <= code <= 8, "BadBody")
+    check(body["reserved"] == bytes(7), "ReservedNotZero")
+    yield listed(body)
+    rest, index = len(frame) - begin, 0
+    if kind == 10 and code != 5:
+        check(code != 6 or body["argument"] <= 1 << 63, "BadBody")
+        check(rest == (2048 if code in (1, 4) else 0), "PayloadMismatch")
+        yield from ([f"slots {frame[begin:].hex()}"] if rest else [])
+        return
+    while begin < len(frame):
+        check(index < 4096, "TooManyOps")
+        check(begin + 16 <= len(frame), "OutOfFrame")
+        version, value_bytes, key_bytes, entry, reserved = unpack_from("<QIHBB", frame, begin)
+        check(1 <= entry <= 2 and reserved == 0 and (1 if entry == 1 else 0) <= version, "BadBody")
+        check(version <= (1 << 63 if entry == 1 else 0), "BadBody")
+        check(value_bytes <= (VALUE_BYTES_MAX if entry == 1 else 0), "ValueTooLong")
+        key, value, begin = begin + 16, begin + 16 + key_bytes, begin + 16 + key_bytes + value_bytes
+        check(begin <= len(frame), "OutOfFrame")
+        record = f" version {version} {shown(frame[value:begin])}" if entry == 1 else " gone"
+        yield f"{index}: {shown(frame[key:value])}{record}"
+        index += 1
 
 def decode_body(frame, begin, kind):
     body = fields(BODIES.get(kind, NO_BODY), frame, 64)

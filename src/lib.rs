@@ -12,6 +12,7 @@ pub mod hash;
 pub mod limits;
 pub mod map;
 pub mod metrics;
+pub mod mover;
 pub mod op;
 pub mod op_list;
 pub mod pages;

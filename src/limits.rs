@@ -32,6 +32,18 @@ pub const SLOTS: u32 = 16_384;
 /// Most shards of one node: a shard is a set of whole slots.
 pub const SHARDS_MAX: u32 = 4_096;
 
+/// Records, or keys without one, that a frame of a move carries at most.
+pub const MOVE_ENTRIES_MAX: u32 = 4_096;
+
+/// Bytes of a move's frame behind which no other record is put into it: one lock's worth of copying.
+pub const MOVE_CHUNK_BYTES: u32 = 256 << 10;
+
+/// Bytes of keys that change during a move that its old owner notes, at most: past that the move is void.
+pub const MOVE_NOTED_BYTES_MAX: u64 = 64 << 20;
+
+/// The highest version that a record may bring along: half of what 64 bits hold, so that a peer cannot use up the rest.
+pub const MOVE_VERSION_MAX: u64 = 1 << 63;
+
 /// A counter's longest decimal text, in bytes: `-9223372036854775808`.
 pub const COUNTER_BYTES_MAX: u32 = 20;
 
@@ -41,5 +53,6 @@ const _: () = {
     assert!(FRAME_OPS_MAX as u64 * 24 + VALUE_BYTES_MAX as u64 + 72 <= FRAME_BYTES_MIN as u64);
     assert!(KEY_BYTES_MAX as u64 + VALUE_BYTES_MAX as u64 + 128 <= FRAME_BYTES_MIN as u64);
     assert!(FRAME_BYTES_MIN <= FRAME_BYTES_DEFAULT && FRAME_BYTES_DEFAULT <= FRAME_BYTES_MAX);
+    assert!(MOVE_CHUNK_BYTES as u64 + KEY_BYTES_MAX as u64 + VALUE_BYTES_MAX as u64 + 128 <= FRAME_BYTES_MIN as u64);
     assert!(SLOTS.is_power_of_two() && SHARDS_MAX.is_power_of_two() && SHARDS_MAX <= SLOTS);
 };

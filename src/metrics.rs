@@ -44,6 +44,9 @@ pub struct NodeStats {
     /// Slots that it owns.
     #[serde(default)]
     pub slots: u32,
+    /// Moves of slots under way, a line each.
+    #[serde(default)]
+    pub moves: Vec<String>,
     /// Seconds since it started.
     pub uptime_seconds: f64,
     /// Its threads.

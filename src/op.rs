@@ -99,6 +99,17 @@ pub enum Outcome<'a> {
     NotSent,
 }
 
+/// A record on its way from one node to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Carried<'a> {
+    /// Its key.
+    pub key: &'a [u8],
+    /// Its version, which it keeps; [`VERSION_ABSENT`] where the key has no record any more.
+    pub version: Version,
+    /// Its value; empty where there is no record.
+    pub value: &'a [u8],
+}
+
 /// Where an operation stands in its batch: a protocol's own handle, cheap to copy and to keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {

@@ -11,6 +11,9 @@ const WORD_BITS: usize = 64;
 /// Words of a set.
 const WORDS: usize = SLOTS as usize / WORD_BITS;
 
+/// Bytes of a set: a bit a slot, the lowest bit of the first byte for slot 0.
+pub const SLOT_SET_BYTES: usize = SLOTS as usize / 8;
+
 /// A set of slots, 2 KiB.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SlotSet {
@@ -41,6 +44,37 @@ impl SlotSet {
         let was_new = !self.contains(slot);
         self.words[usize::from(slot) / WORD_BITS] |= 1 << (usize::from(slot) % WORD_BITS);
         was_new
+    }
+
+    /// The slots in it that the other lacks.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        Self { words: std::array::from_fn(|index| self.words[index] & !other.words[index]) }
+    }
+
+    /// The slots that both have.
+    #[must_use]
+    pub fn shared(&self, other: &Self) -> Self {
+        Self { words: std::array::from_fn(|index| self.words[index] & other.words[index]) }
+    }
+
+    /// The slots that either has.
+    #[must_use]
+    pub fn joined(&self, other: &Self) -> Self {
+        Self { words: std::array::from_fn(|index| self.words[index] | other.words[index]) }
+    }
+
+    /// The set as bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; SLOT_SET_BYTES] {
+        std::array::from_fn(|index| self.words[index / 8].to_le_bytes()[index % 8])
+    }
+
+    /// The set of bytes that [`SlotSet::to_bytes`] gave: any bytes are one.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; SLOT_SET_BYTES]) -> Self {
+        let word = |index: usize| u64::from_le_bytes(std::array::from_fn(|byte| bytes[8 * index + byte]));
+        Self { words: std::array::from_fn(word) }
     }
 
     /// Number of slots in it.
@@ -115,6 +149,18 @@ mod tests {
         assert!(set.contains(65) && !set.contains(66));
         assert_eq!((SlotSet::NONE.to_string(), SlotSet::ALL.to_string()), (String::new(), "0-16383".to_owned()));
         assert_eq!((SlotSet::NONE.count(), SlotSet::ALL.count()), (0, SLOTS));
+    }
+
+    #[test]
+    fn sets_are_taken_apart_and_put_together_and_survive_as_bytes() {
+        let (low, high): (SlotSet, SlotSet) = ((0..9000).collect(), (8000..16_384).collect());
+        assert_eq!(low.without(&high).to_string(), "0-7999");
+        assert_eq!(low.shared(&high).to_string(), "8000-8999");
+        assert_eq!(low.joined(&high), SlotSet::ALL);
+        let set: SlotSet = [0, 9, 16_383].into_iter().collect();
+        let bytes = set.to_bytes();
+        assert_eq!((bytes[0], bytes[1], bytes[SLOT_SET_BYTES - 1]), (1, 2, 128));
+        assert_eq!(SlotSet::from_bytes(&bytes), set);
     }
 
     #[test]

@@ -80,6 +80,7 @@ fn statistics() -> String {
         cluster: None,
         map_epoch: 0,
         slots: 16_384,
+        moves: Vec::new(),
         version: String::new(),
         incarnation: String::new(),
         uptime_seconds: 0.0,

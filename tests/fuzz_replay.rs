@@ -40,5 +40,5 @@ fn the_corpus_of_replies_holds() {
 
 #[test]
 fn the_corpus_of_hellos_and_other_service_frames_holds() {
-    replay("hello", &[1, 2, 5, 6, 7, 8, 9], bodies::hello);
+    replay("hello", &[1, 2, 5, 6, 7, 8, 9, 10, 11], bodies::hello);
 }

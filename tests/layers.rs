@@ -38,8 +38,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("server", &["session", "transport", "map", "cores", "metrics", "profile"]),
     ("client", &["transport", "map", "cores", "metrics", "profile"]),
     ("bench", &["client"]),
+    ("mover", &["client"]),
     ("plot", &[]),
-    ("cli", &["bench", "server", "plot"]),
+    ("cli", &["bench", "mover", "server", "plot"]),
 ];
 
 /// Modules that replay from a seed: no runtime, socket, clock or randomness of their own.

@@ -6,10 +6,11 @@
 mod golden;
 
 use freight::limits::{FRAME_BYTES_DEFAULT, FRAME_BYTES_MIN};
-use freight::op::{Action, Op, Outcome, Outcomes as _};
+use freight::op::{Action, Carried, Op, Outcome, Outcomes as _};
 use freight::wire::{
-    self, Capabilities, FrameKind, Header, Hello, HelloReply, Origin, Refusal, RefusalCode, ReplyBuilder, ReplyView,
-    RequestBuilder, RequestView, WireError, WireLimitView,
+    self, Capabilities, FrameKind, Header, Hello, HelloReply, MoveBody, MoveChunk, MoveCommand, MoveReplyBody,
+    MoveReplyView, MoveStatus, MoveView, Origin, Refusal, RefusalCode, ReplyBuilder, ReplyView, RequestBuilder,
+    RequestView, WireError, WireLimitView,
 };
 
 const ORIGIN: Origin = Origin { request: 7, session: 0, sequence: 0, acknowledged_up_to: 0, map_epoch: 0 };
@@ -164,6 +165,37 @@ fn statistics_and_wire_limit_frames_are_the_golden_bytes() {
     assert_eq!(reply, golden::frame("wire_limit_reply"));
 }
 
+#[test]
+fn moves_are_the_golden_bytes() {
+    let id = std::array::from_fn(|index| index as u8);
+    let carried =
+        [Carried { key: b"key", version: 42, value: b"value" }, Carried { key: b"gone", version: 0, value: b"" }];
+    let body = MoveReplyBody {
+        status: MoveStatus::Done.code(),
+        reserved: [0; 7],
+        epoch: 5.into(),
+        keys_left: 7.into(),
+        version_max: 43.into(),
+    };
+    let mut chunk = MoveChunk::new(Vec::new()).expect("room");
+    assert!(carried.into_iter().all(|carried| chunk.push(carried)));
+    let (mut reply, bytes) = chunk.finish(5, &body);
+    reply.truncate(bytes as usize);
+    assert_eq!(reply, golden::frame("move_reply"));
+    let view = MoveReplyView::parse(&reply).expect("valid");
+    assert_eq!((view.status, view.keys_left(), *view.body), (MoveStatus::Done, Some(7), body));
+    assert!(view.entries().eq(carried));
+    // What a reply brings is handed on as it is.
+    let import = wire::move_request(6, &MoveBody::new(MoveCommand::Import, id, 5, 4, 0), view.payload);
+    assert_eq!(import, golden::frame("move_import"));
+    let view = MoveView::parse(&import).expect("valid");
+    assert!(view.entries().eq(carried) && view.slots().is_none());
+    let next = wire::move_request(5, &MoveBody::new(MoveCommand::ExportNext, id, 5, 3, 2), &[]);
+    assert_eq!(next, golden::frame("move_next"));
+    let view = MoveView::parse(&next).expect("valid");
+    assert_eq!((view.command, view.body.sequence.get(), view.body.argument.get()), (MoveCommand::ExportNext, 3, 2));
+}
+
 /// Parses a frame as the kind its header names.
 fn parse(frame: &[u8]) -> Result<(), WireError> {
     let (_, kind, _) = Header::split(frame)?;
@@ -175,6 +207,8 @@ fn parse(frame: &[u8]) -> Result<(), WireError> {
         FrameKind::Refusal => Refusal::parse(frame).map(drop),
         FrameKind::StatsReply => wire::stats_text(frame).map(drop),
         FrameKind::WireLimit => WireLimitView::parse(frame).map(drop),
+        FrameKind::Move => MoveView::parse(frame).map(drop),
+        FrameKind::MoveReply => MoveReplyView::parse(frame).map(drop),
         FrameKind::Stats | FrameKind::WireLimitReply => Ok(()),
     }
 }

@@ -97,7 +97,7 @@ fn operations_are_counted_in_requests_and_replies_only() {
 #[test]
 fn unknown_kinds_lengths_flags_and_counts_are_refused() {
     assert_eq!(header_error(&with(get(), 5, &[0])), WireError::BadKind { got: 0 });
-    assert_eq!(header_error(&with(get(), 5, &[10])), WireError::BadKind { got: 10 });
+    assert_eq!(header_error(&with(get(), 5, &[255])), WireError::BadKind { got: 255 });
     assert_eq!(header_error(&with(get(), 6, &[1])), WireError::ReservedNotZero { offset: 6 });
     assert_eq!(header_error(&with(get(), 63, &[1])), WireError::ReservedNotZero { offset: 56 });
     let (min, max) = (64, limits::FRAME_BYTES_MAX);

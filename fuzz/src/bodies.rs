@@ -8,10 +8,10 @@
 #![allow(dead_code, reason = "each fuzz target and test uses some of the bodies")]
 
 use freight::limits::{FRAME_BYTES_MAX, FRAME_OPS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use freight::op::{Action, Batch as _, Outcome, Outcomes as _};
+use freight::op::{Action, Batch as _, Carried, Outcome, Outcomes as _};
 use freight::wire::{
-    self, FrameKind, Header, Hello, HelloReply, Refusal, ReplyBuilder, ReplyView, RequestBuilder, RequestView,
-    WireError, WireLimitView,
+    self, FrameKind, Header, Hello, HelloReply, MoveChunk, MoveReplyView, MoveView, Refusal, ReplyBuilder, ReplyView,
+    RequestBuilder, RequestView, WireError, WireLimitView,
 };
 
 /// Bytes as a request.
@@ -73,7 +73,7 @@ pub(crate) fn hello(bytes: &[u8]) -> Result<(), WireError> {
     header(bytes);
     let (header, kind, _) = Header::split(bytes)?;
     // No frame is taken for another kind.
-    let parsed: [(FrameKind, Result<(), WireError>); 7] = [
+    let parsed: [(FrameKind, Result<(), WireError>); 9] = [
         (FrameKind::Hello, Hello::parse(bytes).map(drop)),
         (FrameKind::HelloReply, HelloReply::parse(bytes).map(drop)),
         (FrameKind::Request, RequestView::parse(bytes).map(drop)),
@@ -81,6 +81,8 @@ pub(crate) fn hello(bytes: &[u8]) -> Result<(), WireError> {
         (FrameKind::Refusal, Refusal::parse(bytes).map(drop)),
         (FrameKind::StatsReply, wire::stats_text(bytes).map(drop)),
         (FrameKind::WireLimit, WireLimitView::parse(bytes).map(drop)),
+        (FrameKind::Move, MoveView::parse(bytes).map(drop)),
+        (FrameKind::MoveReply, MoveReplyView::parse(bytes).map(drop)),
     ];
     for (parsed_kind, result) in parsed {
         let expected = parsed_kind.code();
@@ -108,9 +110,42 @@ pub(crate) fn hello(bytes: &[u8]) -> Result<(), WireError> {
         FrameKind::WireLimit => {
             assert!((64..=FRAME_BYTES_MAX).contains(&WireLimitView::parse(bytes)?.reply_bytes));
         }
+        FrameKind::Move => {
+            let view = MoveView::parse(bytes)?;
+            let payload = bytes.get(64 + 48..).expect("it has a body");
+            assert_eq!(MoveView::parse(&wire::move_request(1, view.body, payload))?.body, view.body);
+            carried(view.entries(), if view.slots().is_some() { &[] } else { payload });
+        }
+        FrameKind::MoveReply => {
+            let view = MoveReplyView::parse(bytes)?;
+            carried(view.entries(), view.payload);
+        }
         FrameKind::Request | FrameKind::Reply | FrameKind::Stats | FrameKind::WireLimitReply => {}
     }
     Ok(())
+}
+
+/// Entries of a move fill their payload, and are within the limits.
+fn carried<'a>(entries: impl Iterator<Item = Carried<'a>>, payload: &[u8]) {
+    let mut chunk = MoveChunk::new(Vec::new()).expect("a vector grows");
+    let (mut bytes, mut is_whole) = (0, true);
+    for entry in entries {
+        assert!(entry.key.len() <= KEY_BYTES_MAX as usize && entry.value.len() <= VALUE_BYTES_MAX as usize);
+        bytes += 16 + entry.key.len() + entry.value.len();
+        is_whole &= chunk.push(entry);
+    }
+    assert_eq!(bytes, payload.len());
+    let body = wire::MoveReplyBody {
+        status: 1,
+        reserved: [0; 7],
+        epoch: 0.into(),
+        keys_left: 0.into(),
+        version_max: 0.into(),
+    };
+    let (frame, frame_bytes) = chunk.finish(1, &body);
+    let again = MoveReplyView::parse(&frame[..frame_bytes as usize]).expect("what was built is valid");
+    // There is one way to write an entry.
+    assert!(!is_whole || again.payload == payload);
 }
 
 /// Cutting a stream and splitting a whole frame agree; a prefix never says what the whole takes back.

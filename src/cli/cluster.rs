@@ -1,6 +1,8 @@
-//! `freight cluster create | status`: the shard map of a cluster, made and held against its nodes.
+//! `freight cluster create | status`: the shard map of a cluster, made and held against its nodes. What changes it is
+//! in `cluster_change.rs`.
 #![forbid(unsafe_code)]
 
+use super::cluster_change::{self, AddArgs, MoveArgs, RebalanceArgs, RemoveArgs};
 use super::{CommandResult, NOT_AS_EXPECTED, print, runtime};
 use crate::client::{Client, ClientConfig, ClientError};
 use crate::limits::SLOTS;
@@ -21,6 +23,14 @@ pub(super) enum ClusterCommand {
     Create(CreateArgs),
     /// Holds a map against its nodes; exit code 1 where they are not as it says
     Status(StatusArgs),
+    /// Brings a node into the map, with no slots: `rebalance` gives it some
+    Add(AddArgs),
+    /// Moves all slots of a node to the others, with their records, and takes it out of the map
+    Remove(RemoveArgs),
+    /// Moves slots to a node, with their records, from whoever owns them
+    Move(MoveArgs),
+    /// Moves slots until every node owns as many as the others, within one
+    Rebalance(RebalanceArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -39,23 +49,26 @@ pub(super) struct StatusArgs {
 }
 
 #[derive(Debug, clap::Args)]
-struct MapArgs {
+pub(super) struct MapArgs {
     /// Where the map is: a file, or etcd://host:2379/prefix
     #[arg(long, value_name = "PLACE")]
-    map: PathBuf,
+    pub(super) map: PathBuf,
     /// How long to wait for an answer, like 500ms
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
-    deadline: Duration,
+    pub(super) deadline: Duration,
     #[command(flatten)]
     rdma: RdmaOptions,
 }
 
 impl MapArgs {
-    /// What the node at an endpoint says of itself, whichever incarnation it is.
-    async fn ask(&self, endpoint: &Endpoint) -> Result<NodeStats, ClientError> {
+    pub(super) fn client(&self) -> ClientConfig {
         let transport = TransportOptions { rdma: self.rdma.clone() };
-        let config = ClientConfig { deadline: self.deadline, transport, ..ClientConfig::default() };
-        let client = Client::connect(std::slice::from_ref(endpoint), config).await?;
+        ClientConfig { deadline: self.deadline, transport, ..ClientConfig::default() }
+    }
+
+    /// What the node at an endpoint says of itself, whichever incarnation it is.
+    pub(super) async fn ask(&self, endpoint: &Endpoint) -> Result<NodeStats, ClientError> {
+        let client = Client::connect(std::slice::from_ref(endpoint), self.client()).await?;
         Ok(client.stats().await?.remove(0))
     }
 }
@@ -66,6 +79,10 @@ pub(super) fn run(command: &ClusterCommand) -> CommandResult {
         match command {
             ClusterCommand::Create(args) => create(args).await,
             ClusterCommand::Status(args) => status(args).await,
+            ClusterCommand::Add(args) => cluster_change::add(args).await,
+            ClusterCommand::Remove(args) => cluster_change::remove(args).await,
+            ClusterCommand::Move(args) => cluster_change::move_slots(args).await,
+            ClusterCommand::Rebalance(args) => cluster_change::rebalance(args).await,
         }
     });
     // A name being looked up past the deadline cannot be cancelled; nobody waits for it.
@@ -117,12 +134,16 @@ async fn status(args: &StatusArgs) -> CommandResult {
                 Err(error) => failed = Some(error),
             }
         }
+        let moves = told.iter().flat_map(|stats| stats.moves.clone()).collect::<Vec<_>>();
         let (said, is_fine) = match told {
             Some(stats) => line(&map, place, &stats, store.is_watched()),
             None => (failed.map_or_else(String::new, |error| format!("unreachable: {error}")), false),
         };
         is_as_mapped &= is_fine;
         print(format_args!("{}  {said}", node.addresses[0]))?;
+        for line in moves {
+            print(format_args!("    {}", line.escape_debug()))?;
+        }
     }
     Ok(if is_as_mapped { ExitCode::SUCCESS } else { ExitCode::from(NOT_AS_EXPECTED) })
 }

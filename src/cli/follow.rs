@@ -37,6 +37,11 @@ impl Follower {
         Ok(Self { store: map::open(place)?, hangup: signal(SignalKind::hangup())?, said: None })
     }
 
+    /// Where the map comes from.
+    pub(super) fn store(&self) -> Arc<dyn MapStore> {
+        Arc::clone(&self.store)
+    }
+
     /// The map to begin with. A file that cannot be read is an error; a keeper that is watched is waited for later.
     pub(super) async fn first(&self) -> Result<Option<Arc<ShardMap>>, MapStoreError> {
         match self.store.load().await {

@@ -5,6 +5,7 @@
 
 mod bench;
 mod cluster;
+mod cluster_change;
 mod follow;
 mod key_value;
 mod plot;

@@ -27,8 +27,8 @@ pub(super) struct ServeArgs {
     #[command(flatten)]
     cores: CoreArgs,
     /// The shard map, a file or etcd://host:2379/prefix: the node owns what the map gives to its incarnation, and
-    /// nothing while there is none. A file is read again at SIGHUP, etcd is watched [default: no map, every slot is the
-    /// node's]
+    /// nothing while there is none. A file is read again at SIGHUP and when `freight cluster` changes it, etcd is
+    /// watched [default: no map, every slot is the node's]
     #[arg(long, value_name = "PLACE")]
     map: Option<PathBuf>,
     /// Listen beyond this machine although nobody has to authenticate
@@ -191,6 +191,9 @@ pub(super) fn run(args: ServeArgs) -> CommandResult {
     let follower = args.map.as_deref().map(Follower::new).transpose()?;
     let first = follower.as_ref().map(|follower| runtime.block_on(follower.first())).transpose()?.flatten();
     let node = Node::start(config)?;
+    if let Some(follower) = &follower {
+        node.follow(follower.store());
+    }
     match (&follower, first) {
         (_, Some(map)) => node.take_map(&map)?,
         (Some(follower), None) => {

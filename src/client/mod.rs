@@ -17,6 +17,7 @@
 mod backoff;
 mod batch;
 mod coalescer;
+mod control;
 mod error;
 mod link;
 mod node;
@@ -27,6 +28,7 @@ mod share;
 mod single;
 
 pub use batch::Batch;
+pub use control::{Control, MoveReply};
 pub use error::{ClientError, Loss, NoHello, Unsent};
 pub use reply::{Failure, Outcomes, Reply};
 

@@ -94,7 +94,7 @@ pub(super) enum Exchange {
 }
 
 impl Exchange {
-    fn into_result(self) -> Result<(Frame, Arc<Link>), ClientError> {
+    pub(super) fn into_result(self) -> Result<(Frame, Arc<Link>), ClientError> {
         match self {
             Self::Answered(frame, link) => Ok((frame, link)),
             Self::Unsent(error) | Self::Unknown(error) => Err(error),

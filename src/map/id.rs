@@ -2,11 +2,24 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::io;
 use std::str::FromStr;
 
 /// 128 bits; 32 hexadecimal digits as text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id(pub [u8; 16]);
+
+impl Id {
+    /// Random bits of the system.
+    ///
+    /// # Errors
+    /// The system has no randomness to give.
+    pub fn random() -> io::Result<Self> {
+        let mut bits = [0; 16];
+        getrandom::fill(&mut bits).map_err(io::Error::other)?;
+        Ok(Self(bits))
+    }
+}
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

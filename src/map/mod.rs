@@ -12,6 +12,7 @@
 //! nothing until a map names it.
 #![forbid(unsafe_code)]
 
+mod change;
 mod error;
 mod etcd;
 mod file;
@@ -60,6 +61,8 @@ pub struct ShardMap {
     nodes: Vec<MapNode>,
     /// The owner of each slot, by its place in `nodes`.
     owners: Box<[u16]>,
+    /// The move that last brought slots to each node.
+    arrived_by: Vec<Option<Id>>,
 }
 
 impl std::fmt::Debug for ShardMap {
@@ -104,7 +107,8 @@ impl ShardMap {
                 *owner = index;
             }
         }
-        Ok(Self { cluster, epoch, nodes: nodes.into_iter().map(|(node, _)| node).collect(), owners })
+        let arrived_by = vec![None; nodes.len()];
+        Ok(Self { cluster, epoch, nodes: nodes.into_iter().map(|(node, _)| node).collect(), owners, arrived_by })
     }
 
     /// The first map of a cluster: all slots, dealt evenly, in the order of the nodes.

@@ -8,6 +8,7 @@
 //! addresses = ["tcp://10.0.0.1:7411"]
 //! incarnation = "00112233445566778899aabbccddeeff"
 //! slots = ["0-8191", "9000"]
+//! arrived_by = "0123456789abcdef0123456789abcdef"    # the last move that brought it slots, if one did
 //! ```
 #![forbid(unsafe_code)]
 
@@ -34,6 +35,8 @@ struct NodeText {
     incarnation: String,
     #[serde(default)]
     slots: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    arrived_by: Option<String>,
 }
 
 /// Reads what a keeper has.
@@ -67,8 +70,11 @@ impl FromStr for ShardMap {
         if map.nodes.len() > SLOTS as usize {
             return Err(MapError::TooManyNodes { got: map.nodes.len() });
         }
+        let arrived_by =
+            map.nodes.iter().map(|node| node.arrived_by.clone().map(|text| id("arrived_by", text)).transpose());
+        let arrived_by = arrived_by.collect::<Result<_, _>>()?;
         let nodes = map.nodes.into_iter().map(NodeText::parse).collect::<Result<_, _>>()?;
-        Self::new(id("cluster", map.cluster)?, map.epoch, nodes)
+        Ok(Self::new(id("cluster", map.cluster)?, map.epoch, nodes)?.with_arrivals(arrived_by))
     }
 }
 
@@ -117,6 +123,7 @@ impl fmt::Display for ShardMap {
             addresses: node.addresses.iter().map(ToString::to_string).collect(),
             incarnation: node.incarnation.to_string(),
             slots: self.slots_of(place).ranges().map(|range| range_text(&range)).collect(),
+            arrived_by: self.arrived_by(place).map(|id| id.to_string()),
         };
         let nodes = self.nodes.iter().enumerate().map(node).collect();
         let map = MapText { cluster: self.cluster.to_string(), epoch: self.epoch, nodes };

@@ -1,8 +1,10 @@
 //! Serving one connection: hello, then frame by frame until one side ends it.
 #![forbid(unsafe_code)]
 
+use super::moves;
 use super::node::{Shared, drained};
 use super::worker::Worker;
+use crate::limits::MOVE_CHUNK_BYTES;
 use crate::metrics::Counters;
 use crate::session::SessionError;
 use crate::transport::{Connection, Frame, FrameReceiver, FrameSender, Lender, TransportError};
@@ -177,7 +179,7 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
         let ended = loop {
             match next {
                 Ok(Some(frame)) => {
-                    if let Err(ended) = self.answer(frame) {
+                    if let Err(ended) = self.answer(frame).await {
                         break Err(ended);
                     }
                 }
@@ -200,7 +202,7 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
         Ok(())
     }
 
-    fn answer(&mut self, frame: Frame) -> Result<(), Ended> {
+    async fn answer(&mut self, frame: Frame) -> Result<(), Ended> {
         let (header, kind, _) = Header::split(&frame).map_err(SessionError::from)?;
         let (request, ops) = (header.request.get(), header.op_count.get());
         Counters::add(&self.worker.counters.frames, 1);
@@ -218,6 +220,11 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
                 let mut buffer = self.lend(bytes.len())?;
                 buffer[..bytes.len()].copy_from_slice(&bytes);
                 Frame::new(buffer, bytes.len() as u32)
+            }
+            FrameKind::Move => {
+                let buffer = self.lend(MOVE_CHUNK_BYTES as usize)?;
+                let (buffer, frame_bytes) = moves::answer(self.shared, &frame, buffer).await?;
+                Frame::new(buffer, frame_bytes)
             }
             FrameKind::WireLimit if !self.wire_limit() => return Err(Ended::WireLimitForbidden),
             FrameKind::WireLimit => {

@@ -11,7 +11,9 @@
 
 mod acceptor;
 mod connection;
+mod follow;
 mod map;
+mod moves;
 mod node;
 mod worker;
 

@@ -2,23 +2,24 @@
 #![forbid(unsafe_code)]
 
 use super::acceptor;
+use super::follow::follow;
 use super::map::Taken;
 use super::worker::{self, Worker, WorkerThread};
 use crate::budget::Budget;
 use crate::cores::{self, Placement};
 use crate::limits::{self, SLOTS};
-use crate::map::{Id, MapError, ShardMap};
+use crate::map::{Id, MapError, MapStore, ShardMap};
 use crate::metrics::{Counters, NodeStats, StoreStats, ThreadStats};
 use crate::session::{NodeFacts, Session};
 use crate::shard::{IndexKind, Ownership, Store, StoreConfig, StoreError};
 use crate::slots::SlotSet;
 use crate::transport::{Endpoint, IDLE_BYTES_MAX, TransportError, TransportOptions};
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// How a node runs. Every field has the default that `freight serve --help` shows.
 #[derive(Debug, Clone)]
@@ -64,6 +65,8 @@ pub struct NodeConfig {
     /// Whether it works with a shard map: it then owns no slot until it is given one that names its incarnation.
     /// Without, every slot is its own.
     pub mapped: bool,
+    /// How long slots that were given up for a move wait for the map that says so, before the node claims them again.
+    pub frozen_wait: Duration,
     /// What transports are told.
     pub transport: TransportOptions,
     /// Incarnation and hash secret: drawn from the system, or from a seed in tests.
@@ -122,6 +125,7 @@ impl NodeConfig {
             allow_wire_limit: false,
             scrub_wire_limit: true,
             mapped: false,
+            frozen_wait: Duration::from_secs(5),
             transport: TransportOptions::default(),
             identity,
         }
@@ -215,7 +219,10 @@ pub(super) struct Shared {
     pub(super) connections: AtomicUsize,
     pub(super) draining: watch::Sender<bool>,
     pub(super) workers: Vec<Arc<Worker>>,
-    map: Taken,
+    pub(super) map: Taken,
+    /// Asks who follows the map to look.
+    pub(super) asked: Notify,
+    is_following: AtomicBool,
     started: Instant,
     /// What the store said of itself when it was last asked for a client.
     store_told: Mutex<Option<(tokio::time::Instant, StoreStats)>>,
@@ -252,7 +259,9 @@ impl Shared {
             budget,
             connections: AtomicUsize::new(0),
             draining: watch::Sender::new(false),
-            map: Taken::default(),
+            map: Taken::new(Id(config.identity.incarnation)),
+            asked: Notify::new(),
+            is_following: AtomicBool::new(false),
             started: Instant::now(),
             store_told: Mutex::default(),
             config,
@@ -265,7 +274,24 @@ impl Shared {
 
     fn take_map(&self, map: &ShardMap) -> Result<(), MapError> {
         assert!(self.config.mapped, "a node without a map owns every slot");
-        self.map.take(map, self.incarnation(), self.session.store())
+        self.map.take(map, self.session.store())
+    }
+
+    fn follow(self: &Arc<Self>, store: Arc<dyn MapStore>) {
+        assert!(self.config.mapped, "a node without a map owns every slot");
+        let was_following = self.is_following.swap(true, Ordering::Relaxed);
+        assert!(!was_following, "a node follows one keeper");
+        self.workers[0].spawn(follow(Arc::clone(self), store));
+    }
+
+    /// Whether somebody takes newer maps, and ends moves that were left alone.
+    pub(super) fn is_following(&self) -> bool {
+        self.is_following.load(Ordering::Relaxed)
+    }
+
+    /// Asks for a look at the keeper's map.
+    pub(super) fn look(&self) {
+        self.asked.notify_one();
     }
 
     /// The node's statistics now.
@@ -291,12 +317,13 @@ impl Shared {
         };
         let threads: Vec<_> =
             self.workers.iter().map(|worker| ThreadStats { core: worker.core, cpu_ns: worker.cpu_ns() }).collect();
-        let map = self.map.told(self.incarnation());
+        let map = self.map.told();
         NodeStats {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             incarnation: self.incarnation().to_string(),
             cluster: map.cluster,
             map_epoch: map.epoch,
+            moves: map.moves,
             slots: map.slots.unwrap_or(if self.config.mapped { 0 } else { SLOTS }),
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             cpu_ns: threads.iter().map(|thread| thread.cpu_ns).sum(),
@@ -352,9 +379,8 @@ impl Node {
     }
 
     /// Takes a shard map. When this returns, no operation is executed any more on a slot that the map does not give to
-    /// this node's incarnation. Blocks until each shard was free for a moment.
-    ///
-    /// Slots move alone: records stay where they are, and a slot that comes back finds what it left behind.
+    /// this node's incarnation, and the records of what it gave up are gone. Blocks until each shard was free for a
+    /// moment, or for several where slots are given up.
     ///
     /// # Errors
     /// A map of another cluster or an older epoch, or another one of the same epoch: the one before stays.
@@ -363,6 +389,14 @@ impl Node {
     /// On a node whose configuration is not [`NodeConfig::mapped`].
     pub fn take_map(&self, map: &ShardMap) -> Result<(), MapError> {
         self.shared.take_map(map)
+    }
+
+    /// Follows a keeper: the node takes its newer maps when a mover says that there is one, and takes part in moves.
+    ///
+    /// # Panics
+    /// On a node that follows one already, or whose configuration is not [`NodeConfig::mapped`].
+    pub fn follow(&self, store: Arc<dyn MapStore>) {
+        self.shared.follow(store);
     }
 
     /// Its statistics now.
@@ -415,6 +449,14 @@ impl LocalNode {
     /// On a node whose configuration is not [`NodeConfig::mapped`].
     pub fn take_map(&self, map: &ShardMap) -> Result<(), MapError> {
         self.shared.take_map(map)
+    }
+
+    /// As [`Node::follow`].
+    ///
+    /// # Panics
+    /// On a node that follows one already, or whose configuration is not [`NodeConfig::mapped`].
+    pub fn follow(&self, store: Arc<dyn MapStore>) {
+        self.shared.follow(store);
     }
 
     /// Its statistics now.

@@ -26,6 +26,7 @@ mod index_tests;
 #[cfg(feature = "leapfrog")]
 mod leap;
 mod memory;
+mod moving;
 mod ownership;
 mod prefetch;
 mod record;
@@ -39,5 +40,6 @@ mod table;
 mod tags;
 
 pub use execute::Scratch;
+pub use moving::{Export, Sweep};
 pub use ownership::Ownership;
 pub use store::{IndexKind, Store, StoreConfig, StoreError, UnknownIndex};

@@ -77,6 +77,11 @@ impl Current {
         *copied = Copied { change: self.change.load(Ordering::Relaxed), owned: owned.clone() };
     }
 
+    /// Keeps what is gone by from being changed meanwhile.
+    pub(super) fn hold(&self, with: impl FnOnce(&Owned)) {
+        with(&self.owned.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// Tells every shard, and then every batch that is not dealt yet. One change at a time.
     pub(super) fn change(&self, to: Arc<Ownership>, tell_shards: impl FnOnce(&Arc<Ownership>)) {
         let mut owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);

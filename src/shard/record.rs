@@ -135,6 +135,11 @@ impl Records {
         prefetch::<PREFETCH_LINES>(self.slab.slot(handle));
     }
 
+    /// As [`Slab::used_from`]: every handle that it gives has a record.
+    pub(super) fn used_from(&self, from: Handle, looks: usize) -> (Vec<Handle>, Option<Handle>) {
+        self.slab.used_from(from, looks)
+    }
+
     /// Number of records.
     pub(super) fn count(&self) -> u64 {
         self.count

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::counter::{self, CounterText};
-use super::index::{Index, IndexStats};
+use super::index::{Index, IndexStats, Keys};
 use super::memory::Pool;
 use super::record::{Record, Records};
 use super::slab::Handle;
@@ -198,6 +198,54 @@ impl<I: Index> Shard<I> {
         debug_assert!(self.find(key, hash, Handle::NONE).is_some(), "what is inserted is found");
         self.version += 1;
         Changed::Written(self.version)
+    }
+
+    /// Takes the record of another node, under the version that it has there: whatever is drawn here later is newer.
+    /// One that is newer already stays. False where there is no memory for it.
+    pub(super) fn import(&mut self, key: &[u8], hash: u64, version: Version, value: &[u8]) -> bool {
+        let found = self.find(key, hash, Handle::NONE).map(|(handle, record)| (handle, record.version));
+        if found.is_some_and(|(_, there)| there >= version) {
+            return true;
+        }
+        let unfinished = Unfinished;
+        let own = std::mem::replace(&mut self.version, version - 1);
+        let changed = match found {
+            Some((handle, _)) => self.overwrite(key, hash, handle, value),
+            None => self.insert(key, hash, value),
+        };
+        self.version = own.max(self.version);
+        std::mem::forget(unfinished);
+        matches!(changed, Changed::Written(_))
+    }
+
+    /// Forgets the record of a key, if there is one.
+    pub(super) fn forget(&mut self, key: &[u8], hash: u64) {
+        self.update(key, hash, Handle::NONE, |_| Change::Remove);
+    }
+
+    /// Forgets records that have moved, of which only the handles are known.
+    pub(super) fn forget_all(&mut self, gone: impl Iterator<Item = Handle>) {
+        for handle in gone {
+            let hash = self.records.hash(handle);
+            let unfinished = Unfinished;
+            self.remove(hash, handle);
+            std::mem::forget(unfinished);
+        }
+    }
+
+    /// The record of a key.
+    pub(super) fn record(&self, key: &[u8], hash: u64) -> Option<Record<'_>> {
+        self.find(key, hash, Handle::NONE).map(|(_, record)| record)
+    }
+
+    /// The version of the latest change.
+    pub(super) fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Draws no version up to this one any more.
+    pub(super) fn raise_version(&mut self, version: Version) {
+        self.version = self.version.max(version);
     }
 
     fn remove(&mut self, hash: u64, handle: Handle) -> Changed {

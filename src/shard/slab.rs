@@ -34,6 +34,9 @@ const LARGE: u16 = u16::MAX;
 pub(super) struct Handle(pub(super) u32);
 
 impl Handle {
+    /// Where a walk over a slab begins.
+    pub(super) const FIRST: Self = Self(0);
+
     /// Names no slot: the last span is never used.
     pub(super) const NONE: Self = Self(u32::MAX);
 
@@ -239,6 +242,39 @@ impl Slab {
         if next != NO_SPAN {
             self.states[next as usize].previous = previous;
         }
+    }
+
+    /// The slots in use from a handle on, among the next `looks` that there are, and where to go on. Whatever is
+    /// neither allocated nor freed during a walk is met once in it.
+    pub(super) fn used_from(&self, from: Handle, looks: usize) -> (Vec<Handle>, Option<Handle>) {
+        let (mut used, mut left) = (Vec::new(), looks);
+        let (mut span, mut slot) = (from.span(), from.slot());
+        while span < self.spans.len() {
+            if left == 0 {
+                return (used, Some(Handle::new(span as u32, slot as u32)));
+            }
+            let touched = if self.spans[span].is_none() { 0 } else { self.states[span].touched.into() };
+            // A span that was released and taken again meanwhile may be shorter.
+            let end = touched.min(slot + left);
+            let free = self.free_slots(span);
+            let is_used = |slot: &usize| free[slot / 64] >> (slot % 64) & 1 == 0;
+            used.extend((slot..end).filter(is_used).map(|slot| Handle::new(span as u32, slot as u32)));
+            left -= end.saturating_sub(slot).clamp(1, left);
+            (span, slot) = if end == touched { (span + 1, 0) } else { (span, end) };
+        }
+        (used, None)
+    }
+
+    /// The free ones among the touched slots of a span, as bits.
+    fn free_slots(&self, span: usize) -> [u64; (1 << SLOT_BITS) / 64] {
+        let mut free = [0; (1 << SLOT_BITS) / 64];
+        let mut next = if self.spans[span].is_none() { NO_SLOT } else { self.states[span].free_first };
+        while next != NO_SLOT {
+            free[usize::from(next) / 64] |= 1 << (next % 64);
+            let link = self.slot(Handle::new(span as u32, next.into())).first_chunk();
+            next = u16::from_le_bytes(*link.expect("a slot is at least 16 bytes"));
+        }
+        free
     }
 
     /// Bytes held: spans and the tables that describe them.

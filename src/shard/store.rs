@@ -7,6 +7,7 @@ use super::index::IndexStats;
 #[cfg(feature = "leapfrog")]
 use super::leap::LeapIndex;
 use super::memory::Pool;
+use super::moving::Notes;
 use super::ownership::{self, Current, Owned, Ownership};
 use super::record::Records;
 use super::shard::Shard;
@@ -103,9 +104,10 @@ pub enum StoreError {
 /// A sharded store of records in memory. Share it between threads; each brings a [`Scratch`] of its own.
 #[derive(Debug)]
 pub struct Store {
-    hasher: KeyHasher,
+    pub(super) hasher: KeyHasher,
     shards: Box<[Padded]>,
-    ownership: Current,
+    pub(super) ownership: Current,
+    pub(super) budget: Arc<Budget>,
 }
 
 /// A shard and its lock on cache lines of their own (two: processors fetch them in pairs).
@@ -115,15 +117,17 @@ struct Padded(Mutex<Locked>);
 
 /// What the lock of a shard guards.
 #[derive(Debug)]
-struct Locked {
-    shard: AnyShard,
+pub(super) struct Locked {
+    pub(super) shard: AnyShard,
     /// What decides, while the lock is held, whether a slot is the node's.
-    owned: Owned,
+    pub(super) owned: Owned,
+    /// Keys that change while their slots are on the move.
+    pub(super) notes: Option<Box<Notes>>,
 }
 
 /// Matched once a shard and batch, never once an operation.
 #[derive(Debug)]
-enum AnyShard {
+pub(super) enum AnyShard {
     Buckets(Shard<BucketIndex>),
     #[cfg(feature = "leapfrog")]
     Leapfrog(Shard<LeapIndex>),
@@ -148,10 +152,10 @@ impl Store {
             .map(|_| {
                 let shard = AnyShard::new(index, &pool, hasher)?;
                 let shard = shard.ok_or(StoreError::OutOfMemory { bytes_max: budget.bytes_max(), shards })?;
-                Ok(Padded(Mutex::new(Locked { shard, owned: None })))
+                Ok(Padded(Mutex::new(Locked { shard, owned: None, notes: None })))
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { hasher, shards, ownership: Current::default() })
+        Ok(Self { hasher, shards, ownership: Current::default(), budget })
     }
 
     /// Executes every operation of a batch and hands each outcome over, exactly once, in any order. Operations on
@@ -192,12 +196,13 @@ impl Store {
             next += together;
         }
         for shard in &visits[..busy] {
-            // Nothing else is left to do: wait. A poisoned lock is whole, see `shard::Unfinished`.
-            let mut locked = self.shards[*shard as usize].0.lock().unwrap_or_else(PoisonError::into_inner);
+            // Nothing else is left to do: wait.
+            let mut locked = self.lock(*shard as usize);
             if ownership::is_same(&locked.owned, owned) {
                 locked.shard.execute_bin(scratch.bin(*shard), batch, outcomes);
             } else {
                 let bin = ownership::sift(&locked.owned, scratch.bin(*shard), batch, outcomes);
+                locked.note(&bin, batch);
                 locked.shard.execute_bin(&bin, batch, outcomes);
                 epoch = epoch.max(ownership::epoch(&locked.owned));
             }
@@ -212,10 +217,25 @@ impl Store {
     /// Blocks until each shard was free for a moment.
     pub fn set_ownership(&self, ownership: Ownership) {
         self.ownership.change(Arc::new(ownership), |ownership| {
-            for shard in &self.shards {
-                shard.0.lock().unwrap_or_else(PoisonError::into_inner).owned = Some(Arc::clone(ownership));
+            for mut locked in self.each_locked() {
+                locked.owned = Some(Arc::clone(ownership));
             }
         });
+    }
+
+    /// Locks one shard after another.
+    pub(super) fn each_locked(&self) -> impl Iterator<Item = MutexGuard<'_, Locked>> {
+        (0..self.shards.len()).map(|shard| self.lock(shard))
+    }
+
+    /// Waits for a shard. A poisoned lock is whole, see `shard::Unfinished`.
+    pub(super) fn lock(&self, shard: usize) -> MutexGuard<'_, Locked> {
+        self.shards[shard].0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Number of shards.
+    pub(super) fn shards(&self) -> usize {
+        self.shards.len()
     }
 
     /// Locks a shard if it is free. Nobody waits for a lock while holding one: several may be held.
@@ -237,8 +257,7 @@ impl Store {
     #[must_use]
     pub fn stats(&self) -> StoreStats {
         let mut stats = StoreStats::default();
-        for shard in &self.shards {
-            let locked = shard.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for locked in self.each_locked() {
             match &locked.shard {
                 AnyShard::Buckets(shard) => count(&mut stats, shard.records(), shard.index_stats()),
                 #[cfg(feature = "leapfrog")]

@@ -101,6 +101,10 @@ pub enum FrameKind {
     WireLimit = 8,
     /// That raw frame.
     WireLimitReply = 9,
+    /// A step of a move of slots from node to node.
+    Move = 10,
+    /// What came of that step.
+    MoveReply = 11,
 }
 
 impl FrameKind {
@@ -117,6 +121,8 @@ impl FrameKind {
             7 => Self::StatsReply,
             8 => Self::WireLimit,
             9 => Self::WireLimitReply,
+            10 => Self::Move,
+            11 => Self::MoveReply,
             _ => return None,
         })
     }

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod faulty;
+mod moves;
 mod planted;
 mod recorded;
 mod sharded;

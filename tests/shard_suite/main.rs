@@ -3,6 +3,7 @@
 
 mod memory;
 mod model;
+mod moving;
 mod ownership;
 mod support;
 mod threads;

@@ -5,6 +5,8 @@
 mod support;
 
 mod changes;
+mod hostile_moves;
 mod losses;
+mod moves;
 mod sharded;
 mod waiting;

@@ -10,7 +10,7 @@
 
 use freight::client::{Client, ClientConfig};
 use freight::limits::SLOTS;
-use freight::map::{Id, MapNode, ShardMap};
+use freight::map::{Id, MapNode, MapStore, ShardMap};
 use freight::metrics::NodeStats;
 use freight::server::{Identity, LocalNode, Node, NodeConfig};
 use freight::transport::Endpoint;
@@ -188,6 +188,14 @@ impl Cluster {
             Running::Here(node) => node.take_map(map),
         };
         taken.expect("a newer map of the same cluster");
+    }
+
+    /// Lets a running node follow a keeper.
+    pub(crate) fn follow(&self, index: usize, store: Arc<dyn MapStore>) {
+        match self.nodes[index].node.as_ref().expect("a running node") {
+            Running::Threads(node) => node.follow(store),
+            Running::Here(node) => node.follow(store),
+        }
     }
 
     /// A node as a map names it.

@@ -1,0 +1,102 @@
+//! A node that follows the keeper of its map: it looks when it is asked to, and again and again while slots move.
+//!
+//! A mover that gives up, or dies, leaves slots that their old owner gave up and that nobody serves. After
+//! `frozen_wait` the old owner puts a map of the same owners in the place of the one that the mover meant to replace:
+//! whichever of the two replaces it first decides, and the other one learns it.
+#![forbid(unsafe_code)]
+
+use super::node::{Shared, drained};
+use crate::map::{MapStore, MapStoreError, ShardMap};
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::time::{Instant, error::Elapsed, sleep_until, timeout};
+
+/// How often the keeper is asked while slots move.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long the keeper may take.
+const KEEPER_WAIT: Duration = Duration::from_secs(5);
+
+/// Why a look was in vain.
+#[derive(Debug, Error)]
+enum Vain {
+    #[error(transparent)]
+    Store(#[from] MapStoreError),
+    #[error(transparent)]
+    Map(#[from] crate::map::MapError),
+    #[error("no answer from the keeper within {KEEPER_WAIT:?}")]
+    Late(#[from] Elapsed),
+}
+
+/// Follows the keeper until the node drains.
+pub(super) async fn follow(shared: Arc<Shared>, store: Arc<dyn MapStore>) {
+    let mut draining = shared.draining.subscribe();
+    let looking = async {
+        let mut told = String::new();
+        loop {
+            let until = next_look(&shared);
+            let waited = async {
+                match until {
+                    Some(until) => sleep_until(until).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = shared.asked.notified() => {}
+                () = waited => {}
+            }
+            // A peer can ask as often as it likes: the same is said once.
+            let vain = look(&shared, &*store).await.err().map(|vain| vain.to_string()).unwrap_or_default();
+            if !vain.is_empty() && vain != told {
+                tracing::error!("the map is not taken, that of epoch {} stays: {vain}", shared.map.lock().epoch());
+            }
+            told = vain;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = drained(&mut draining) => {}
+        () = looking => {}
+    }
+}
+
+/// When to look next without being asked.
+fn next_look(shared: &Shared) -> Option<Instant> {
+    let state = shared.map.lock();
+    let is_moving = state.outgoing.is_some() || state.incoming.is_some();
+    let (soon, now) = (Instant::now() + LOOK_EVERY, Instant::now());
+    let fence = state.outgoing.as_ref().and_then(|there| there.frozen()).map(|since| since + shared.config.frozen_wait);
+    is_moving.then(|| fence.filter(|fence| *fence > now).map_or(soon, |fence| fence.min(soon)))
+}
+
+/// Takes a newer map, if there is one; ends a move that was left alone.
+async fn look(shared: &Shared, store: &dyn MapStore) -> Result<(), Vain> {
+    let held = shared.session.store();
+    shared.map.when_swept(held, |state| state.end_idle(held)).await;
+    shared.map.when_swept(held, |_| ()).await;
+    let Some(map) = timeout(KEEPER_WAIT, store.load()).await?? else { return Ok(()) };
+    let (epoch, frozen) = {
+        let state = shared.map.lock();
+        (state.epoch(), state.outgoing.as_ref().and_then(|there| there.frozen()))
+    };
+    if map.epoch() != epoch {
+        return take(shared, &map).await;
+    }
+    if frozen.is_some_and(|since| since.elapsed() >= shared.config.frozen_wait) {
+        let fence = map.fenced()?;
+        match timeout(KEEPER_WAIT, store.replace(epoch, &fence)).await? {
+            Ok(()) => take(shared, &fence).await?,
+            // Somebody was faster: the next look tells what it is.
+            Err(MapStoreError::Conflict { .. }) => shared.look(),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+async fn take(shared: &Shared, map: &ShardMap) -> Result<(), Vain> {
+    Ok(shared.map.take_slowly(map, shared.session.store()).await?)
+}

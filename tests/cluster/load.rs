@@ -172,7 +172,7 @@ impl AtHost {
         let config = ClientConfig { deadline: self.load.deadline, ..ClientConfig::default() };
         loop {
             let connected = if self.load.mapped {
-                Client::connect_mapped(map::open(&self.map), config.clone()).await
+                Client::connect_mapped(map::open(&self.map).expect("a file"), config.clone()).await
             } else {
                 Client::connect(&self.felt.endpoints, config.clone()).await
             };

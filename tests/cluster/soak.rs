@@ -51,7 +51,7 @@ struct Driver {
 impl Driver {
     async fn client(&self, deadline: Duration) -> Client {
         let config = ClientConfig { deadline, ..ClientConfig::default() };
-        Client::connect_mapped(map::open(&self.map), config).await.expect("a map")
+        Client::connect_mapped(map::open(&self.map).expect("a file"), config).await.expect("a map")
     }
 
     /// Reads and writes records that are there, until it is over.

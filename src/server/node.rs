@@ -5,6 +5,7 @@ use super::acceptor;
 use super::map::Taken;
 use super::worker::{self, Worker, WorkerThread};
 use crate::budget::Budget;
+use crate::completions::{Completions, CompletionsConfig};
 use crate::cores::{self, Placement};
 use crate::limits::{self, SLOTS};
 use crate::map::{Id, MapError, ShardMap};
@@ -245,9 +246,10 @@ impl Shared {
             frame_bytes_max: config.frame_bytes_max,
             frames_in_flight_max: config.frames_in_flight_max.max(1),
         };
+        let completions = Completions::new(CompletionsConfig::new(Arc::clone(&budget)));
         let worker = |i: usize| Arc::new(Worker::new(config.cores.get(i).copied(), shards, i, threads, &budget));
         Ok(Arc::new(Self {
-            session: Session::new(Arc::new(store), facts),
+            session: Session::new(Arc::new(store), Arc::new(completions), facts),
             workers: (0..threads).map(worker).collect(),
             budget,
             connections: AtomicUsize::new(0),

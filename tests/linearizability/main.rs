@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod faulty;
+mod once;
 mod planted;
 mod recorded;
 mod sharded;

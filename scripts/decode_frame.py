@@ -14,7 +14,7 @@ KINDS = ("?,hello,hello reply,request,reply,refusal,stats,stats reply,wire limit
 OPERATIONS = [("?", "", ""), ("get", "", ""), ("put", "<I", "value"), ("delete", "", ""),
               ("compare-and-swap", "<QI", "expected value"), ("add", "<q", "delta")]
 STATUSES = ("?,value,done,counter,not found,version mismatch,not a number,counter overflow,out of memory,"
-            "reply full,wrong node").split(",")
+            "reply full,wrong node,unknown").split(",")
 HEADER = ("<4sBBHII6Q", "magic version kind flags frame_bytes op_count "
           "session sequence acknowledged_up_to map_epoch request reserved")
 NO_BODY = ("", "")
@@ -51,21 +51,24 @@ def decode(frame):
     check(version == 1, "BadVersion")
     check(1 <= kind <= 11, "BadKind")
     check(64 <= frame_bytes <= FRAME_BYTES_MAX, "BadFrameBytes")
-    check(flags == reserved == 0, "ReservedNotZero")
+    check(reserved == 0 and (flags == 0 or kind == 3 and flags in (1, 3)), "ReservedNotZero")
     check(op_count <= FRAME_OPS_MAX, "TooManyOps")
     check(op_count == 0 or kind in (3, 4), "ReservedNotZero")
     check(frame_bytes <= len(frame), "Truncated")
     check(frame_bytes == len(frame), "TrailingBytes")
-    begin = 64 + op_count * (4 if kind == 3 else 8) + calcsize(BODIES.get(kind, NO_BODY)[0])
+    begin = 64 + op_count * (4 + (flags & 2) if kind == 3 else 8) + calcsize(BODIES.get(kind, NO_BODY)[0])
     check(begin <= len(frame), "Truncated")
     yield f"{KINDS[kind]}: {listed(header)}"
     decoders = {3: decode_request, 4: decode_reply, 10: decode_move, 11: decode_move}
-    yield from decoders.get(kind, decode_body)(frame, begin, kind)
+    yield from decoders.get(kind, decode_body)(frame, begin, flags if kind == 3 else kind)
 
-def decode_request(frame, begin, _):
+def decode_request(frame, begin, marks):
+    count = (begin - 64) // (4 + (marks & 2))
+    first = unpack_from(f"<{count}H", frame, 64) if marks & 2 else ()
+    check(all(one < other for one, other in zip(first, first[1:])), "BadIndex")
     at = begin
-    for index in range((begin - 64) // 4):
-        code, flags, key_bytes = unpack_from("<BBH", frame, 64 + 4 * index)
+    for index in range(count):
+        code, flags, key_bytes = unpack_from("<BBH", frame, begin + 4 * (index - count))
         check(1 <= code <= 5, "BadOpCode")
         check(flags <= 1, "BadFlags")
         name, *layout = OPERATIONS[code]
@@ -77,7 +80,8 @@ def decode_request(frame, begin, _):
         check(at - value <= VALUE_BYTES_MAX, "ValueTooLong")
         check(at <= len(frame), "OutOfFrame")
         words = [f" {word} {shown(frame[value:at]) if word == 'value' else operand[word]}" for word in operand]
-        yield f"{index}: {name} {shown(frame[key:value])}{''.join(words)}" + ", version wanted" * flags
+        place = f"{index} (first {first[index]})" if first else f"{index}"
+        yield f"{place}: {name} {shown(frame[key:value])}{''.join(words)}" + ", version wanted" * flags
     check(at == len(frame), "PayloadMismatch")
 
 def decode_reply(frame, begin, _):
@@ -85,7 +89,7 @@ def decode_reply(frame, begin, _):
     for index in range((begin - 64) // 8):
         word, offset = unpack_from("<II", frame, 64 + 8 * index)
         status, versioned, value_bytes = word & 0x7F, word >> 7 & 1, word >> 8
-        check(1 <= status <= 10, "BadStatus")
+        check(1 <= status <= 11, "BadStatus")
         check(status != 3 or value_bytes == 8, "BadCounter")
         check(value_bytes <= {1: VALUE_BYTES_MAX, 3: 8}.get(status, 0), "ValueTooLong")
         check(status <= 3 or versioned == (status == 5), "BadStatus")

@@ -7,6 +7,7 @@ pub mod bench;
 pub mod budget;
 pub mod cli;
 pub mod client;
+pub mod completions;
 pub mod cores;
 pub mod hash;
 pub mod limits;

@@ -92,8 +92,8 @@ pub enum Outcome<'a> {
     ReplyFull,
     /// The node does not own the key's slot; nothing was executed. A client with a map asks whoever does.
     WrongNode,
-    /// The connection was lost before an answer: the operation may or may not have taken effect.
-    /// Made by clients, never sent by a node.
+    /// The operation may or may not have taken effect: the connection was lost before an answer, or the node no longer
+    /// knows what became of an operation that is asked again.
     Unknown,
     /// The operation had no effect: its node could not be reached in time, or refused it. Made by clients.
     NotSent,
@@ -133,6 +133,13 @@ pub trait Batch {
     /// # Panics
     /// May panic on a position of another batch.
     fn op(&self, position: Position) -> Op<'_>;
+
+    /// Where the operation at `index` stood in the batch as first built, where this is a part of it that is asked
+    /// again: what it is known by. Grows with `index`.
+    #[inline]
+    fn first_index(&self, index: u32) -> u32 {
+        index
+    }
 }
 
 /// Collects the outcome of each operation, in any order, each exactly once.

@@ -4,6 +4,7 @@
 //! so that a seed replays a whole cluster.
 #![forbid(unsafe_code)]
 
+use crate::completions::{Carrier, Completions, Identity, NoMemory};
 use crate::op::Batch;
 use crate::shard::{Scratch, Store};
 use crate::wire::{
@@ -78,14 +79,27 @@ pub struct Accepted {
 #[derive(Debug)]
 pub struct Session {
     store: Arc<Store>,
+    completions: Arc<Completions>,
     facts: NodeFacts,
 }
 
 impl Session {
-    /// Sessions on a store.
+    /// Sessions on a store, and what is known of what they executed.
     #[must_use]
-    pub fn new(store: Arc<Store>, facts: NodeFacts) -> Self {
-        Self { store, facts }
+    pub fn new(store: Arc<Store>, completions: Arc<Completions>, facts: NodeFacts) -> Self {
+        Self { store, completions, facts }
+    }
+
+    /// What a connection needs beside it to have its frames executed once.
+    #[must_use]
+    pub fn carrier(&self) -> Carrier {
+        Carrier::new(&self.completions)
+    }
+
+    /// What is known of what was executed.
+    #[must_use]
+    pub fn completions(&self) -> &Completions {
+        &self.completions
     }
 
     /// What the node announces.
@@ -128,7 +142,8 @@ impl Session {
         Ok(Accepted { reply: hello_reply(&reply), reply_bytes_max })
     }
 
-    /// Executes a request and builds its reply in a buffer that `lend` gives for at least that many bytes.
+    /// Executes a request, once if it is of a client's session, and builds its reply in a buffer that `lend` gives for
+    /// at least that many bytes.
     ///
     /// # Errors
     /// [`SessionError::Malformed`], and nothing was executed; [`SessionError::OutOfMemory`] likewise.
@@ -137,14 +152,23 @@ impl Session {
         frame: &[u8],
         reply_bytes_max: u32,
         lend: impl FnOnce(usize) -> Option<B>,
+        carrier: &mut Carrier,
         scratch: &mut Scratch,
     ) -> Result<(B, u32), SessionError> {
         let request = RequestView::parse(frame)?;
         let ops = request.op_count();
-        let out_of_memory = SessionError::OutOfMemory { ops };
-        let Some(buffer) = lend(REPLY_BYTES_FIRST) else { return Err(out_of_memory) };
-        let Some(mut reply) = ReplyBuilder::new(buffer, ops, reply_bytes_max) else { return Err(out_of_memory) };
-        let map_epoch = self.store.execute(&request, &mut reply, scratch);
+        let out_of_memory = || SessionError::OutOfMemory { ops };
+        let buffer = lend(REPLY_BYTES_FIRST).ok_or_else(out_of_memory)?;
+        let mut reply = ReplyBuilder::new(buffer, ops, reply_bytes_max).ok_or_else(out_of_memory)?;
+        let Origin { session, sequence, acknowledged_up_to, .. } = request.header().origin();
+        let map_epoch = if session == 0 || !request.has_changes() {
+            self.store.execute(&request, &mut reply, scratch)
+        } else {
+            let is_retry = request.header().is_retry();
+            let identity = Identity { session, sequence, acknowledged_up_to, is_retry };
+            let executed = carrier.execute(&self.store, &request, identity, &mut reply, scratch);
+            executed.map_err(|NoMemory| out_of_memory())?
+        };
         Ok(reply.finish(Origin { map_epoch, ..request.header().origin() }))
     }
 }

@@ -32,7 +32,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("shard", &["op", "metrics", "slots"]),
     ("transport", &["wire"]),
     ("map", &["slots", "transport"]),
-    ("session", &["wire", "shard"]),
+    ("completions", &["shard"]),
+    ("session", &["wire", "completions"]),
     ("cores", &["op"]),
     ("profile", &["op"]),
     ("server", &["session", "transport", "map", "cores", "metrics", "profile"]),
@@ -44,8 +45,21 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that replay from a seed: no runtime, socket, clock or randomness of their own.
-const PURE: &[&str] =
-    &["limits", "budget", "hash", "short", "slots", "pages", "op", "op_list", "metrics", "wire", "shard", "session"];
+const PURE: &[&str] = &[
+    "limits",
+    "budget",
+    "hash",
+    "short",
+    "slots",
+    "pages",
+    "op",
+    "op_list",
+    "metrics",
+    "wire",
+    "shard",
+    "completions",
+    "session",
+];
 
 /// What a pure module may not name: a crate, or a path.
 const WORLD: &[&str] = &[

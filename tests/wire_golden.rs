@@ -6,7 +6,7 @@
 mod golden;
 
 use freight::limits::{FRAME_BYTES_DEFAULT, FRAME_BYTES_MIN};
-use freight::op::{Action, Carried, Op, Outcome, Outcomes as _};
+use freight::op::{Action, Batch as _, Carried, Op, Outcome, Outcomes as _};
 use freight::wire::{
     self, Capabilities, FrameKind, Header, Hello, HelloReply, MoveBody, MoveChunk, MoveCommand, MoveReplyBody,
     MoveReplyView, MoveStatus, MoveView, Origin, Refusal, RefusalCode, ReplyBuilder, ReplyView, RequestBuilder,
@@ -72,6 +72,36 @@ fn requests_are_the_golden_bytes() {
         op(b"counter", Action::Add { delta: -3 }),
     ];
     holds_request("request_batch", SESSION, &batch);
+    holds_part("request_retry_part", &[batch[1], batch[4]], &[1, 4]);
+}
+
+/// Builder and view agree with a golden part of a request that was sent before.
+fn holds_part(name: &str, ops: &[Op<'_>], indices: &[u16]) {
+    let golden = golden::frame(name);
+    let mut builder = RequestBuilder::new(Vec::new(), 5, FRAME_BYTES_MIN).expect("room");
+    ops.iter().for_each(|op| builder.push(op).expect("room"));
+    let (mut built, bytes) = builder.finish_retry(SESSION, indices).expect("room");
+    built.truncate(bytes as usize);
+    assert_eq!(built, golden, "{name}");
+    let view = RequestView::parse(&golden).expect("valid");
+    assert_eq!(view.ops().collect::<Vec<_>>(), ops, "{name}");
+    let first: Vec<_> = (0..view.op_count()).map(|index| view.first_index(index)).collect();
+    assert_eq!(first, indices.iter().map(|index| u32::from(*index)).collect::<Vec<_>>(), "{name}");
+    assert!(view.header().is_retry());
+}
+
+#[test]
+fn a_copy_that_is_sent_again_is_the_golden_bytes() {
+    let add = [op(b"hits", Action::Add { delta: 1 })];
+    let mut builder = RequestBuilder::new(Vec::new(), 1, FRAME_BYTES_MIN).expect("room");
+    builder.push(&add[0]).expect("room");
+    let (mut copy, bytes) = builder.finish(Origin { request: 3, acknowledged_up_to: 2, map_epoch: 1, ..SESSION });
+    copy.truncate(bytes as usize);
+    wire::mark_retry(&mut copy, SESSION);
+    assert_eq!(copy, golden::frame("request_retry"));
+    let view = RequestView::parse(&copy).expect("valid");
+    assert_eq!((view.header().origin(), view.header().is_retry(), view.first_index(0)), (SESSION, true, 0));
+    assert_eq!(view.ops().collect::<Vec<_>>(), add);
 }
 
 #[test]
@@ -94,6 +124,7 @@ fn replies_are_the_golden_bytes() {
     holds_reply("reply_full", ORIGIN, &[0], &[Outcome::ReplyFull]);
     let epoch = Origin { map_epoch: 5, ..ORIGIN };
     holds_reply("reply_wrong_node", epoch, &[0], &[Outcome::WrongNode]);
+    holds_reply("reply_unknown", ORIGIN, &[0], &[Outcome::Unknown]);
     holds_reply("example_reply", ORIGIN, &[0, 1], &[Outcome::Done { version: Some(42) }, value(b"value", None)]);
     let batch = [
         value(b"a value", None),

@@ -98,7 +98,10 @@ fn operations_are_counted_in_requests_and_replies_only() {
 fn unknown_kinds_lengths_flags_and_counts_are_refused() {
     assert_eq!(header_error(&with(get(), 5, &[0])), WireError::BadKind { got: 0 });
     assert_eq!(header_error(&with(get(), 5, &[255])), WireError::BadKind { got: 255 });
-    assert_eq!(header_error(&with(get(), 6, &[1])), WireError::ReservedNotZero { offset: 6 });
+    for flags in [2, 4, 5, 8] {
+        assert_eq!(header_error(&with(get(), 6, &[flags])), WireError::ReservedNotZero { offset: 6 }, "{flags}");
+    }
+    assert_eq!(header_error(&with(reply(&[]), 6, &[1])), WireError::ReservedNotZero { offset: 6 });
     assert_eq!(header_error(&with(get(), 63, &[1])), WireError::ReservedNotZero { offset: 56 });
     let (min, max) = (64, limits::FRAME_BYTES_MAX);
     assert_eq!(header_error(&with(get(), 8, &[63, 0, 0, 0])), WireError::BadFrameBytes { got: 63, min, max });
@@ -148,6 +151,21 @@ fn unknown_operations_and_flags_are_refused() {
 }
 
 #[test]
+fn first_indices_that_do_not_grow_or_do_not_fit_are_refused() {
+    let part = |indices: [u16; 3]| {
+        let mut frame = request(&[op(b"a", Action::Get), op(b"b", Action::Get), op(b"c", Action::Get)]);
+        frame.splice(64..64, indices.into_iter().flat_map(u16::to_le_bytes));
+        let bytes = frame.len() as u32;
+        with(with(frame, 6, &[3]), 8, &bytes.to_le_bytes())
+    };
+    assert!(RequestView::parse(&part([0, 1, u16::MAX])).is_ok());
+    assert_eq!(request_error(&part([0, 1, 1])), WireError::BadIndex { index: 2, got: 1, before: 1 });
+    assert_eq!(request_error(&part([9, 3, 10])), WireError::BadIndex { index: 1, got: 3, before: 9 });
+    let cut = with(with(get(), 6, &[3]), 12, &[4]);
+    assert_eq!(request_error(&cut), WireError::Truncated { needed: 8, got: 7 });
+}
+
+#[test]
 fn lengths_beyond_the_frame_are_refused_where_they_stand() {
     // A get: descriptor 64-67, key 68-70.
     let key = WireError::OutOfFrame { index: 0, begin: 68, end: 72, payload_begin: 68, payload_end: 71 };
@@ -180,14 +198,14 @@ fn value(value: &[u8]) -> Outcome<'_> {
 fn unknown_statuses_are_refused() {
     let frame = reply(&[Outcome::NotFound]);
     assert_eq!(reply_error(&with(frame.clone(), 64, &[0])), WireError::BadStatus { index: 0, got: 0 });
-    assert_eq!(reply_error(&with(frame, 64, &[11])), WireError::BadStatus { index: 0, got: 11 });
+    assert_eq!(reply_error(&with(frame, 64, &[12])), WireError::BadStatus { index: 0, got: 12 });
 }
 
 #[test]
 fn statuses_and_versions_go_together() {
     let mismatch = reply(&[Outcome::VersionMismatch { current: 1 }]);
     assert_eq!(reply_error(&with(mismatch, 64, &[5])), WireError::BadStatus { index: 0, got: 5 });
-    for status in [4, 6, 7, 8, 9, 10] {
+    for status in [4, 6, 7, 8, 9, 10, 11] {
         let done = reply(&[Outcome::Done { version: Some(1) }]);
         let got = status | 0x80;
         assert_eq!(reply_error(&with(done, 64, &[got])), WireError::BadStatus { index: 0, got });
@@ -196,7 +214,7 @@ fn statuses_and_versions_go_together() {
 
 #[test]
 fn statuses_and_lengths_go_together() {
-    for status in [2, 4, 6, 7, 8, 9] {
+    for status in [2, 4, 6, 7, 8, 9, 11] {
         let error = reply_error(&with(reply(&[value(b"v")]), 64, &[status]));
         assert_eq!(error, WireError::ValueTooLong { index: 0, got: 1, max: 0 });
     }

@@ -13,6 +13,8 @@
 use crate::contenders::freight;
 use crate::throughput::{Settings, seconds, sorted};
 use crate::workload::{VALUE_BYTES, draw_records};
+use freight::budget::Budget;
+use freight::completions::{Carrier, Completions, CompletionsConfig};
 use freight::limits::FRAME_BYTES_DEFAULT;
 use freight::op::{Action, Op, Outcome};
 use freight::session::{NodeFacts, Session};
@@ -60,6 +62,7 @@ pub(crate) fn run(settings: &Settings) {
 /// A node without connections.
 struct Node {
     session: Session,
+    carrier: Carrier,
     scratch: Scratch,
     lent: Vec<u8>,
     reply_bytes: u32,
@@ -68,8 +71,9 @@ struct Node {
 impl Node {
     fn new(shards: u32) -> Self {
         let facts = NodeFacts { incarnation: [1; 16], frame_bytes_max: FRAME_BYTES_DEFAULT, frames_in_flight_max: 1 };
-        let session = Session::new(Arc::new(freight(IndexKind::Buckets, shards)), facts);
-        Self { session, scratch: Scratch::new(0), lent: Vec::new(), reply_bytes: 0 }
+        let completions = Completions::new(CompletionsConfig::new(Arc::new(Budget::new(u64::MAX))));
+        let session = Session::new(Arc::new(freight(IndexKind::Buckets, shards)), Arc::new(completions), facts);
+        Self { carrier: session.carrier(), session, scratch: Scratch::new(0), lent: Vec::new(), reply_bytes: 0 }
     }
 
     fn answer(&mut self, request: &[u8]) -> &[u8] {
@@ -79,7 +83,7 @@ impl Node {
             lent.resize(lent.len().max(bytes), 0);
             Some(lent)
         };
-        let answered = self.session.execute(request, FRAME_BYTES_DEFAULT, lend, &mut self.scratch);
+        let answered = self.session.execute(request, FRAME_BYTES_DEFAULT, lend, &mut self.carrier, &mut self.scratch);
         (self.lent, self.reply_bytes) = answered.expect("a bench may panic");
         &self.lent[..self.reply_bytes as usize]
     }

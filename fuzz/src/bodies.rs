@@ -35,9 +35,20 @@ pub(crate) fn request(bytes: &[u8]) -> Result<(), WireError> {
         visited += 1;
     });
     assert_eq!((ops.next(), visited), (None, view.op_count()));
-    let (frame, frame_bytes) = builder.finish(view.header().origin());
+    let origin = view.header().origin();
+    let first: Vec<u16> = (0..visited).map(|index| view.first_index(index) as u16).collect();
+    assert!(first.windows(2).all(|pair| pair[0] < pair[1]) && visited <= FRAME_OPS_MAX);
+    let has_indices = view.header().flags.get() & Header::INDICES != 0;
+    let (mut frame, frame_bytes) = match has_indices {
+        true => builder.finish_retry(origin, &first).expect("a vector grows"),
+        false => builder.finish(origin),
+    };
+    if view.header().is_retry() && !has_indices {
+        wire::mark_retry(&mut frame, origin);
+    }
     // There is one way to write a batch.
     assert_eq!(&frame[..frame_bytes as usize], bytes);
+    assert_eq!(view.has_changes(), view.ops().any(|op| op.action != Action::Get));
     Ok(())
 }
 

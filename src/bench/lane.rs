@@ -323,6 +323,7 @@ pub(super) fn client_error_kind(error: &ClientError) -> &'static str {
         ClientError::MemoryLost { .. } => "MemoryLost",
         ClientError::Lost { .. } => "Lost",
         ClientError::Deadline { .. } => "Deadline",
+        ClientError::Forgotten { .. } => "Forgotten",
         ClientError::NotSent { .. } => "NotSent",
         ClientError::WrongNode { .. } => "WrongNode",
         ClientError::NoNewerMap { .. } => "NoNewerMap",

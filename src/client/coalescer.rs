@@ -12,7 +12,11 @@
 //! it before there is a link that takes the frame at once: what left it is sent.
 #![forbid(unsafe_code)]
 
+use super::again::{Delivered, deliver};
 use super::node::{Exchange, NodeClient, Ready};
+use super::reply::Unplaced;
+use super::routing::Cause;
+use super::session::Sequence;
 use super::share::check as check_reply;
 use super::{BatchError, ClientError, Loss, Unsent};
 use crate::limits;
@@ -53,8 +57,10 @@ pub(super) enum SingleAction {
 /// An outcome: where it stands in the frame that brought it.
 #[derive(Debug)]
 pub(super) struct Answered {
-    frame: Frame,
-    index: u32,
+    pub(super) frame: Frame,
+    pub(super) index: u32,
+    /// The request and its number, where it was sent more than once.
+    pub(super) again: Option<(Frame, Arc<Sequence>)>,
 }
 
 impl Answered {
@@ -65,6 +71,13 @@ impl Answered {
 
     pub(super) fn outcome(&self) -> Outcome<'_> {
         ReplyView::parsed(&self.frame).outcome(self.index)
+    }
+
+    /// What of its frame is to be kept for a newer map: the operation itself, where it may have taken effect.
+    pub(super) fn kept(&self) -> Option<Unplaced> {
+        let (request, sequence) = self.again.clone()?;
+        let cause = Cause::WrongNode { epoch: self.epoch() };
+        Some(Unplaced { request, ops: vec![self.index], cause, sequence: Some(sequence) })
     }
 
     /// Whether the frame that left this get out had room for none: one value always fits, if there is memory.
@@ -236,7 +249,7 @@ impl Carrying {
             Err(error) => Err(error),
         };
         for (index, single) in (0..).zip(singles) {
-            let answer = outcome.clone().map(|frame| Answered { frame, index });
+            let answer = outcome.clone().map(|(frame, again)| Answered { frame, index, again });
             // The caller may have gone away.
             let _gone = single.done.send(answer);
         }
@@ -275,25 +288,35 @@ fn check(single: &Single) -> Result<(), BatchError> {
     }
 }
 
+/// The reply to a frame, and the frame with its number where it was sent more than once.
+type Carried = (Frame, Option<(Frame, Arc<Sequence>)>);
+
 /// Sends singles in one frame, at once, and waits for the reply to them all.
-async fn exchange(node: &NodeClient, ready: Ready, singles: &[Single]) -> Result<Frame, ClientError> {
-    let frame = match frame(node, &ready, singles) {
-        Ok(frame) => frame,
+async fn exchange(node: &NodeClient, ready: Ready, singles: &[Single]) -> Result<Carried, ClientError> {
+    let sequence = node.sequence();
+    let request = match frame(node, &ready, singles, sequence.as_deref()) {
+        Ok(request) => request,
         Err(error) => {
             ready.cancel();
             return Err(error.into());
         }
     };
-    match node.exchange_on(ready, node.deadline(), frame).await {
+    let Delivered { exchange, is_again } = deliver(node, ready, node.deadline(), &request, sequence.as_deref()).await;
+    match exchange {
         Exchange::Answered(frame, link) => {
             check_reply(&link, &frame, singles.len() as u32)?;
-            Ok(frame)
+            Ok((frame, sequence.filter(|_| is_again).map(|sequence| (request, sequence))))
         }
         Exchange::Unsent(error) | Exchange::Unknown(error) => Err(error),
     }
 }
 
-fn frame(node: &NodeClient, ready: &Ready, singles: &[Single]) -> Result<Frame, BatchError> {
+fn frame(
+    node: &NodeClient,
+    ready: &Ready,
+    singles: &[Single],
+    sequence: Option<&Sequence>,
+) -> Result<Frame, BatchError> {
     let link = ready.link();
     let bytes = singles.iter().map(|single| single.bytes() + 16).sum::<usize>() + 64;
     let buffer = link.lend(bytes).ok_or(BatchError::OutOfMemory { needed: bytes as u64 })?;
@@ -304,6 +327,7 @@ fn frame(node: &NodeClient, ready: &Ready, singles: &[Single]) -> Result<Frame, 
             _ => builder.push(&single.op())?,
         }
     }
-    let (buffer, frame_bytes) = builder.finish(node.origin(ready.request()));
+    let origin = node.origin(ready.request());
+    let (buffer, frame_bytes) = builder.finish(sequence.map_or(origin, |sequence| sequence.origin(origin)));
     Ok(Frame::new(buffer, frame_bytes))
 }

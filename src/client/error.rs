@@ -64,6 +64,13 @@ pub enum ClientError {
         /// The deadline.
         deadline: Duration,
     },
+    /// The call was sent again over another connection, and the node no longer knows what became of it: a change may or
+    /// may not have taken effect.
+    #[error("{endpoint} no longer knows what became of a call that was sent again: the outcome is unknown")]
+    Forgotten {
+        /// The node.
+        endpoint: Endpoint,
+    },
     /// The call was not sent, and had no effect.
     #[error("not sent to {endpoint}: {source}")]
     NotSent {
@@ -212,6 +219,13 @@ impl ClientError {
     /// Whether the operation may have taken effect all the same.
     #[must_use]
     pub fn may_have_taken_effect(&self) -> bool {
-        matches!(self, Self::Lost { .. } | Self::Deadline { .. } | Self::Malformed { .. } | Self::WrongOutcome { .. })
+        matches!(
+            self,
+            Self::Lost { .. }
+                | Self::Deadline { .. }
+                | Self::Forgotten { .. }
+                | Self::Malformed { .. }
+                | Self::WrongOutcome { .. }
+        )
     }
 }

@@ -11,19 +11,22 @@
 //! connected it; should that end, the connection is lost, and the next call connects anew. The task that merges single
 //! operations runs on the runtime of whoever issued the first of them; what waits for it when that ends is not sent.
 //! Frames are built and checked by whoever issues the batch; dropping a future never harms a connection. After a lost
-//! connection the next batch connects anew.
+//! connection the next batch connects anew, and what was in flight is sent again: its node executes it once.
 #![forbid(unsafe_code)]
 
+mod again;
 mod backoff;
 mod batch;
 mod coalescer;
 mod control;
 mod error;
+mod kept;
 mod link;
 mod node;
 mod reply;
 mod resend;
 mod routing;
+mod session;
 mod share;
 mod single;
 
@@ -41,6 +44,7 @@ use crate::metrics::NodeStats;
 use crate::transport::{Buffer, Endpoint, Frame, HeapPool, TransportOptions};
 use node::NodeClient;
 use routing::Router;
+use session::Session;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -57,6 +61,9 @@ pub struct ClientConfig {
     pub frame_bytes_max: u32,
     /// Bytes of values one batch may bring back; gets past that stay `ReplyFull`, and a failure says so.
     pub reply_bytes_max: u64,
+    /// Whether what was in flight on a lost connection is sent again, to be executed once: to the same life of its
+    /// node, until the deadline. Without it the outcome is `Unknown` at once.
+    pub at_most_once: bool,
     /// What the waits between two tries to connect are drawn from; `None` for the system's randomness.
     pub jitter_seed: Option<u64>,
     /// What transports are told.
@@ -70,6 +77,7 @@ impl Default for ClientConfig {
             frames_in_flight_max: 64,
             frame_bytes_max: limits::FRAME_BYTES_DEFAULT,
             reply_bytes_max: 1 << 30,
+            at_most_once: true,
             jitter_seed: None,
             transport: TransportOptions::default(),
         }
@@ -107,9 +115,10 @@ impl Client {
             return Err(ClientError::BadNodeCount { got: endpoints.len(), max: SLOTS });
         }
         let pool = HeapPool::new(Arc::new(Budget::new(u64::MAX)));
+        let session = Session::new(&config);
         let mut nodes = Vec::with_capacity(endpoints.len());
         for endpoint in endpoints {
-            nodes.push(NodeClient::connect(endpoint.clone(), &config, &pool).await?);
+            nodes.push(NodeClient::connect(endpoint.clone(), &config, &pool, session.as_ref()).await?);
         }
         let router = Arc::new(Router::even(nodes, config.clone(), pool));
         Ok(Self { inner: Arc::new(Inner { router, config }) })

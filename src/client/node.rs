@@ -4,6 +4,7 @@
 use super::backoff::Backoff;
 use super::coalescer::Coalescer;
 use super::link::{self, Answer, Link};
+use super::session::{Sequence, Session};
 use super::{ClientConfig, ClientError, Loss, NoHello, Unsent};
 use crate::limits::FRAME_BYTES_MIN;
 use crate::map::MapNode;
@@ -30,6 +31,7 @@ pub(super) struct NodeClient {
     map_epoch: AtomicU64,
     config: ClientConfig,
     pool: Arc<HeapPool>,
+    session: Option<Arc<Session>>,
     state: Mutex<State>,
     /// Held by whoever connects anew, so that only one does.
     connecting: tokio::sync::Mutex<()>,
@@ -107,15 +109,21 @@ impl NodeClient {
         endpoint: Endpoint,
         config: &ClientConfig,
         pool: &Arc<HeapPool>,
+        session: Option<&Arc<Session>>,
     ) -> Result<Arc<Self>, ClientError> {
-        let node = Self::new(vec![endpoint], None, config, pool);
+        let node = Self::new(vec![endpoint], None, config, pool, session);
         node.live_link().await?;
         Ok(node)
     }
 
     /// A node of a map. It is connected to when it is first needed.
-    pub(super) fn named(node: &MapNode, config: &ClientConfig, pool: &Arc<HeapPool>) -> Arc<Self> {
-        Self::new(node.addresses.clone(), Some(node.incarnation.0), config, pool)
+    pub(super) fn named(
+        node: &MapNode,
+        config: &ClientConfig,
+        pool: &Arc<HeapPool>,
+        session: Option<&Arc<Session>>,
+    ) -> Arc<Self> {
+        Self::new(node.addresses.clone(), Some(node.incarnation.0), config, pool, session)
     }
 
     fn new(
@@ -123,6 +131,7 @@ impl NodeClient {
         named: Option<[u8; 16]>,
         config: &ClientConfig,
         pool: &Arc<HeapPool>,
+        session: Option<&Arc<Session>>,
     ) -> Arc<Self> {
         let backoff = Backoff::new(config);
         let state = State { link: None, incarnation: named, memory_lost: false, backoff, failures: 0, failure: None };
@@ -132,6 +141,7 @@ impl NodeClient {
             map_epoch: AtomicU64::new(0),
             config: config.clone(),
             pool: Arc::clone(pool),
+            session: session.cloned(),
             state: Mutex::new(state),
             connecting: tokio::sync::Mutex::new(()),
             coalescer: Coalescer::default(),
@@ -156,6 +166,15 @@ impl NodeClient {
     pub(super) fn origin(&self, request: u64) -> Origin {
         // A fact about the sender, by which nothing is ordered.
         Origin { request, map_epoch: self.map_epoch.load(Ordering::Relaxed), ..Origin::default() }
+    }
+
+    /// A number for the next frame, where the client has a session.
+    pub(super) fn sequence(&self) -> Option<Arc<Sequence>> {
+        self.session.as_ref().map(Session::next)
+    }
+
+    pub(super) fn config(&self) -> &ClientConfig {
+        &self.config
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {

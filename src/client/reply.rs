@@ -4,9 +4,11 @@
 use super::ClientError;
 use super::batch::Route;
 use super::routing::Cause;
+use super::session::Sequence;
 use crate::op::Outcome;
 use crate::transport::{Endpoint, Frame};
 use crate::wire::{ReplyOutcomes, ReplyView};
+use std::sync::Arc;
 
 /// Why a node's operations have no outcome.
 #[derive(Debug, Clone)]
@@ -74,6 +76,8 @@ pub(super) struct Part {
     bytes_sent: u64,
     /// What another node shall be asked.
     pub(super) unplaced: Option<Unplaced>,
+    /// The frame was sent more than once: what a node says that it does not own may have taken effect before.
+    is_again: bool,
 }
 
 /// Operations that were not executed, and go to whom a newer map names.
@@ -84,6 +88,8 @@ pub(super) struct Unplaced {
     /// Their places in it, in order.
     pub(super) ops: Vec<u32>,
     pub(super) cause: Cause,
+    /// The number of a frame that was sent more than once, and keeps it: what is left of it may have taken effect.
+    pub(super) sequence: Option<Arc<Sequence>>,
 }
 
 impl Reply {
@@ -114,7 +120,9 @@ impl Reply {
     pub fn outcomes(&self) -> Outcomes<'_> {
         // One node that answered everything in one frame is the fast path: the frame's own order.
         match &self.parts[..] {
-            [Part { frames, places, outcome: None, .. }] if places.is_empty() && !frames.is_empty() => {
+            [Part { frames, places, outcome: None, is_again: false, .. }]
+                if places.is_empty() && !frames.is_empty() =>
+            {
                 Outcomes::Whole(ReplyView::parsed(&frames[0]).outcomes())
             }
             _ => Outcomes::Scattered { reply: self, next: 0 },
@@ -179,13 +187,19 @@ impl Part {
 
     /// Leaves unplaced what the node does not own; without a map to place it by, a failure says so.
     #[cold]
-    pub(super) fn sort_out_wrong_node(&mut self, node: &Endpoint, request: Frame, is_mapped: bool) {
+    pub(super) fn sort_out_wrong_node(
+        &mut self,
+        node: &Endpoint,
+        request: Frame,
+        is_mapped: bool,
+        sequence: Option<Arc<Sequence>>,
+    ) {
         let epochs = self.frames.iter().map(|frame| ReplyView::parsed(frame).header().map_epoch.get());
         let epoch = epochs.max().unwrap_or_default();
         if is_mapped {
             let op_count = ReplyView::parsed(&self.frames[0]).op_count();
-            let ops = (0..op_count).filter(|index| self.outcome(*index) == Outcome::WrongNode).collect();
-            self.unplaced = Some(Unplaced { request, ops, cause: Cause::WrongNode { epoch } });
+            let ops = (0..op_count).filter(|index| self.told(*index) == Outcome::WrongNode).collect();
+            self.unplaced = Some(Unplaced { request, ops, cause: Cause::WrongNode { epoch }, sequence });
         } else {
             let endpoint = node.clone();
             self.fail(node, ClientError::WrongNode { endpoint, epoch });
@@ -216,7 +230,26 @@ impl Part {
         missing
     }
 
+    /// The frame that answers its only operation, or why none does.
+    pub(super) fn into_only(self) -> Result<Frame, ClientError> {
+        let Self { mut frames, failure, .. } = self;
+        frames.pop().ok_or_else(|| failure.expect("what was not answered says why").error)
+    }
+
+    /// From here on what a node does not own counts as unknown.
+    pub(super) fn set_again(&mut self) {
+        self.is_again = true;
+    }
+
     fn outcome(&self, index: u32) -> Outcome<'_> {
+        match self.told(index) {
+            Outcome::WrongNode if self.is_again => Outcome::Unknown,
+            outcome => outcome,
+        }
+    }
+
+    /// What its node said.
+    fn told(&self, index: u32) -> Outcome<'_> {
         if let Some(outcome) = self.outcome {
             return outcome;
         }

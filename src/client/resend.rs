@@ -1,10 +1,12 @@
 //! Sending again what a batch's nodes did not own, or could not take, to whom a newer map names.
 //!
 //! Operations on one key were left out together, and they are sent again together and in their order. What had its
-//! outcome keeps it. Nothing is sent again that may have taken effect, and nothing behind what may yet do so.
+//! outcome keeps it. Of what may have taken effect nothing is sent again but what keeps its number (`kept.rs`), and
+//! nothing behind it.
 #![forbid(unsafe_code)]
 
 use super::batch::{Batch, Route};
+use super::kept;
 use super::reply::{Failure, Part, Reply, Unplaced};
 use super::routing::{Cause, Router, Routing};
 use super::{BatchError, ClientConfig, ClientError};
@@ -88,8 +90,8 @@ impl Reply {
         config: &ClientConfig,
         deadline: Instant,
     ) -> Result<(), ClientError> {
-        let first = self.parts.len() as u32;
-        let unplaced: Vec<_> = self.parts.iter_mut().map(|part| part.unplaced.take()).collect();
+        let mut unplaced: Vec<_> = self.parts.iter_mut().map(|part| part.unplaced.take()).collect();
+        self.send_kept(&mut unplaced, routing, config, deadline).await?;
         let count = unplaced.iter().flatten().map(|unplaced| unplaced.ops.len()).sum::<usize>();
         let mut batch = Batch::by(Arc::clone(routing), router, count as u32);
         let (mut sent, mut left, mut never) = (Vec::new(), Vec::new(), Vec::new());
@@ -120,6 +122,7 @@ impl Reply {
             part.unplaced = (!unplaced.ops.is_empty()).then_some(unplaced);
         }
         let (parts, routes, op_count) = batch.execute_parts(config, deadline).await?;
+        let first = self.parts.len() as u32;
         let identity = (0..op_count).map(|index| Route { part: 0, index });
         let routes = if routes.is_empty() { identity.collect() } else { routes };
         for (op, route) in sent.into_iter().zip(routes) {
@@ -133,23 +136,56 @@ impl Reply {
         Ok(())
     }
 
-    /// What is unplaced stays unsent: for the reason given, or for the one that its part has already.
+    /// Sends what keeps its number, each frame by itself, and takes it out.
+    async fn send_kept(
+        &mut self,
+        unplaced: &mut [Option<Unplaced>],
+        routing: &Arc<Routing>,
+        config: &ClientConfig,
+        deadline: Instant,
+    ) -> Result<(), ClientError> {
+        for (index, place) in unplaced.iter_mut().enumerate() {
+            let Some(kept) = place.take_if(|unplaced| unplaced.sequence.is_some()) else { continue };
+            let Some(sequence) = &kept.sequence else { continue };
+            if matches!(kept.cause, Cause::Unsent | Cause::NoOwner) {
+                self.parts[index].failure = None;
+            }
+            for (part, places) in kept::send(&kept, sequence, routing, config, deadline).await? {
+                let new = self.parts.len() as u32;
+                for route in self.routes.iter_mut().filter(|route| route.part as usize == index) {
+                    if let Ok(at) = places.binary_search(&route.index) {
+                        *route = Route { part: new, index: at as u32 };
+                    }
+                }
+                self.parts.push(part);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is unplaced stays unsent, or unknown where it keeps its number: for the reason given, or for the one that
+    /// its part has already.
     fn give_up(&mut self, error: Option<&ClientError>) {
         let unplaced: Vec<_> = self.parts.iter_mut().map(|part| part.unplaced.take()).collect();
         let mut ops = Vec::new();
         in_order(&self.routes, &unplaced, |op, _| ops.push(op));
         let said = || self.parts.iter().rev().find_map(|part| Some(part.failure.as_ref()?.error.clone()));
         let Some(error) = error.cloned().or_else(said) else { return };
-        let (failed, mut moved) = (self.parts.len(), false);
-        for op in ops {
-            let from = &self.parts[self.routes[op].part as usize];
-            if from.outcome.is_none() || from.failure.is_none() {
-                moved = true;
-                self.routes[op].part = failed as u32;
+        let is_kept = |part: u32| unplaced[part as usize].as_ref().is_some_and(|unplaced| unplaced.sequence.is_some());
+        for (outcome, kept) in [(Outcome::NotSent, false), (Outcome::Unknown, true)] {
+            let (failed, mut moved) = (self.parts.len(), false);
+            for op in &ops {
+                let from = self.routes[*op].part;
+                let has_reason = |part: &Part| part.outcome.is_some() && part.failure.is_some();
+                if (from as usize) < unplaced.len() && is_kept(from) == kept && !has_reason(&self.parts[from as usize])
+                {
+                    moved = true;
+                    self.routes[*op].part = failed as u32;
+                }
             }
-        }
-        if moved {
-            self.parts.push(Part::failed(Outcome::NotSent, Failure { endpoint: None, error }));
+            if moved {
+                self.parts.push(Part::failed(outcome, Failure { endpoint: None, error: error.clone() }));
+            }
         }
     }
 }

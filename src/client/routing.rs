@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 use super::node::NodeClient;
+use super::session::Session;
 use super::{ClientConfig, ClientError};
 use crate::hash::{self, Key};
 use crate::map::{MapNode, MapStore, MapStoreError, ShardMap, even_owner};
@@ -33,11 +34,17 @@ impl Routing {
     }
 
     /// By a map. Connections to nodes that `old` has too are kept.
-    fn mapped(map: Arc<ShardMap>, old: Option<&Self>, config: &ClientConfig, pool: &Arc<HeapPool>) -> Self {
+    fn mapped(
+        map: Arc<ShardMap>,
+        old: Option<&Self>,
+        config: &ClientConfig,
+        pool: &Arc<HeapPool>,
+        session: Option<&Arc<Session>>,
+    ) -> Self {
         let kept = |named: &MapNode| old?.nodes.iter().find(|node| node.is(named)).cloned();
         let nodes = map.nodes().iter();
         let nodes: Vec<_> =
-            nodes.map(|node| kept(node).unwrap_or_else(|| NodeClient::named(node, config, pool))).collect();
+            nodes.map(|node| kept(node).unwrap_or_else(|| NodeClient::named(node, config, pool, session))).collect();
         nodes.iter().for_each(|node| node.set_map_epoch(map.epoch()));
         let is_single = nodes.len() == 1 && map.slots_of(0) == crate::slots::SlotSet::ALL;
         Self { nodes, map: Some(map), is_single }
@@ -98,6 +105,8 @@ pub(super) struct Router {
     /// Held by whoever waits for a newer map, so that only one does.
     looking: tokio::sync::Mutex<()>,
     config: ClientConfig,
+    /// Of the nodes of a map, whichever map it is.
+    session: Option<Arc<Session>>,
     pub(super) pool: Arc<HeapPool>,
 }
 
@@ -112,7 +121,7 @@ const UNREADABLE_WAIT: Duration = Duration::from_millis(100);
 
 impl Router {
     pub(super) fn even(nodes: Vec<Arc<NodeClient>>, config: ClientConfig, pool: Arc<HeapPool>) -> Self {
-        Self::new(Routing::even(nodes), None, config, pool)
+        Self::new(Routing::even(nodes), None, config, pool, None)
     }
 
     /// Reads the map; connects to nobody yet.
@@ -124,11 +133,20 @@ impl Router {
         let loaded = timeout_at(config.deadline_from_now(), store.load()).await;
         let late = |_| ClientError::MapLate { deadline: config.deadline };
         let map = loaded.map_err(late)?.map_err(ClientError::Map)?.ok_or(ClientError::NoMap)?;
-        Ok(Self::new(Routing::mapped(map, None, &config, &pool), Some(store), config, pool))
+        let session = Session::new(&config);
+        let routing = Routing::mapped(map, None, &config, &pool, session.as_ref());
+        Ok(Self::new(routing, Some(store), config, pool, session))
     }
 
-    fn new(routing: Routing, store: Option<Arc<dyn MapStore>>, config: ClientConfig, pool: Arc<HeapPool>) -> Self {
-        Self { routing: RwLock::new(Arc::new(routing)), store, looking: tokio::sync::Mutex::default(), config, pool }
+    fn new(
+        routing: Routing,
+        store: Option<Arc<dyn MapStore>>,
+        config: ClientConfig,
+        pool: Arc<HeapPool>,
+        session: Option<Arc<Session>>,
+    ) -> Self {
+        let looking = tokio::sync::Mutex::default();
+        Self { routing: RwLock::new(Arc::new(routing)), store, looking, config, session, pool }
     }
 
     pub(super) fn is_mapped(&self) -> bool {
@@ -213,7 +231,7 @@ impl Router {
             let refused = |source| ClientError::Map(MapStoreError::Map { place: "newer map".to_owned(), source });
             map.check_follows(old).map_err(refused)?;
             tracing::debug!("map of epoch {} taken after {}", map.epoch(), old.epoch());
-            *routing = Arc::new(Routing::mapped(map, Some(&routing), &self.config, &self.pool));
+            *routing = Arc::new(Routing::mapped(map, Some(&routing), &self.config, &self.pool, self.session.as_ref()));
         }
         Ok(Arc::clone(&routing))
     }

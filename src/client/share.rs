@@ -1,13 +1,15 @@
 //! One node's share of a batch: sent, answered, and asked again for what a full reply left out.
 #![forbid(unsafe_code)]
 
+use super::again::{Delivered, deliver};
 use super::link::Link;
 use super::node::{Exchange, NodeClient};
 use super::reply::{Failure, Part, Unplaced};
 use super::routing::{Cause, Router};
+use super::session::Sequence;
 use super::{BatchError, ClientError};
 use crate::limits::FRAME_BYTES_MIN;
-use crate::op::{Action, Outcome};
+use crate::op::{Action, Batch as _, Outcome};
 use crate::transport::{Buffer, Frame, Lender};
 use crate::wire::{ReplyView, RequestBuilder, RequestView, Status, WireError};
 use std::sync::Arc;
@@ -25,7 +27,7 @@ pub(super) fn begin(
     }
 }
 
-fn begin_for(node: &NodeClient, ops_expected: u32) -> Result<RequestBuilder<Buffer>, BatchError> {
+pub(super) fn begin_for(node: &NodeClient, ops_expected: u32) -> Result<RequestBuilder<Buffer>, BatchError> {
     begin_in(|bytes| node.lend_any(bytes), ops_expected, node.frame_bytes_max())
 }
 
@@ -53,7 +55,7 @@ pub(super) fn unowned(builder: Option<RequestBuilder<Buffer>>, error: ClientErro
 fn all_of(builder: RequestBuilder<Buffer>, cause: Cause) -> Unplaced {
     let ops = (0..builder.op_count()).collect();
     let (buffer, frame_bytes) = builder.finish(Default::default());
-    Unplaced { request: Frame::new(buffer, frame_bytes), ops, cause }
+    Unplaced { request: Frame::new(buffer, frame_bytes), ops, cause, sequence: None }
 }
 
 /// Executes one node's share, asking again for what a full reply left out. Where the client has a map, what the node
@@ -67,7 +69,6 @@ pub(super) async fn execute(
 ) -> Result<Part, ClientError> {
     // A refused push may have begun a frame that holds nothing.
     let Some(builder) = builder.filter(|builder| builder.op_count() > 0) else { return Ok(Part::default()) };
-    let op_count = builder.op_count();
     let ready = match node.ready(deadline).await {
         Ok(ready) => ready,
         Err(error) => {
@@ -76,19 +77,46 @@ pub(super) async fn execute(
             return Ok(part);
         }
     };
-    let request = finish(node, builder, ready.request());
-    let (reply, link) = match node.exchange_on(ready, deadline, request.clone()).await {
+    let sequence = node.sequence();
+    let request = finish(node, builder, ready.request(), sequence.as_deref());
+    let Delivered { exchange, is_again } = deliver(node, ready, deadline, &request, sequence.as_deref()).await;
+    let sent = Sent { request, sequence: sequence.filter(|_| is_again) };
+    settle(node, exchange, sent, deadline, reply_bytes_max, is_mapped).await
+}
+
+/// A share that was sent.
+pub(super) struct Sent {
+    pub(super) request: Frame,
+    /// Its number, where it was sent more than once.
+    pub(super) sequence: Option<Arc<Sequence>>,
+}
+
+/// Takes what came of sending a share, asks again for what a full reply left out, and sorts out what the node did not
+/// take.
+pub(super) async fn settle(
+    node: &Arc<NodeClient>,
+    exchange: Exchange,
+    sent: Sent,
+    deadline: Instant,
+    reply_bytes_max: u64,
+    is_mapped: bool,
+) -> Result<Part, ClientError> {
+    let Sent { request, sequence } = sent;
+    let op_count = op_count(&request);
+    let (reply, link) = match exchange {
         Exchange::Answered(reply, link) => (reply, link),
         Exchange::Unsent(error) => {
-            let mut part = failed(node, error, Outcome::NotSent)?;
+            let outcome = if sequence.is_some() { Outcome::Unknown } else { Outcome::NotSent };
+            let mut part = failed(node, error, outcome)?;
             let ops = (0..op_count).collect();
-            part.unplaced = is_mapped.then_some(Unplaced { request, ops, cause: Cause::Unsent });
+            part.unplaced = is_mapped.then_some(Unplaced { request, ops, cause: Cause::Unsent, sequence });
             return Ok(part);
         }
         Exchange::Unknown(error) => return failed(node, error, Outcome::Unknown),
     };
     let view = check(&link, &reply, op_count)?;
     let (mut missing, mut is_wrong) = (missing(view), view.has_wrong_node());
+    let is_forgotten = view.has_unknown();
     // A reply that is not full is the rule; everything else asks again.
     let mut part = Part::new(request.frame_bytes(), reply);
     only_gets(&link, &request, &missing)?;
@@ -108,7 +136,7 @@ pub(super) async fn execute(
             }
         };
         let mut sent = None;
-        let exchange = node.exchange(deadline, |number| sent.insert(finish(node, again, number)).clone()).await;
+        let exchange = node.exchange(deadline, |number| sent.insert(finish(node, again, number, None)).clone()).await;
         match exchange {
             Exchange::Answered(reply, link) => {
                 is_wrong |= check(&link, &reply, missing.len() as u32)?.has_wrong_node();
@@ -127,10 +155,20 @@ pub(super) async fn execute(
             }
         }
     }
+    if is_forgotten {
+        part.fail(node.endpoint(), ClientError::Forgotten { endpoint: node.endpoint().clone() });
+    }
+    if sequence.is_some() {
+        part.set_again();
+    }
     if is_wrong {
-        part.sort_out_wrong_node(node.endpoint(), request, is_mapped);
+        part.sort_out_wrong_node(node.endpoint(), request, is_mapped, sequence);
     }
     Ok(part)
+}
+
+fn op_count(request: &Frame) -> u32 {
+    RequestView::parse(request).expect("the view reads what the builder wrote").op_count()
 }
 
 /// Operations that a reply left out.
@@ -142,12 +180,14 @@ fn missing(reply: ReplyView<'_>) -> Vec<u32> {
     full.map(|(index, _)| index).collect()
 }
 
-fn finish(node: &NodeClient, builder: RequestBuilder<Buffer>, request: u64) -> Frame {
-    let (buffer, frame_bytes) = builder.finish(node.origin(request));
+fn finish(node: &NodeClient, builder: RequestBuilder<Buffer>, request: u64, sequence: Option<&Sequence>) -> Frame {
+    let origin = node.origin(request);
+    let origin = sequence.map_or(origin, |sequence| sequence.origin(origin));
+    let (buffer, frame_bytes) = builder.finish(origin);
     Frame::new(buffer, frame_bytes)
 }
 
-fn failed(node: &NodeClient, error: ClientError, outcome: Outcome<'static>) -> Result<Part, ClientError> {
+pub(super) fn failed(node: &NodeClient, error: ClientError, outcome: Outcome<'static>) -> Result<Part, ClientError> {
     let failure = |error| Failure { endpoint: Some(node.endpoint().clone()), error };
     match error {
         // Of a node that a map names, this concerns its own operations alone.

@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::coalescer::{Answered, SingleAction};
+use super::kept;
 use super::node::NodeClient;
-use super::routing::Cause;
-use super::{Client, ClientError};
+use super::reply::Unplaced;
+use super::routing::{Cause, Routing};
+use super::{Client, ClientError, Inner};
 use crate::op::{Outcome, VERSION_ABSENT, Version};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -119,6 +121,9 @@ impl Client {
             let (cause, failed) = match routing.nodes.get(routing.part_of(key)) {
                 None => (Cause::NoOwner, routing.no_owner()),
                 Some(node) => match node.coalescer().issue(node, key, action(), deadline).await {
+                    Ok(answered) if answered.outcome() == Outcome::WrongNode && answered.again.is_some() => {
+                        return self.issue_kept(node, answered, Arc::clone(&routing), deadline).await;
+                    }
                     Ok(answered) if router.is_mapped() && answered.outcome() == Outcome::WrongNode => {
                         (Cause::WrongNode { epoch: answered.epoch() }, unexpected(node, &answered))
                     }
@@ -135,11 +140,40 @@ impl Client {
         }
         unreachable!("the deadline comes first")
     }
+
+    /// Goes on with an operation whose frame was sent more than once, and whose node does not own it any more: it may
+    /// have taken effect, and keeps its number.
+    async fn issue_kept(
+        &self,
+        node: &Arc<NodeClient>,
+        answered: Answered,
+        mut routing: Arc<Routing>,
+        deadline: Instant,
+    ) -> Result<(Arc<NodeClient>, Answered), ClientError> {
+        let Inner { router, config } = &*self.inner;
+        let unknown = || ClientError::Forgotten { endpoint: node.endpoint().clone() };
+        let mut kept = answered.kept().ok_or_else(unknown)?;
+        for round in 0.. {
+            let Ok(next) = router.next(&routing, kept.cause, round, deadline).await else { break };
+            routing = next;
+            let Unplaced { sequence: Some(sequence), .. } = &kept else { break };
+            let sent = kept::send(&kept, sequence, &routing, config, deadline).await?;
+            let Some((mut part, _)) = sent.into_iter().next() else { break };
+            match part.unplaced.take() {
+                Some(left) => kept = left,
+                None => {
+                    return part.into_only().map(|frame| (Arc::clone(node), Answered { frame, index: 0, again: None }));
+                }
+            }
+        }
+        Err(unknown())
+    }
 }
 
 fn unexpected(node: &NodeClient, answered: &Answered) -> ClientError {
     match answered.outcome() {
         Outcome::WrongNode => ClientError::WrongNode { endpoint: node.endpoint().clone(), epoch: answered.epoch() },
+        Outcome::Unknown => ClientError::Forgotten { endpoint: node.endpoint().clone() },
         Outcome::OutOfMemory => ClientError::OutOfMemory,
         Outcome::NotANumber => ClientError::NotANumber,
         Outcome::CounterOverflow => ClientError::CounterOverflow,

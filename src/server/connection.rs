@@ -4,6 +4,7 @@
 use super::moves;
 use super::node::{Shared, drained};
 use super::worker::Worker;
+use crate::completions::Carrier;
 use crate::limits::MOVE_CHUNK_BYTES;
 use crate::metrics::Counters;
 use crate::session::SessionError;
@@ -74,6 +75,7 @@ pub(super) async fn serve<C: Connection>(connection: C, shared: &Shared, worker:
         sender,
         receiver,
         lender,
+        carrier: shared.session.carrier(),
         shared,
         draining,
         worker,
@@ -120,6 +122,7 @@ struct Serving<'a, S, R> {
     sender: S,
     receiver: R,
     lender: Arc<dyn Lender>,
+    carrier: Carrier,
     shared: &'a Shared,
     draining: watch::Receiver<bool>,
     worker: &'a Worker,
@@ -255,7 +258,9 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
             lend(bytes.max(self.reply_bytes_last as usize)).or_else(|| lend(bytes))
         };
         let mut scratch = self.worker.scratch();
-        let (buffer, frame_bytes) = self.shared.session.execute(frame, self.reply_bytes_max, lend, &mut scratch)?;
+        let session = &self.shared.session;
+        let (buffer, frame_bytes) =
+            session.execute(frame, self.reply_bytes_max, lend, &mut self.carrier, &mut scratch)?;
         self.reply_bytes_last = frame_bytes;
         Ok(Frame::new(buffer, frame_bytes))
     }

@@ -6,6 +6,7 @@ use super::follow::follow;
 use super::map::Taken;
 use super::worker::{self, Worker, WorkerThread};
 use crate::budget::Budget;
+use crate::completions::{Completions, CompletionsConfig};
 use crate::cores::{self, Placement};
 use crate::limits::{self, SLOTS};
 use crate::map::{Id, MapError, MapStore, ShardMap};
@@ -252,9 +253,10 @@ impl Shared {
             frame_bytes_max: config.frame_bytes_max,
             frames_in_flight_max: config.frames_in_flight_max.max(1),
         };
+        let completions = Completions::new(CompletionsConfig::new(Arc::clone(&budget)));
         let worker = |i: usize| Arc::new(Worker::new(config.cores.get(i).copied(), shards, i, threads, &budget));
         Ok(Arc::new(Self {
-            session: Session::new(Arc::new(store), facts),
+            session: Session::new(Arc::new(store), Arc::new(completions), facts),
             workers: (0..threads).map(worker).collect(),
             budget,
             connections: AtomicUsize::new(0),

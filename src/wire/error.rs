@@ -88,6 +88,16 @@ pub enum WireError {
         /// The flags.
         got: u8,
     },
+    /// An operation's first index is not above the one before.
+    #[error("operation {index}: first index {got} behind {before}")]
+    BadIndex {
+        /// Index of the operation in this frame.
+        index: u32,
+        /// Its index in the frame that was sent first.
+        got: u16,
+        /// That of the operation before.
+        before: u16,
+    },
     /// A reply status that does not exist.
     #[error("operation {index}: unknown status {got}")]
     BadStatus {

@@ -42,7 +42,7 @@ pub struct Header {
     pub version: u8,
     /// A [`FrameKind`].
     pub kind: u8,
-    /// Zero; for marks that every kind could carry.
+    /// Of a request: [`Header::RETRY`], [`Header::INDICES`]. Otherwise zero.
     pub flags: U16,
     /// Length of the whole frame, header included; 32 bits, as offsets inside a frame.
     pub frame_bytes: U32,
@@ -151,6 +151,14 @@ pub struct Origin {
 }
 
 impl Header {
+    /// The request was sent before, in whole or in part, under the same session and sequence.
+    pub const RETRY: u16 = 1;
+
+    /// It holds some operations of the frame that was sent first, and says which; only with [`Header::RETRY`].
+    pub const INDICES: u16 = 2;
+
+    const RETRY_INDICES: u16 = Self::RETRY | Self::INDICES;
+
     /// A header of this protocol version.
     #[must_use]
     pub fn new(kind: FrameKind, frame_bytes: u32, op_count: u32, origin: Origin) -> Self {
@@ -209,6 +217,24 @@ impl Header {
         }
     }
 
+    /// Whether the request was sent before.
+    #[must_use]
+    pub fn is_retry(&self) -> bool {
+        self.flags.get() & Self::RETRY != 0
+    }
+
+    /// Whether it says which operations it holds.
+    #[inline(always)]
+    pub(super) fn has_indices(&self) -> bool {
+        self.flags.get() & Self::INDICES != 0
+    }
+
+    /// Whether the kind may carry these flags.
+    #[cold]
+    fn may_carry(kind: FrameKind, flags: u16) -> bool {
+        kind == FrameKind::Request && matches!(flags, Self::RETRY | Self::RETRY_INDICES)
+    }
+
     fn check(&self, frame_bytes_max: u32) -> Result<FrameKind, WireError> {
         let frame_bytes = self.frame_bytes.get();
         if self.magic.get() != MAGIC {
@@ -221,7 +247,7 @@ impl Header {
         if frame_bytes < HEADER_BYTES || frame_bytes > frame_bytes_max {
             return Err(WireError::BadFrameBytes { got: frame_bytes, min: HEADER_BYTES, max: frame_bytes_max });
         }
-        if self.flags.get() != 0 {
+        if self.flags.get() != 0 && !Self::may_carry(kind, self.flags.get()) {
             return Err(WireError::ReservedNotZero { offset: 6 });
         }
         if self.reserved.get() != 0 {
@@ -235,6 +261,20 @@ impl Header {
         }
         Ok(kind)
     }
+}
+
+/// Makes a copy of a request one that is sent again, on another connection: what its header says of its operations, its
+/// session and its sequence stays.
+///
+/// # Panics
+/// On bytes that are no request.
+pub fn mark_retry(frame: &mut [u8], origin: Origin) {
+    let (header, _) = Header::mut_from_prefix(frame).expect("a frame has a header");
+    assert_eq!(header.kind, FrameKind::Request.code(), "requests are sent again");
+    header.flags = (header.flags.get() | Header::RETRY).into();
+    header.request = origin.request.into();
+    header.acknowledged_up_to = origin.acknowledged_up_to.into();
+    header.map_epoch = origin.map_epoch.into();
 }
 
 /// The length of the frame that begins with these bytes: what a byte stream needs to know to cut frames out.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   request   | header 64 | op descriptors 4 x n    | operand, key, value of op 0, of op 1, ...   |
+//!      again  | header 64 | first indices 2 x n, where it is only a part | descriptors ...        |
 //!   reply     | header 64 | reply descriptors 8 x n | version, value of each op, as they came up  |
 //!   others    | header 64 | one fixed body          | bytes                                       |
 //! ```
@@ -29,7 +30,7 @@ mod service;
 
 pub use buffer::FrameBuffer;
 pub use error::{BuildError, WireError};
-pub use header::{FrameKind, HEADER_BYTES, Header, MAGIC, Origin, PROTOCOL_VERSION, frame_bytes};
+pub use header::{FrameKind, HEADER_BYTES, Header, MAGIC, Origin, PROTOCOL_VERSION, frame_bytes, mark_retry};
 pub use hello::{Capabilities, Hello, HelloReply, Refusal, RefusalCode, hello, hello_reply, refusal};
 pub use moves::{MoveBody, MoveChunk, MoveCommand, MoveReplyBody, MoveReplyView, MoveStatus, MoveView, move_request};
 pub use reply::{ReplyDescriptor, ReplyOutcomes, ReplyView, Status};

@@ -78,6 +78,8 @@ pub enum Status {
     ReplyFull = 9,
     /// The node does not own the key's slot; nothing was executed.
     WrongNode = 10,
+    /// The operation was sent before, and the node no longer knows what became of it; not executed now.
+    Unknown = 11,
 }
 
 impl Status {
@@ -93,6 +95,7 @@ impl Status {
             8 => Self::OutOfMemory,
             9 => Self::ReplyFull,
             10 => Self::WrongNode,
+            11 => Self::Unknown,
             _ => return None,
         })
     }
@@ -109,7 +112,7 @@ pub struct ReplyView<'a> {
     header: &'a Header,
     descriptors: &'a [ReplyDescriptor],
     frame: &'a [u8],
-    /// False where every operation was executed; true where one was left out, or where nobody looked.
+    /// False where every operation was executed now; true where one was left out, or where nobody looked.
     may_leave_out: bool,
 }
 
@@ -210,6 +213,12 @@ impl<'a> ReplyView<'a> {
         self.has(Status::WrongNode)
     }
 
+    /// Whether the node no longer knows what became of any operation.
+    #[must_use]
+    pub fn has_unknown(&self) -> bool {
+        self.has(Status::Unknown)
+    }
+
     fn has(&self, status: Status) -> bool {
         self.may_leave_out && self.descriptors.iter().any(|descriptor| descriptor.status == status.code())
     }
@@ -253,6 +262,7 @@ fn any_outcome<'a>(descriptor: &ReplyDescriptor, mut bytes: &'a [u8]) -> Outcome
         Status::OutOfMemory => Outcome::OutOfMemory,
         Status::ReplyFull => Outcome::ReplyFull,
         Status::WrongNode => Outcome::WrongNode,
+        Status::Unknown => Outcome::Unknown,
     }
 }
 
@@ -283,10 +293,10 @@ impl ReplyDescriptor {
         (self.status == Status::Value.code()).then(|| from_u24(self.value_bytes))
     }
 
-    /// Whether the operation was not executed, and may be asked again.
+    /// Whether the operation was not executed now.
     #[inline(always)]
     fn leaves_out(&self) -> bool {
-        self.status == Status::ReplyFull.code() || self.status == Status::WrongNode.code()
+        [Status::ReplyFull, Status::WrongNode, Status::Unknown].iter().any(|status| self.status == status.code())
     }
 
     /// Bytes behind the descriptor, once status and lengths are known to go together.

@@ -178,7 +178,8 @@ impl<B: FrameBuffer> ReplyBuilder<B> {
             Outcome::OutOfMemory => self.write(op_index, Status::OutOfMemory, None, &[]),
             Outcome::ReplyFull => self.write(op_index, Status::ReplyFull, None, &[]),
             Outcome::WrongNode => self.write(op_index, Status::WrongNode, None, &[]),
-            Outcome::Unknown | Outcome::NotSent => unreachable!("a node knows the outcome of what it executed"),
+            Outcome::Unknown => self.write(op_index, Status::Unknown, None, &[]),
+            Outcome::NotSent => unreachable!("a node was sent what it answers"),
         }
     }
 }
@@ -209,9 +210,10 @@ mod tests {
             Outcome::OutOfMemory,
             Outcome::ReplyFull,
             Outcome::WrongNode,
+            Outcome::Unknown,
         ];
-        let mut builder = ReplyBuilder::new(Vec::new(), 12, limits::FRAME_BYTES_MIN).expect("room");
-        for (op_index, outcome) in (0..12).zip(outcomes).rev() {
+        let mut builder = ReplyBuilder::new(Vec::new(), 13, limits::FRAME_BYTES_MIN).expect("room");
+        for (op_index, outcome) in (0..13).zip(outcomes).rev() {
             builder.set(op_index, outcome);
         }
         let (frame, bytes) = builder.finish(Origin { request: 5, ..Origin::default() });
@@ -219,7 +221,7 @@ mod tests {
         let view = ReplyView::parse(frame).expect("valid");
         assert_eq!(view.outcomes().collect::<Vec<_>>(), outcomes);
         assert_eq!(ReplyView::parsed(frame).outcome(4), outcomes[4]);
-        assert!(view.has_reply_full() && view.has_wrong_node());
+        assert!(view.has_reply_full() && view.has_wrong_node() && view.has_unknown());
     }
 
     #[test]

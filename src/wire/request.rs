@@ -8,6 +8,9 @@
 //!                add: delta i64           compare-and-swap: expected u64, value_bytes u32
 //! ```
 //!
+//! A part of a frame that was sent before says between header and descriptors, in 2 bytes each, where its operations
+//! stood there.
+//!
 //! Offsets are not sent: an operation's bytes begin where those of the one before end, so they cannot overlap,
 //! and a get costs 4 bytes and its key.
 #![forbid(unsafe_code)]
@@ -102,6 +105,8 @@ impl OpCode {
 #[derive(Debug, Clone, Copy)]
 pub struct RequestView<'a> {
     header: &'a Header,
+    /// Where the operations stood in the frame that was sent first; none where they stand there as here.
+    indices: &'a [U16],
     descriptors: &'a [OpDescriptor],
     payload: &'a [u8],
 }
@@ -114,9 +119,10 @@ impl<'a> RequestView<'a> {
     pub fn parse(frame: &'a [u8]) -> Result<Self, WireError> {
         let (header, rest) = Header::split_kind(frame, FrameKind::Request)?;
         let op_count = header.op_count.get();
+        let (indices, rest) = if header.has_indices() { indices(rest, op_count)? } else { (&[][..], rest) };
         let (descriptors, payload) = descriptors::<OpDescriptor>(rest, op_count)?;
         match used_bytes(descriptors, payload) {
-            Some(used) if used == payload.len() => Ok(Self { header, descriptors, payload }),
+            Some(used) if used == payload.len() => Ok(Self { header, indices, descriptors, payload }),
             _ => Err(first_error(frame, descriptors, payload)),
         }
     }
@@ -125,6 +131,13 @@ impl<'a> RequestView<'a> {
     #[must_use]
     pub fn header(&self) -> &'a Header {
         self.header
+    }
+
+    /// Whether any operation may change something.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        // No early end: a loop without one goes through many at a time, and most batches are all gets.
+        self.descriptors.iter().fold(0, |others, descriptor| others | (descriptor.code ^ OpCode::Get.code())) != 0
     }
 
     /// The operations in request order.
@@ -162,6 +175,24 @@ impl Batch for RequestView<'_> {
         let descriptor = self.descriptors[index(position.index)];
         op_at(descriptor, &self.payload[index(position.offset)..]).0
     }
+
+    #[inline]
+    fn first_index(&self, op_index: u32) -> u32 {
+        self.indices.get(index(op_index)).map_or(op_index, |first| first.get().into())
+    }
+}
+
+/// The first indices of `count` operations, each above the one before, and what follows them.
+#[cold]
+fn indices(rest: &[u8], count: u32) -> Result<(&[U16], &[u8]), WireError> {
+    let (indices, rest) = descriptors::<U16>(rest, count)?;
+    let steps = (1..).zip(indices.iter().zip(indices.iter().skip(1)));
+    for (index, (before, got)) in steps.map(|(index, (before, got))| (index, (before.get(), got.get()))) {
+        if got <= before {
+            return Err(WireError::BadIndex { index, got, before });
+        }
+    }
+    Ok((indices, rest))
 }
 
 /// The operation at the front of `rest` in a validated request, and how many bytes it has.

@@ -120,6 +120,37 @@ impl<B: FrameBuffer> RequestBuilder<B> {
         (self.buffer, frame_bytes)
     }
 
+    /// The finished frame of operations that were sent before, in the frame of the same session and sequence, where
+    /// they stood at these indices.
+    ///
+    /// # Errors
+    /// [`BuildError::FrameFull`] or [`BuildError::OutOfMemory`]: the indices need 2 bytes each.
+    ///
+    /// # Panics
+    /// Where there is not one index an operation, each above the one before.
+    pub fn finish_retry(mut self, origin: Origin, indices: &[u16]) -> Result<(B, u32), BuildError> {
+        assert_eq!(indices.len(), index(self.op_count), "one index an operation");
+        self.move_payload(self.op_count);
+        let (begin, bytes) = (self.end, indices.as_bytes().len());
+        let end = begin.saturating_add(bytes);
+        if end > self.room {
+            self.make_room(end)?;
+        }
+        let behind = HEADER_LENGTH.saturating_add(bytes);
+        self.buffer.copy_within(HEADER_LENGTH..begin, behind);
+        let block = self.buffer.get_mut(HEADER_LENGTH..behind).expect("room was made for the indices");
+        for (to, index) in block.chunks_exact_mut(size_of::<u16>()).zip(indices) {
+            to.copy_from_slice(&index.to_le_bytes());
+        }
+        let frame_bytes = length(end);
+        let mut header = Header::new(FrameKind::Request, frame_bytes, self.op_count, origin);
+        header.flags = (Header::RETRY | Header::INDICES).into();
+        header.write_to_prefix(&mut self.buffer).expect("the buffer holds at least the header");
+        let frame = self.buffer.get(..end).expect("what was written lies in the buffer");
+        assert!(RequestView::parse(frame).is_ok(), "indices grow, and the view reads what the builder writes");
+        Ok((self.buffer, frame_bytes))
+    }
+
     #[inline(always)]
     fn append(&mut self, code: OpCode, op: &Op<'_>, operand: &[u8], value: &[u8]) -> Result<(), BuildError> {
         let Ok(key_bytes) = u16::try_from(op.key.len()) else {

@@ -16,7 +16,9 @@ fn answered_with(answer: impl Fn(&[u8]) -> Vec<u8>) -> [Result<(), ClientError>;
     Wire::Sim.runtime().block_on(async {
         let mut node = ScriptedNode::start().await;
         let endpoints = [node.endpoint()];
-        let config = ClientConfig { deadline: Duration::from_secs(60), ..ClientConfig::default() };
+        let deadline = Duration::from_secs(60);
+        // What is sent again would meet the next connection's script.
+        let config = ClientConfig { deadline, at_most_once: false, ..ClientConfig::default() };
         let (peer, client) = tokio::join!(node.accept(), Client::connect(&endpoints, config));
         let client = client.expect("the node listens");
         let single = async { client.get(b"k").await.map(drop) };

@@ -1,4 +1,5 @@
-//! Lost connections and silent nodes: what was sent is unknown, what was not is not sent, and nothing is guessed.
+//! Lost connections and silent nodes, of clients that send nothing again: what was sent is unknown, what was not is not
+//! sent, and nothing is guessed.
 #![forbid(unsafe_code)]
 
 use crate::support::cluster::Wire;
@@ -16,6 +17,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 async fn connected(config: ClientConfig) -> (ScriptedNode, Peer, Client) {
     let mut node = ScriptedNode::start().await;
     let endpoints = [node.endpoint()];
+    let config = ClientConfig { at_most_once: false, ..config };
     let (peer, client) = tokio::join!(node.accept(), Client::connect(&endpoints, config));
     (node, peer, client.expect("the node listens"))
 }

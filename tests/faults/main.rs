@@ -7,6 +7,7 @@ mod binary;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod again;
 mod client_limits;
 mod coalescing;
 mod draining;

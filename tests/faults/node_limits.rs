@@ -6,6 +6,7 @@ use crate::support::cluster::{Cluster, Plan, Wire, identity};
 use crate::support::scripted::Peer;
 use freight::budget::Budget;
 use freight::client::{Client, ClientConfig, ClientError};
+use freight::completions::{Completions, CompletionsConfig};
 use freight::limits::FRAME_BYTES_MIN;
 use freight::op::Action;
 use freight::server::{Node, NodeConfig, ServerError};
@@ -277,10 +278,12 @@ fn a_request_without_memory_for_its_reply_is_not_executed() {
         budget: Arc::new(Budget::new(u64::MAX)),
     });
     let facts = NodeFacts { incarnation: [1; 16], frame_bytes_max: FRAME_BYTES_MIN, frames_in_flight_max: 1 };
-    let session = Session::new(Arc::new(store.expect("a store")), facts);
+    let completions = Completions::new(CompletionsConfig::new(Arc::new(Budget::new(u64::MAX))));
+    let session = Session::new(Arc::new(store.expect("a store")), Arc::new(completions), facts);
     let put = request(1, &[op(b"k", Action::Put { value: b"v" })]);
     let nothing = |_| None::<Vec<u8>>;
-    let refused = session.execute(&put, FRAME_BYTES_MIN, nothing, &mut Scratch::new(0)).expect_err("no memory");
+    let refused = session.execute(&put, FRAME_BYTES_MIN, nothing, &mut session.carrier(), &mut Scratch::new(0));
+    let refused = refused.expect_err("no memory");
     assert!(matches!(refused, SessionError::OutOfMemory { ops: 1 }), "{refused}");
     assert_eq!(refused.refusal_code(), RefusalCode::Memory);
     assert_eq!(session.store().stats().records, 0);

@@ -5,7 +5,7 @@
 use crate::support::scripted::well_behaved;
 use freight::budget::Budget;
 use freight::limits::FRAME_BYTES_DEFAULT;
-use freight::op::{Action, Op, Outcome, Outcomes, VERSION_ABSENT, Version};
+use freight::op::{Action, Batch as _, Op, Outcome, Outcomes, VERSION_ABSENT, Version};
 use freight::transport::sim::{Sim, SimListener};
 use freight::transport::{
     Connection, ConnectionConfig, Endpoint, Frame, FrameReceiver, FrameSender, HeapPool, Incoming, Listener, Transport,
@@ -34,11 +34,18 @@ pub(crate) enum Bug {
     PutForgotten,
     /// A delete is answered, and a later change finds the record again.
     Undeleted,
+    /// What is sent again is executed again: a retried add counts twice.
+    RetriedTwice,
+    /// Of what is sent again the changes alone are known: a retried get sees the put behind it.
+    RetriedGetSeesPut,
 }
 
 impl Bug {
     pub(crate) const ALL: [Self; 6] =
         [Self::LostUpdate, Self::StaleRead, Self::OrderBroken, Self::BatchTorn, Self::PutForgotten, Self::Undeleted];
+
+    /// Those that only what is sent again shows.
+    pub(crate) const OF_RETRIES: [Self; 2] = [Self::RetriedTwice, Self::RetriedGetSeesPut];
 }
 
 pub(crate) struct FaultyNode {
@@ -48,6 +55,37 @@ pub(crate) struct FaultyNode {
     /// What the store was a while ago.
     copy: RefCell<HashMap<Vec<u8>, Record>>,
     drawn: RefCell<Version>,
+    /// What became of each operation of a frame with changes, by session, sequence and first index.
+    known: RefCell<HashMap<(u64, u64, u32), Known>>,
+}
+
+/// An outcome, its value apart.
+#[derive(Debug, Clone)]
+struct Known {
+    outcome: Outcome<'static>,
+    value: Vec<u8>,
+}
+
+impl Known {
+    fn new(outcome: Outcome<'_>) -> Self {
+        let (outcome, value) = match outcome {
+            Outcome::Value { value, version } => (Outcome::Value { value: &[], version }, value.to_vec()),
+            Outcome::Done { version } => (Outcome::Done { version }, Vec::new()),
+            Outcome::Counter { value, version } => (Outcome::Counter { value, version }, Vec::new()),
+            Outcome::NotFound => (Outcome::NotFound, Vec::new()),
+            Outcome::VersionMismatch { current } => (Outcome::VersionMismatch { current }, Vec::new()),
+            Outcome::NotANumber => (Outcome::NotANumber, Vec::new()),
+            outcome => unreachable!("this node never answers {outcome:?}"),
+        };
+        Self { outcome, value }
+    }
+
+    fn outcome(&self) -> Outcome<'_> {
+        match self.outcome {
+            Outcome::Value { version, .. } => Outcome::Value { value: &self.value, version },
+            outcome => outcome,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +104,7 @@ impl FaultyNode {
             store: RefCell::default(),
             copy: RefCell::default(),
             drawn: RefCell::default(),
+            known: RefCell::default(),
         });
         tokio::task::spawn_local(node.clone().accept(listener));
         tokio::task::spawn_local(node.copy_now_and_then());
@@ -108,13 +147,27 @@ impl FaultyNode {
         if self.bug == Some(Bug::OrderBroken) {
             ops.reverse();
         }
+        let origin = request.header().origin();
+        let changed: Vec<&[u8]> = request.ops().filter(|op| op.action != Action::Get).map(|op| op.key).collect();
         for (index, op) in &ops {
+            let identity = (origin.session, origin.sequence, request.first_index(*index));
+            let is_recorded = match self.bug {
+                Some(Bug::RetriedTwice) => false,
+                Some(Bug::RetriedGetSeesPut) => op.action != Action::Get,
+                _ => changed.contains(&op.key),
+            };
+            let known = self.known.borrow().get(&identity).cloned();
+            if let Some(known) = known.filter(|_| is_recorded && origin.session != 0) {
+                reply.set(*index, known.outcome());
+                continue;
+            }
             if self.bug == Some(Bug::BatchTorn) {
                 self.pause().await;
             }
             let before = self.record(op).await;
             let (after, outcome) = self.carry_out(op, before.as_ref());
             reply.set(*index, outcome);
+            self.known.borrow_mut().insert(identity, Known::new(outcome));
             if after != before && !self.forgets(op) {
                 self.store.borrow_mut().extend(after.clone().map(|record| (op.key.to_vec(), record)));
                 if after.is_none() {

@@ -4,6 +4,7 @@
 
 mod faulty;
 mod moves;
+mod once;
 mod planted;
 mod recorded;
 mod sharded;

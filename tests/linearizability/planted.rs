@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::faulty::{Bug, FaultyNode};
+use crate::once::cutting;
 use crate::sim::{network, play};
 use crate::support::checker::{Checker, Violation};
 use crate::support::cluster::Wire;
@@ -21,7 +22,11 @@ const WORKLOAD: Workload = Workload { keys: 4, calls: 30, batch_ops_max: 6, sing
 fn history(bug: Option<Bug>, seed: u64) -> History {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let name = format!("faulty-{bug:?}-{seed}-{}", random.random::<u32>());
-    let network = Network::create(&name, network(&mut random, seed));
+    let mut config = network(&mut random, seed);
+    if bug.is_some_and(|bug| Bug::OF_RETRIES.contains(&bug)) {
+        config = cutting(&mut random, seed);
+    }
+    let network = Network::create(&name, config);
     let endpoint: Endpoint = format!("sim://{}/node", network.name()).parse().expect("an endpoint");
     Wire::Sim.runtime().block_on(LocalSet::new().run_until(async {
         FaultyNode::start(&endpoint, bug, seed).await;
@@ -40,7 +45,7 @@ fn the_node_without_a_bug_is_believed() {
 
 #[test]
 fn planted_bugs_are_caught() {
-    for bug in Bug::ALL {
+    for bug in Bug::ALL.into_iter().chain(Bug::OF_RETRIES) {
         let (mut caught, mut runs) = (0, 0);
         for_each_seed(30, |seed| {
             let verdict = Checker::default().check(&history(Some(bug), seed));

@@ -1,0 +1,118 @@
+//! One session: a floor, and above it the outcomes of what was executed, frame by frame.
+#![forbid(unsafe_code)]
+
+use super::account::Account;
+use super::record::Draft;
+use std::collections::BTreeMap;
+
+/// What a record is accounted with beside its bytes: its place in the map, half of which may be empty.
+pub(super) const RECORD_BYTES: u64 = 96;
+
+/// What a node knows of a session.
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    /// What has a lower sequence and is not recorded was acknowledged or forgotten: it is not executed any more.
+    floor: u64,
+    records: BTreeMap<u64, Vec<u8>>,
+    bytes: u64,
+    /// The sequence that is being executed, and stays here where that panics.
+    executing: Option<u64>,
+}
+
+/// What is known of a sequence.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// It was not executed.
+    Nothing,
+    /// The outcomes of what was executed.
+    Outcomes(Vec<u8>),
+    /// It may have been executed.
+    Gone,
+}
+
+impl Session {
+    pub(super) fn new(floor: u64) -> Self {
+        Self { floor, ..Self::default() }
+    }
+
+    pub(super) fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    /// Bytes accounted for its records.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn records(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        self.records.iter().map(|(sequence, bytes)| (*sequence, &bytes[..]))
+    }
+
+    /// What executing left half done is not known.
+    pub(super) fn recover(&mut self) {
+        if let Some(sequence) = self.executing.take() {
+            self.raise_floor(sequence.saturating_add(1));
+        }
+    }
+
+    /// The replies below `sequence` have arrived: their outcomes go.
+    pub(super) fn acknowledge(&mut self, sequence: u64, account: &Account) {
+        while let Some(first) = self.records.first_entry().filter(|first| *first.key() < sequence) {
+            let record = first.remove();
+            self.give_back(&record, account);
+        }
+        self.raise_floor(sequence);
+    }
+
+    pub(super) fn raise_floor(&mut self, floor: u64) {
+        self.floor = self.floor.max(floor);
+    }
+
+    /// Takes out what is known of a sequence, which is then to be executed, and [`Session::keep`] given what became of
+    /// it.
+    pub(super) fn take(&mut self, sequence: u64, account: &Account) -> Known {
+        if let Some(record) = self.records.remove(&sequence) {
+            self.bytes -= RECORD_BYTES + record.capacity() as u64;
+            account.give_back(RECORD_BYTES);
+            self.executing = Some(sequence);
+            return Known::Outcomes(record);
+        }
+        if sequence < self.floor {
+            return Known::Gone;
+        }
+        self.executing = Some(sequence);
+        Known::Nothing
+    }
+
+    /// Keeps what became of a sequence; where that is lost, it may have been executed from here on.
+    pub(super) fn keep(&mut self, sequence: u64, draft: Draft<'_>, account: &Account) {
+        self.executing = None;
+        match draft.finish() {
+            Some(record) if record.is_empty() => account.give_back(record.capacity() as u64),
+            Some(record) if account.take(RECORD_BYTES) => {
+                self.bytes += RECORD_BYTES + record.capacity() as u64;
+                self.records.insert(sequence, record);
+            }
+            Some(record) => {
+                account.give_back(record.capacity() as u64);
+                self.raise_floor(sequence.saturating_add(1));
+            }
+            None => self.raise_floor(sequence.saturating_add(1)),
+        }
+    }
+
+    /// Forgets the oldest records until no more than so many bytes are left.
+    pub(super) fn forget(&mut self, bytes_left: u64, account: &Account) {
+        while self.bytes > bytes_left {
+            let Some((sequence, record)) = self.records.pop_first() else { break };
+            self.give_back(&record, account);
+            self.raise_floor(sequence.saturating_add(1));
+        }
+    }
+
+    fn give_back(&mut self, record: &Vec<u8>, account: &Account) {
+        let bytes = RECORD_BYTES + record.capacity() as u64;
+        self.bytes -= bytes;
+        account.give_back(bytes);
+    }
+}

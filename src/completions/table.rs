@@ -1,0 +1,278 @@
+//! All sessions of a node, which of them are in use, and the marks of those that were forgotten.
+#![forbid(unsafe_code)]
+
+use super::account::Account;
+use super::carrier::NoMemory;
+use super::session::Session;
+use crate::budget::Budget;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What a session is accounted with beside its records, and what its mark is.
+const SESSION_BYTES: u64 = 256;
+const MARK_BYTES: u64 = 64;
+
+/// Marks kept for each session that may be.
+const MARKS_PER_SESSION: usize = 2;
+
+/// Bytes that stand behind each session, were there as many as there may be: most of them for records.
+const BYTES_PER_SESSION: u64 = 1 << 10;
+
+const _: () = assert!(2 * (SESSION_BYTES + MARKS_PER_SESSION as u64 * MARK_BYTES) <= BYTES_PER_SESSION);
+
+/// What bounds the sessions of a node.
+#[derive(Debug, Clone)]
+pub struct CompletionsConfig {
+    /// Bytes for all that is known of all sessions.
+    pub bytes_max: u64,
+    /// What the bytes are charged to, as a connection's are.
+    pub budget: Arc<Budget>,
+}
+
+impl CompletionsConfig {
+    /// The bytes that a budget has for it: a quarter of what is reserved for connections, 64 MiB without a cap.
+    #[must_use]
+    pub fn new(budget: Arc<Budget>) -> Self {
+        let bytes_max = if budget.bytes_max() == u64::MAX { 64 << 20 } else { budget.bytes_reserved() / 4 };
+        Self { bytes_max, budget }
+    }
+}
+
+/// What a node remembers of its clients' changes. Share it in an `Arc`, from any thread.
+#[derive(Debug)]
+pub struct Completions {
+    pub(super) account: Account,
+    sessions_max: usize,
+    table: Mutex<Table>,
+}
+
+/// A session and the lock that a frame with changes holds while it is executed.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    session: Mutex<Session>,
+    /// What its records take, for whoever looks for the largest.
+    bytes: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    sessions: BTreeMap<u64, Entry>,
+    /// Sessions that no connection used last, by when that began.
+    idle: BTreeMap<u64, u64>,
+    /// The latest of those instants: each time a session is left.
+    now: u64,
+    marks: BTreeMap<u64, Mark>,
+    /// The same in the order in which they are dropped; a session that came back is still in it.
+    marks_order: VecDeque<u64>,
+    /// When the last of the sessions was left whose marks were lost; 0 where none were.
+    lost_up_to: u64,
+}
+
+/// What is left of a forgotten session.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    floor: u64,
+    left_at: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    held: Arc<Held>,
+    /// Connections that used it last.
+    users: usize,
+    /// Its place in `idle`, where there are none.
+    idle_since: u64,
+}
+
+impl Held {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Session> {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        session.recover();
+        session
+    }
+
+    /// To be called before the lock is given back.
+    pub(super) fn count(&self, session: &Session) {
+        // Whoever reads it locks the session before acting on it.
+        self.bytes.store(session.bytes(), Ordering::Relaxed);
+    }
+}
+
+impl Completions {
+    /// Nothing known.
+    #[must_use]
+    pub fn new(config: CompletionsConfig) -> Self {
+        let sessions_max = usize::try_from(config.bytes_max / BYTES_PER_SESSION).unwrap_or(usize::MAX);
+        Self { account: Account::new(config.budget, config.bytes_max), sessions_max, table: Mutex::default() }
+    }
+
+    /// Bytes of what is known.
+    #[must_use]
+    pub fn bytes_used(&self) -> u64 {
+        self.account.bytes_used()
+    }
+
+    /// Sessions that are known.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.table().sessions.len()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // Each change under the lock is whole before anything in it can panic.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The instant of the last time that a session was left.
+    pub(super) fn now(&self) -> u64 {
+        self.table().now
+    }
+
+    /// The session of a connection's frame, in use from here on. `floor` says where one begins that is not known, given
+    /// up to when those were left whose marks were lost.
+    pub(super) fn attach(&self, id: u64, floor: impl FnOnce(u64) -> u64) -> Result<Arc<Held>, NoMemory> {
+        let mut table = self.table();
+        let floor = floor(table.lost_up_to);
+        let entry = self.entry(&mut table, id, floor)?;
+        entry.users += 1;
+        let (held, idle_since) = (Arc::clone(&entry.held), entry.idle_since);
+        if table.idle.get(&idle_since) == Some(&id) {
+            table.idle.remove(&idle_since);
+        }
+        Ok(held)
+    }
+
+    /// A connection goes on without a session.
+    pub(super) fn detach(&self, id: u64) {
+        let mut table = self.table();
+        let entry = table.sessions.get_mut(&id).expect("a session in use is kept");
+        entry.users -= 1;
+        if entry.users == 0 {
+            table.leave(id);
+        }
+    }
+
+    /// A session, made where it is not known.
+    fn entry<'t>(&self, table: &'t mut Table, id: u64, floor: u64) -> Result<&'t mut Entry, NoMemory> {
+        if !table.sessions.contains_key(&id) {
+            while table.sessions.len() >= self.sessions_max && self.forget_one(table) {}
+            while !self.account.take(SESSION_BYTES) {
+                if !self.forget_one(table) {
+                    return Err(NoMemory);
+                }
+            }
+            let mark = table.marks.remove(&id);
+            if mark.is_some() {
+                self.account.give_back(MARK_BYTES);
+            }
+            let held =
+                Held { session: Mutex::new(Session::new(mark.map_or(floor, |mark| mark.floor))), ..Held::default() };
+            table.sessions.insert(id, Entry { held: Arc::new(held), users: 0, idle_since: 0 });
+        }
+        Ok(table.sessions.get_mut(&id).expect("it is there now"))
+    }
+
+    /// Forgets the session that has been idle longest; false where none is.
+    fn forget_one(&self, table: &mut Table) -> bool {
+        let Some((left_at, id)) = table.idle.pop_first() else { return false };
+        let entry = table.sessions.remove(&id).expect("idle sessions are known");
+        let mut session = entry.held.lock();
+        session.forget(0, &self.account);
+        entry.held.count(&session);
+        self.account.give_back(SESSION_BYTES);
+        self.mark(table, id, Mark { floor: session.floor(), left_at });
+        true
+    }
+
+    /// Leaves a mark, or where there is no room for one remembers what is lost.
+    fn mark(&self, table: &mut Table, id: u64, new: Mark) {
+        if let Some(mark) = table.marks.get_mut(&id) {
+            *mark = Mark { floor: new.floor.max(mark.floor), left_at: new.left_at.max(mark.left_at) };
+            return;
+        }
+        while table.marks_order.len() >= MARKS_PER_SESSION * self.sessions_max {
+            let oldest = table.marks_order.pop_front().expect("it is full");
+            if let Some(mark) = table.marks.remove(&oldest) {
+                self.account.give_back(MARK_BYTES);
+                table.lost_up_to = table.lost_up_to.max(mark.left_at);
+            }
+        }
+        if self.account.take(MARK_BYTES) {
+            table.marks.insert(id, new);
+            table.marks_order.push_back(id);
+        } else {
+            table.lost_up_to = table.lost_up_to.max(new.left_at);
+        }
+    }
+
+    /// Where records take too much: those who hold most lose the older half of it, until enough is free. So nobody
+    /// loses anything to others who holds less than half of what any other session holds.
+    pub(super) fn make_room(&self) {
+        while self.account.is_high() {
+            let held: Vec<_> = self.table().sessions.values().map(|entry| Arc::clone(&entry.held)).collect();
+            let bytes = |held: &Held| held.bytes.load(Ordering::Relaxed);
+            let most = held.iter().map(|held| bytes(held)).max().unwrap_or_default();
+            if most == 0 {
+                return;
+            }
+            for held in held.iter().filter(|held| 2 * bytes(held) >= most) {
+                let mut session = held.lock();
+                let left = session.bytes() / 2;
+                session.forget(left, &self.account);
+                held.count(&session);
+                drop(session);
+                if self.account.is_low() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Every session and every mark, and whether any mark was lost.
+    pub(super) fn snapshot(&self) -> (Vec<(u64, Arc<Held>)>, Vec<(u64, u64)>, bool) {
+        let table = self.table();
+        let sessions = table.sessions.iter().map(|(id, entry)| (*id, Arc::clone(&entry.held))).collect();
+        let marks = table.marks.iter().map(|(id, mark)| (*id, mark.floor)).collect();
+        (sessions, marks, table.lost_up_to > 0)
+    }
+
+    /// What another node lost, this one never had: of sessions that were left before now.
+    pub(super) fn lose_marks(&self) {
+        let mut table = self.table();
+        table.now += 1;
+        table.lost_up_to = table.now;
+    }
+
+    /// What another node knew of a session of which it had no records.
+    pub(super) fn take_over_floor(&self, id: u64, floor: u64) {
+        let mut table = self.table();
+        if let Some(entry) = table.sessions.get(&id) {
+            entry.held.lock().raise_floor(floor);
+        } else {
+            table.now += 1;
+            let left_at = table.now;
+            self.mark(&mut table, id, Mark { floor, left_at });
+        }
+    }
+
+    /// A session that another node has records of; left now where no connection uses it yet.
+    pub(super) fn take_over(&self, id: u64) -> Result<Arc<Held>, NoMemory> {
+        let mut table = self.table();
+        let entry = self.entry(&mut table, id, 0)?;
+        let (held, is_new) = (Arc::clone(&entry.held), entry.users == 0 && entry.idle_since == 0);
+        if is_new {
+            table.leave(id);
+        }
+        Ok(held)
+    }
+}
+
+impl Table {
+    /// No connection uses a session any more.
+    fn leave(&mut self, id: u64) {
+        self.now += 1;
+        self.sessions.get_mut(&id).expect("it is known").idle_since = self.now;
+        self.idle.insert(self.now, id);
+    }
+}

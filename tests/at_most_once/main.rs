@@ -1,0 +1,10 @@
+//! At most once: what is sent again is executed once, whichever connection or node it comes back on.
+#![forbid(unsafe_code)]
+
+mod bounds;
+mod frames;
+mod model;
+mod moves;
+#[path = "../support/mod.rs"]
+mod support;
+mod table;

@@ -1,0 +1,146 @@
+//! Completion records that move with their slots, and what happens where they do not.
+#![forbid(unsafe_code)]
+
+use crate::table::{Node, again, first};
+use freight::completions::{Identity, ImportError};
+use freight::hash::slot;
+use freight::limits::SLOTS;
+use freight::op::{Action, Op, Outcome};
+use freight::slots::SlotSet;
+
+fn slots(wanted: impl Fn(u16) -> bool) -> SlotSet {
+    (0..SLOTS as u16).filter(|slot| wanted(*slot)).collect()
+}
+
+fn move_records(from: &Node, to: &Node, slots: &SlotSet, chunk_bytes_max: usize) -> usize {
+    let chunks = from.completions.export(slots, chunk_bytes_max);
+    chunks.map(|chunk| to.completions.import(&chunk).expect("a chunk of ours")).count()
+}
+
+fn key(number: u32) -> Vec<u8> {
+    format!("key {number}").into_bytes()
+}
+
+#[test]
+fn a_retry_at_the_new_owner_is_answered_as_at_the_old_one() {
+    for chunk_bytes_max in [0, 100, 1_000, 1 << 20] {
+        let (mut old, mut new) = (Node::new(), Node::new());
+        let (mut at_old, mut at_new) = (old.connect(), new.connect());
+        let keys: Vec<_> = (0..50).map(key).collect();
+        let ops: Vec<_> = keys
+            .iter()
+            .map(|key| Op { key, action: Action::Add { delta: key.len() as i64 }, version_wanted: true })
+            .collect();
+        for session in 1..20 {
+            for sequence in 1..4 {
+                old.execute(&mut at_old, first(session, sequence), &ops);
+            }
+        }
+        let even = slots(|slot| slot % 2 == 0);
+        let chunks = move_records(&old, &new, &even, chunk_bytes_max);
+        assert!(chunks >= if chunk_bytes_max < 1 << 20 { 19 } else { 1 }, "{chunks} chunks");
+        // Taking the same twice is taking it once.
+        move_records(&old, &new, &even, chunk_bytes_max);
+        for (session, sequence) in (1..20).flat_map(|session| (1..4).map(move |sequence| (session, sequence))) {
+            let known = old.execute(&mut at_old, again(session, sequence), &ops);
+            let moved = new.execute(&mut at_new, again(session, sequence), &ops);
+            for (index, key) in keys.iter().enumerate() {
+                if slot(key) % 2 == 0 {
+                    assert_eq!(moved.outcome(index), known.outcome(index), "{session} {sequence} {index}");
+                }
+            }
+        }
+        let counter = |node: &Node| node.store.stats().records;
+        let even_keys = keys.iter().filter(|key| slot(*key) % 2 == 0).count() as u64;
+        assert_eq!(counter(&new), 50 - even_keys, "nothing of what had moved was executed");
+    }
+}
+
+/// The planted bug: the slots change hands, and what was executed on them is executed again.
+#[test]
+fn slots_moved_without_their_completion_records_are_caught() {
+    let (mut old, mut new) = (Node::new(), Node::new());
+    let (mut at_old, mut at_new) = (old.connect(), new.connect());
+    assert_eq!(old.add(&mut at_old, first(1, 1), b"k"), Some(1));
+    // The record moves: the counter stands at 1 on the new owner.
+    assert_eq!(new.add(&mut at_new, first(9, 1), b"k"), Some(1));
+    assert_eq!(new.add(&mut at_new, again(1, 1), b"k"), Some(2), "executed twice");
+}
+
+#[test]
+fn what_was_forgotten_or_acknowledged_moves_as_well() {
+    let (mut old, mut new) = (Node::with(200 << 10), Node::new());
+    let mut at_new = new.connect();
+    for session in 1..1_000 {
+        let identity = Identity { acknowledged_up_to: 4, ..first(session, 4) };
+        let mut connection = old.connect();
+        old.add(&mut connection, identity, b"other");
+    }
+    move_records(&old, &new, &SlotSet::ALL, 1 << 10);
+    assert_eq!(new.add(&mut at_new, first(1, 4), b"k"), None, "its mark was lost");
+    assert_eq!(new.add(&mut at_new, first(999, 3), b"k"), None, "acknowledged");
+    assert_eq!(new.add(&mut at_new, again(999, 4), b"other"), Some(999), "recorded");
+    assert_eq!(new.add(&mut at_new, first(999, 5), b"k"), Some(1));
+}
+
+#[test]
+fn large_values_move_in_chunks_of_their_own() {
+    let (mut old, mut new) = (Node::new(), Node::new());
+    let (mut at_old, mut at_new) = (old.connect(), new.connect());
+    let value = vec![7; 1 << 20];
+    let op = |action| Op { key: b"k", action, version_wanted: false };
+    old.execute(&mut at_old, first(1, 1), &[op(Action::Put { value: &value })]);
+    let ops = [op(Action::Get), op(Action::Delete)];
+    old.execute(&mut at_old, first(1, 2), &ops);
+    assert_eq!(move_records(&old, &new, &SlotSet::ALL, 1_000), 3, "the put and, too long for it, the get and the rest");
+    let outcomes = new.execute(&mut at_new, again(1, 2), &ops);
+    assert_eq!(outcomes.outcome(0), Outcome::Value { value: &value, version: None });
+    assert_eq!(outcomes.outcome(1), Outcome::Done { version: None });
+}
+
+#[test]
+fn chunks_cut_or_changed_anywhere_are_taken_or_refused_as_a_whole() {
+    let mut old = Node::new();
+    let mut at_old = old.connect();
+    let op = |key, action| Op { key, action, version_wanted: true };
+    let ops = [op(b"a", Action::Add { delta: 1 }), op(b"b", Action::Get), op(b"b", Action::Put { value: b"value" })];
+    old.execute(&mut at_old, first(1, 1), &ops);
+    old.execute(&mut at_old, first(2, 1), &ops);
+    let chunk = old.completions.export(&SlotSet::ALL, 1 << 20).next().expect("a chunk");
+    for length in 0..chunk.len() {
+        let new = Node::new();
+        let (taken, empty) = (new.completions.import(&chunk[..length]), new.completions.bytes_used());
+        assert!(taken.is_ok() || empty == 0, "{length}: {taken:?}, {empty} bytes");
+    }
+    let (mut taken, mut refused) = (0, 0);
+    for at in 0..chunk.len() {
+        for byte in [0, 1, 0x7F, 0x80, 0xFF] {
+            let mut changed = chunk.clone();
+            changed[at] = byte;
+            match Node::new().completions.import(&changed) {
+                Ok(()) => taken += 1,
+                Err(ImportError::Malformed { offset }) => {
+                    assert!(offset < chunk.len(), "{offset} of {}", chunk.len());
+                    refused += 1;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    assert!(taken > 10 && refused > 10, "{taken} taken, {refused} refused");
+}
+
+#[test]
+fn what_finds_no_room_is_unknown_at_the_new_owner() {
+    let (mut old, mut new) = (Node::new(), Node::with(4 << 10));
+    let (mut at_old, mut at_new) = (old.connect(), new.connect());
+    for sequence in 1..500 {
+        old.add(&mut at_old, first(1, sequence), b"k");
+    }
+    move_records(&old, &new, &SlotSet::ALL, 1 << 10);
+    assert!(new.completions.bytes_used() <= 4 << 10);
+    let known = |sequence| new.add(&mut at_new, again(1, sequence), b"k");
+    let answers: Vec<_> = (1..500).map(known).collect();
+    assert!(answers[0].is_none() && answers.iter().zip(1..).all(|(value, n)| value.is_none_or(|value| value == n)));
+    assert_eq!(new.store.stats().records, 0, "nothing was executed");
+}

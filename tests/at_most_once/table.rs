@@ -1,0 +1,63 @@
+//! The table of sessions by itself: a store, batches as lists, and connections that carry them.
+#![forbid(unsafe_code)]
+
+use freight::budget::Budget;
+use freight::completions::{Carrier, Completions, CompletionsConfig, Identity};
+use freight::op::{Action, Op, Outcome};
+use freight::op_list::{OpList, OutcomeList};
+use freight::shard::{IndexKind, Scratch, Store, StoreConfig};
+use std::sync::Arc;
+
+/// A node without a wire.
+pub(crate) struct Node {
+    pub(crate) store: Store,
+    pub(crate) completions: Arc<Completions>,
+    scratch: Scratch,
+}
+
+impl Node {
+    pub(crate) fn new() -> Self {
+        Self::with(64 << 20)
+    }
+
+    pub(crate) fn with(bytes_max: u64) -> Self {
+        let budget = Arc::new(Budget::new(u64::MAX));
+        let config = CompletionsConfig { bytes_max, budget: Arc::clone(&budget) };
+        let store = StoreConfig { shards: 2, index: IndexKind::Buckets, hash_secret: [1; 32], budget };
+        Self {
+            store: Store::new(store).expect("a store"),
+            completions: Arc::new(Completions::new(config)),
+            scratch: Scratch::new(0),
+        }
+    }
+
+    pub(crate) fn connect(&self) -> Carrier {
+        Carrier::new(&self.completions)
+    }
+
+    /// What becomes of a batch that comes on a connection.
+    pub(crate) fn execute(&mut self, on: &mut Carrier, identity: Identity, ops: &[Op<'_>]) -> OutcomeList {
+        let batch: OpList = ops.iter().copied().collect();
+        let mut outcomes = OutcomeList::new();
+        on.execute(&self.store, &batch, identity, &mut outcomes, &mut self.scratch).expect("memory");
+        outcomes
+    }
+
+    /// What an add to a counter comes to; `None` where that is unknown.
+    pub(crate) fn add(&mut self, on: &mut Carrier, identity: Identity, key: &[u8]) -> Option<i64> {
+        let add = Op { key, action: Action::Add { delta: 1 }, version_wanted: false };
+        match self.execute(on, identity, &[add]).outcome(0) {
+            Outcome::Counter { value, .. } => Some(value),
+            Outcome::Unknown => None,
+            outcome => panic!("{outcome:?}"),
+        }
+    }
+}
+
+pub(crate) fn first(session: u64, sequence: u64) -> Identity {
+    Identity { session, sequence, acknowledged_up_to: 0, is_retry: false }
+}
+
+pub(crate) fn again(session: u64, sequence: u64) -> Identity {
+    Identity { is_retry: true, ..first(session, sequence) }
+}

@@ -211,11 +211,14 @@ impl Nemesis<'_, '_> {
         }
     }
 
-    /// Moves a part of a node's slots, by hand: without their records, so that their keys are lost. Who moves records
-    /// too does it here, and loses none.
-    fn move_slots(&mut self, from: usize, besides: Option<usize>) {
-        let to: Vec<_> = (0..self.cluster.nodes()).filter(|to| *to != from && Some(*to) != besides).collect();
-        let to = to[self.random.random_range(0..to.len())];
+    /// Moves slots to a node from the one that has most, or from it to the one that has fewest, so that all keep some.
+    /// By hand, without their records: their keys are lost. Who moves records too does it here, and loses none.
+    fn move_slots(&mut self, node: usize, besides: Option<usize>) {
+        let count = |node: &usize| self.cluster.slots_of(*node).len();
+        let able: Vec<_> = (0..self.cluster.nodes()).filter(|able| Some(*able) != besides).collect();
+        let richest = able.iter().copied().max_by_key(count).expect("more than one");
+        let poorest = able.iter().copied().min_by_key(count).expect("more than one");
+        let (from, to) = if richest == node { (node, poorest) } else { (richest, node) };
         let mut slots = self.cluster.slots_of(from);
         let (start, share) = (self.random.random_range(0.0..0.5), self.random.random_range(0.1..0.5));
         let part = |share: f64| (slots.len() as f64 * share) as usize;

@@ -139,6 +139,9 @@ impl Nemesis<'_, '_> {
     pub(crate) fn run(&mut self, rounds: &[Round]) {
         for Round { step, around } in rounds {
             println!("{step:?}{}", around.map(|around| format!(" inside of {around:?}")).unwrap_or_default());
+            if step.lasts.is_none() && around.is_none() {
+                self.wait_for_calm(step.node);
+            }
             let before = around.map(|around| self.begin(&around));
             self.play(step, around.map(|around| around.node));
             if let (Some(around), Some(before)) = (around, before) {
@@ -147,6 +150,16 @@ impl Nemesis<'_, '_> {
                 self.count(around, &before);
             }
         }
+    }
+
+    /// Waits until nothing fails any more at a node, so that what is felt next is the next fault.
+    fn wait_for_calm(&self, node: usize) {
+        const CALM: Duration = Duration::from_millis(400);
+        while {
+            let failures = self.felt.failures(node);
+            sleep(CALM);
+            self.felt.failures(node) > failures
+        } {}
     }
 
     fn play(&mut self, step: &Step, besides: Option<usize>) {
@@ -240,8 +253,17 @@ impl Nemesis<'_, '_> {
     fn last(&self, step: &Step, before: &Before) {
         match step.lasts {
             Some(time) => sleep(time),
-            None => wait_until(&format!("{step:?} is felt"), || self.is_felt(step, before)),
+            None => wait_until(&format!("{step:?} is felt"), || self.is_felt(step, before) || self.drop_again(step)),
         }
+    }
+
+    /// Connections that began behind a drop are not dropped by it, and there may have been no other: drops once more.
+    fn drop_again(&self, step: &Step) -> bool {
+        if step.kind == Kind::Drop {
+            sleep(Duration::from_millis(50));
+            self.cluster.relay_of(step.node).set(|faults| faults.drops += 1);
+        }
+        false
     }
 
     fn is_felt(&self, step: &Step, before: &Before) -> bool {

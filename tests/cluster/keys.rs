@@ -4,6 +4,8 @@
 //! no call holds old ones: no old name is sent to whoever owns its slot, empty, after the loss.
 #![forbid(unsafe_code)]
 
+use freight::hash::slot;
+use freight::map::even_owner;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::Duration;
@@ -14,9 +16,26 @@ pub(crate) struct Names {
     generations: Vec<u32>,
 }
 
+/// Parts of all slots; a place's names stay in one, so that losses leave keys spread over the nodes.
+const PARTS: usize = 16;
+
 impl Names {
+    fn new(places: usize) -> Self {
+        let mut names = Self { generations: vec![0; places] };
+        (0..places).for_each(|place| names.renew(place));
+        names
+    }
+
     pub(crate) fn name(&self, place: usize) -> Vec<u8> {
         format!("key {place}.{}", self.generations[place]).into_bytes()
+    }
+
+    /// Gives a place a name that it never had.
+    fn renew(&mut self, place: usize) {
+        self.generations[place] += 1;
+        while even_owner(slot(&self.name(place)[..]), PARTS) != place % PARTS {
+            self.generations[place] += 1;
+        }
     }
 
     pub(crate) fn places(&self) -> usize {
@@ -32,7 +51,7 @@ pub(crate) struct Keyring {
 
 impl Keyring {
     pub(crate) fn new(places: usize) -> Self {
-        Self { names: Mutex::new(Arc::new(Names { generations: vec![0; places] })) }
+        Self { names: Mutex::new(Arc::new(Names::new(places))) }
     }
 
     /// The names of the moment, to hold while a call uses them.
@@ -46,7 +65,9 @@ impl Keyring {
             let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
             let mut fresh = Names::clone(&names);
             for place in 0..fresh.places() {
-                fresh.generations[place] += u32::from(is_lost(&names.name(place)));
+                if is_lost(&names.name(place)) {
+                    fresh.renew(place);
+                }
             }
             std::mem::replace(&mut *names, Arc::new(fresh))
         };

@@ -139,6 +139,9 @@ impl Nemesis<'_, '_> {
     pub(crate) fn run(&mut self, rounds: &[Round]) {
         for Round { step, around } in rounds {
             println!("{step:?}{}", around.map(|around| format!(" inside of {around:?}")).unwrap_or_default());
+            if step.lasts.is_none() && around.is_none() {
+                self.wait_for_calm(step.node);
+            }
             let before = around.map(|around| self.begin(&around));
             self.play(step, around.map(|around| around.node));
             if let (Some(around), Some(before)) = (around, before) {
@@ -147,6 +150,16 @@ impl Nemesis<'_, '_> {
                 self.count(around, &before);
             }
         }
+    }
+
+    /// Waits until nothing fails any more at a node, so that what is felt next is the next fault.
+    fn wait_for_calm(&self, node: usize) {
+        const CALM: Duration = Duration::from_millis(400);
+        while {
+            let failures = self.felt.failures(node);
+            sleep(CALM);
+            self.felt.failures(node) > failures
+        } {}
     }
 
     fn play(&mut self, step: &Step, besides: Option<usize>) {
@@ -211,11 +224,14 @@ impl Nemesis<'_, '_> {
         }
     }
 
-    /// Moves a part of a node's slots, by hand: without their records, so that their keys are lost. Who moves records
-    /// too does it here, and loses none.
-    fn move_slots(&mut self, from: usize, besides: Option<usize>) {
-        let to: Vec<_> = (0..self.cluster.nodes()).filter(|to| *to != from && Some(*to) != besides).collect();
-        let to = to[self.random.random_range(0..to.len())];
+    /// Moves slots to a node from the one that has most, or from it to the one that has fewest, so that all keep some.
+    /// By hand, without their records: their keys are lost. Who moves records too does it here, and loses none.
+    fn move_slots(&mut self, node: usize, besides: Option<usize>) {
+        let count = |node: &usize| self.cluster.slots_of(*node).len();
+        let able: Vec<_> = (0..self.cluster.nodes()).filter(|able| Some(*able) != besides).collect();
+        let richest = able.iter().copied().max_by_key(count).expect("more than one");
+        let poorest = able.iter().copied().min_by_key(count).expect("more than one");
+        let (from, to) = if richest == node { (node, poorest) } else { (richest, node) };
         let mut slots = self.cluster.slots_of(from);
         let (start, share) = (self.random.random_range(0.0..0.5), self.random.random_range(0.1..0.5));
         let part = |share: f64| (slots.len() as f64 * share) as usize;
@@ -237,8 +253,17 @@ impl Nemesis<'_, '_> {
     fn last(&self, step: &Step, before: &Before) {
         match step.lasts {
             Some(time) => sleep(time),
-            None => wait_until(&format!("{step:?} is felt"), || self.is_felt(step, before)),
+            None => wait_until(&format!("{step:?} is felt"), || self.is_felt(step, before) || self.drop_again(step)),
         }
+    }
+
+    /// Connections that began behind a drop are not dropped by it, and there may have been no other: drops once more.
+    fn drop_again(&self, step: &Step) -> bool {
+        if step.kind == Kind::Drop {
+            sleep(Duration::from_millis(50));
+            self.cluster.relay_of(step.node).set(|faults| faults.drops += 1);
+        }
+        false
     }
 
     fn is_felt(&self, step: &Step, before: &Before) -> bool {

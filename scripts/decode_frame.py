@@ -107,7 +107,7 @@ def decode_reply(frame, begin, _):
 def decode_move(frame, begin, kind):
     body = fields(BODIES[kind], frame, 64)
     code = body.get("command", body.get("status"))
-    check(1 <= code <= 8, "BadBody")
+    check(1 <= code <= (8 if kind == 10 else 9), "BadBody")
     check(body["reserved"] == bytes(7), "ReservedNotZero")
     yield listed(body)
     rest, index = len(frame) - begin, 0
@@ -120,13 +120,13 @@ def decode_move(frame, begin, kind):
         check(index < 4096, "TooManyOps")
         check(begin + 16 <= len(frame), "OutOfFrame")
         version, value_bytes, key_bytes, entry, reserved = unpack_from("<QIHBB", frame, begin)
-        check(1 <= entry <= 2 and reserved == 0 and (1 if entry == 1 else 0) <= version, "BadBody")
+        check(1 <= entry <= (2 if key_bytes else 3) and reserved == 0 and (entry == 1) <= version, "BadBody")
         check(version <= (1 << 63 if entry == 1 else 0), "BadBody")
-        check(value_bytes <= (VALUE_BYTES_MAX if entry == 1 else 0), "ValueTooLong")
+        check(value_bytes <= (0, VALUE_BYTES_MAX, 0, VALUE_BYTES_MAX + 64)[entry], "ValueTooLong")
         key, value, begin = begin + 16, begin + 16 + key_bytes, begin + 16 + key_bytes + value_bytes
         check(begin <= len(frame), "OutOfFrame")
-        record = f" version {version} {shown(frame[value:begin])}" if entry == 1 else " gone"
-        yield f"{index}: {shown(frame[key:value])}{record}"
+        record = [f"version {version} {shown(frame[value:begin])}", "gone", f"completions {frame[value:begin].hex()}"]
+        yield f"{index}: {shown(frame[key:value])} {record[entry - 1]}"
         index += 1
 
 def decode_body(frame, begin, kind):

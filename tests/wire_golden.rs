@@ -8,7 +8,7 @@ mod golden;
 use freight::limits::{FRAME_BYTES_DEFAULT, FRAME_BYTES_MIN};
 use freight::op::{Action, Batch as _, Carried, Op, Outcome, Outcomes as _};
 use freight::wire::{
-    self, Capabilities, FrameKind, Header, Hello, HelloReply, MoveBody, MoveChunk, MoveCommand, MoveReplyBody,
+    self, Capabilities, FrameKind, Handed, Header, Hello, HelloReply, MoveBody, MoveChunk, MoveCommand, MoveReplyBody,
     MoveReplyView, MoveStatus, MoveView, Origin, Refusal, RefusalCode, ReplyBuilder, ReplyView, RequestBuilder,
     RequestView, WireError, WireLimitView,
 };
@@ -199,8 +199,11 @@ fn statistics_and_wire_limit_frames_are_the_golden_bytes() {
 #[test]
 fn moves_are_the_golden_bytes() {
     let id = std::array::from_fn(|index| index as u8);
-    let carried =
-        [Carried { key: b"key", version: 42, value: b"value" }, Carried { key: b"gone", version: 0, value: b"" }];
+    let carried = [
+        Handed::Record(Carried { key: b"key", version: 42, value: b"value" }),
+        Handed::Record(Carried { key: b"gone", version: 0, value: b"" }),
+        Handed::Completions(&[1, 0]),
+    ];
     let body = MoveReplyBody {
         status: MoveStatus::Done.code(),
         reserved: [0; 7],

@@ -113,6 +113,7 @@ fn every_status_is_read_as_written_and_no_other() {
         MoveStatus::OutOfOrder,
         MoveStatus::OutOfMemory,
         MoveStatus::NoKeeper,
+        MoveStatus::BadCompletions,
     ];
     for status in statuses {
         let frame = reply(status.code());
@@ -120,7 +121,7 @@ fn every_status_is_read_as_written_and_no_other() {
         assert_eq!((view.status, view.keys_left(), view.entries().count()), (status, None, 0));
     }
     let bad = WireError::BadBody { what: "status of a move" };
-    assert_eq!(MoveReplyView::parse(&reply(9)).expect_err("none"), bad);
+    assert_eq!(MoveReplyView::parse(&reply(10)).expect_err("none"), bad);
     let mut reserved = reply(1);
     reserved[70] = 1;
     assert_eq!(MoveReplyView::parse(&reserved).expect_err("reserved"), WireError::ReservedNotZero { offset: 65 });

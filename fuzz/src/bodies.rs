@@ -10,8 +10,8 @@
 use freight::limits::{FRAME_BYTES_MAX, FRAME_OPS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use freight::op::{Action, Batch as _, Carried, Outcome, Outcomes as _};
 use freight::wire::{
-    self, FrameKind, Header, Hello, HelloReply, MoveChunk, MoveReplyView, MoveView, Refusal, ReplyBuilder, ReplyView,
-    RequestBuilder, RequestView, WireError, WireLimitView,
+    self, FrameKind, Handed, Header, Hello, HelloReply, MoveChunk, MoveReplyView, MoveView, Refusal, ReplyBuilder,
+    ReplyView, RequestBuilder, RequestView, WireError, WireLimitView,
 };
 
 /// Bytes as a request.
@@ -125,11 +125,11 @@ pub(crate) fn hello(bytes: &[u8]) -> Result<(), WireError> {
             let view = MoveView::parse(bytes)?;
             let payload = bytes.get(64 + 48..).expect("it has a body");
             assert_eq!(MoveView::parse(&wire::move_request(1, view.body, payload))?.body, view.body);
-            carried(view.entries(), if view.slots().is_some() { &[] } else { payload });
+            handed(view.entries(), if view.slots().is_some() { &[] } else { payload });
         }
         FrameKind::MoveReply => {
             let view = MoveReplyView::parse(bytes)?;
-            carried(view.entries(), view.payload);
+            handed(view.entries(), view.payload);
         }
         FrameKind::Request | FrameKind::Reply | FrameKind::Stats | FrameKind::WireLimitReply => {}
     }
@@ -137,12 +137,16 @@ pub(crate) fn hello(bytes: &[u8]) -> Result<(), WireError> {
 }
 
 /// Entries of a move fill their payload, and are within the limits.
-fn carried<'a>(entries: impl Iterator<Item = Carried<'a>>, payload: &[u8]) {
+fn handed<'a>(entries: impl Iterator<Item = Handed<'a>>, payload: &[u8]) {
     let mut chunk = MoveChunk::new(Vec::new()).expect("a vector grows");
     let (mut bytes, mut is_whole) = (0, true);
     for entry in entries {
-        assert!(entry.key.len() <= KEY_BYTES_MAX as usize && entry.value.len() <= VALUE_BYTES_MAX as usize);
-        bytes += 16 + entry.key.len() + entry.value.len();
+        let (key, value) = match entry {
+            Handed::Record(Carried { key, value, .. }) => (key, value),
+            Handed::Completions(bytes) => (&[][..], bytes),
+        };
+        assert!(key.len() <= KEY_BYTES_MAX as usize && value.len() <= VALUE_BYTES_MAX as usize);
+        bytes += 16 + key.len() + value.len();
         is_whole &= chunk.push(entry);
     }
     assert_eq!(bytes, payload.len());

@@ -100,6 +100,7 @@ fn why(status: MoveStatus) -> &'static str {
         MoveStatus::Frozen => "a move that was left alone still has slots given up there",
         MoveStatus::OutOfOrder => "another mover does the same steps",
         MoveStatus::OutOfMemory => "it has no memory for more records",
+        MoveStatus::BadCompletions => "it was given no completion records in their place",
         MoveStatus::NoKeeper => "it was started without --map",
     }
 }

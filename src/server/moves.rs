@@ -13,12 +13,13 @@
 
 use super::map::State;
 use super::node::Shared;
+use crate::completions::{self, ImportError};
 use crate::hash;
 use crate::map::Id;
-use crate::session::SessionError;
+use crate::session::{Session, SessionError};
 use crate::shard::{Export, Ownership, Store};
 use crate::slots::SlotSet;
-use crate::wire::{FrameBuffer, Header, MoveChunk, MoveCommand, MoveReplyBody, MoveStatus, MoveView};
+use crate::wire::{FrameBuffer, Handed, Header, MoveChunk, MoveCommand, MoveReplyBody, MoveStatus, MoveView};
 use std::fmt;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -34,8 +35,22 @@ pub(super) struct Outgoing {
     sequence: u64,
     /// Since when they are given up.
     frozen: Option<Instant>,
+    /// The completion records of what was executed on them; `None` until all records are handed over.
+    completions: Option<Completions>,
     asked: Instant,
 }
+
+/// Completion records on their way out.
+#[derive(Debug)]
+struct Completions {
+    rest: completions::Export,
+    /// What the latest reply carried: it may not have arrived.
+    handed: Option<Vec<u8>>,
+    is_over: bool,
+}
+
+/// Bytes of completion records in a frame.
+const COMPLETIONS_BYTES: usize = 128 << 10;
 
 /// Slots on their way in.
 #[derive(Debug)]
@@ -48,8 +63,27 @@ pub(super) struct Incoming {
 }
 
 impl Outgoing {
+    /// Keys to hand over, and one more while completion records are left that go when the slots are given up; `None`
+    /// while not every record was handed over once.
+    fn keys_left(&self) -> Option<u64> {
+        let are_left = self.frozen.is_some() && !self.completions.as_ref().is_some_and(|there| there.is_over);
+        self.export.keys_left().map(|keys| keys + u64::from(are_left))
+    }
+
     pub(super) fn frozen(&self) -> Option<Instant> {
         self.frozen
+    }
+}
+
+impl Completions {
+    fn next<B: FrameBuffer>(&mut self, has_arrived: bool, chunk: &mut MoveChunk<B>) {
+        if has_arrived {
+            self.handed = self.rest.next();
+        }
+        match &self.handed {
+            Some(handed) => _ = chunk.push(Handed::Completions(handed)),
+            None => self.is_over = true,
+        }
     }
 }
 
@@ -88,8 +122,11 @@ pub(super) async fn answer<B: FrameBuffer>(shared: &Shared, frame: &[u8], buffer
     let mut chunk = MoveChunk::new(buffer).ok_or(SessionError::OutOfMemory { ops: 0 })?;
     let store = shared.session.store();
     let body = shared.map.when_swept(store, |state| {
-        let status =
-            if shared.is_following() { state.take_step(&step, store, &mut chunk) } else { MoveStatus::NoKeeper };
+        let status = if shared.is_following() {
+            state.take_step(&step, &shared.session, &mut chunk)
+        } else {
+            MoveStatus::NoKeeper
+        };
         state.reply(status, store)
     });
     let body = body.await;
@@ -104,7 +141,7 @@ impl State {
     fn reply(&self, status: MoveStatus, store: &Store) -> MoveReplyBody {
         let outgoing = self.outgoing.as_ref();
         let frozen = outgoing.is_some_and(|outgoing| outgoing.frozen.is_some());
-        let keys_left = outgoing.map_or(Some(0), |outgoing| outgoing.export.keys_left());
+        let keys_left = outgoing.map_or(Some(0), Outgoing::keys_left);
         MoveReplyBody {
             status: status.code(),
             reserved: [0; 7],
@@ -117,15 +154,16 @@ impl State {
     fn take_step<B: FrameBuffer>(
         &mut self,
         step: &MoveView<'_>,
-        store: &Store,
+        session: &Session,
         chunk: &mut MoveChunk<B>,
     ) -> MoveStatus {
+        let store = session.store();
         match step.command {
             MoveCommand::ExportBegin => self.export_begin(step, store),
-            MoveCommand::ExportNext => self.export_next(step, store, chunk),
+            MoveCommand::ExportNext => self.export_next(step, session, chunk),
             MoveCommand::Freeze => self.freeze(step, store),
             MoveCommand::ImportBegin => self.import_begin(step),
-            MoveCommand::Import | MoveCommand::ImportFinish => self.import(step, store),
+            MoveCommand::Import | MoveCommand::ImportFinish => self.import(step, session),
             MoveCommand::End => self.end(step, store),
             MoveCommand::Look => MoveStatus::Done,
         }
@@ -146,7 +184,8 @@ impl State {
             _ => {}
         }
         let export = store.begin_export(slots);
-        self.outgoing = Some(Outgoing { id, export, sequence: 0, frozen: None, asked: Instant::now() });
+        self.outgoing =
+            Some(Outgoing { id, export, sequence: 0, frozen: None, completions: None, asked: Instant::now() });
         MoveStatus::Done
     }
 
@@ -164,9 +203,10 @@ impl State {
     fn export_next<B: FrameBuffer>(
         &mut self,
         step: &MoveView<'_>,
-        store: &Store,
+        session: &Session,
         chunk: &mut MoveChunk<B>,
     ) -> MoveStatus {
+        let store = session.store();
         let Some(outgoing) = self.outgoing(step, store) else { return MoveStatus::NoMove };
         let (sequence, arrived) = (step.body.sequence.get(), step.body.argument.get());
         if sequence <= outgoing.sequence {
@@ -174,7 +214,16 @@ impl State {
         }
         let has_arrived = arrived == outgoing.sequence;
         outgoing.sequence = sequence;
-        store.export_next(&mut outgoing.export, has_arrived, |carried| chunk.push(carried));
+        if let Some(completions) = &mut outgoing.completions {
+            completions.next(has_arrived, chunk);
+        } else {
+            store.export_next(&mut outgoing.export, has_arrived, |carried| chunk.push(carried));
+            if outgoing.frozen.is_some() && has_arrived && outgoing.export.keys_left() == Some(0) && chunk.is_empty() {
+                let rest = session.completions().export(outgoing.export.slots(), COMPLETIONS_BYTES);
+                let completions = outgoing.completions.insert(Completions { rest, handed: None, is_over: false });
+                completions.next(true, chunk);
+            }
+        }
         if chunk.out_of_memory { MoveStatus::OutOfMemory } else { MoveStatus::Done }
     }
 
@@ -210,7 +259,8 @@ impl State {
         MoveStatus::Done
     }
 
-    fn import(&mut self, step: &MoveView<'_>, store: &Store) -> MoveStatus {
+    fn import(&mut self, step: &MoveView<'_>, session: &Session) -> MoveStatus {
+        let store = session.store();
         let is_meant = |there: &&mut Incoming| there.id == Id(step.body.id);
         let Some(incoming) = self.incoming.as_mut().filter(is_meant) else { return MoveStatus::NoMove };
         incoming.asked = Instant::now();
@@ -221,11 +271,30 @@ impl State {
         if sequence != incoming.sequence + 1 || incoming.is_finished {
             return MoveStatus::OutOfOrder;
         }
-        if step.entries().any(|carried| !incoming.slots.contains(hash::slot(carried.key))) {
+        let is_foreign = |handed: Handed<'_>| match handed {
+            Handed::Record(carried) => !incoming.slots.contains(hash::slot(carried.key)),
+            Handed::Completions(_) => false,
+        };
+        if step.entries().any(is_foreign) {
             return MoveStatus::BadSlots;
         }
-        if !step.entries().all(|carried| store.import(carried)) {
-            return MoveStatus::OutOfMemory;
+        for handed in step.entries() {
+            let taken = match handed {
+                Handed::Record(carried) => {
+                    if store.import(carried) {
+                        Ok(())
+                    } else {
+                        Err(MoveStatus::OutOfMemory)
+                    }
+                }
+                Handed::Completions(chunk) => session.completions().import(chunk).map_err(|error| match error {
+                    ImportError::Malformed { .. } => MoveStatus::BadCompletions,
+                    ImportError::OutOfMemory => MoveStatus::OutOfMemory,
+                }),
+            };
+            if let Err(status) = taken {
+                return status;
+            }
         }
         incoming.sequence = sequence;
         if step.command == MoveCommand::ImportFinish {

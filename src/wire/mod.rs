@@ -32,7 +32,9 @@ pub use buffer::FrameBuffer;
 pub use error::{BuildError, WireError};
 pub use header::{FrameKind, HEADER_BYTES, Header, MAGIC, Origin, PROTOCOL_VERSION, frame_bytes, mark_retry};
 pub use hello::{Capabilities, Hello, HelloReply, Refusal, RefusalCode, hello, hello_reply, refusal};
-pub use moves::{MoveBody, MoveChunk, MoveCommand, MoveReplyBody, MoveReplyView, MoveStatus, MoveView, move_request};
+pub use moves::{
+    Handed, MoveBody, MoveChunk, MoveCommand, MoveReplyBody, MoveReplyView, MoveStatus, MoveView, move_request,
+};
 pub use reply::{ReplyDescriptor, ReplyOutcomes, ReplyView, Status};
 pub use reply_builder::ReplyBuilder;
 pub use request::{OpCode, OpDescriptor, RequestView};

@@ -4,6 +4,7 @@
 //!   move         64  command u8, 7 reserved | id 16 | epoch u64 | sequence u64 | argument u64 | slots or entries
 //!   move reply   64  status u8, 7 reserved  | epoch u64 | keys_left u64 | version_max u64     | entries
 //!   entry            version u64 | value_bytes u32 | key_bytes u16 | kind u8, 1 reserved | key | value
+//!                    kind: 1 record, 2 key without one, 3 completion records as the value, no key
 //! ```
 //!
 //! Entries pass through the mover as they are: what stands behind the body of a reply stands behind that of the next
@@ -76,12 +77,16 @@ pub enum MoveStatus {
     OutOfMemory = 7,
     /// The node does not know where the map is kept: it could not end a move that is left alone.
     NoKeeper = 8,
+    /// What it was given are no completion records.
+    BadCompletions = 9,
 }
 
 impl MoveStatus {
     fn from_code(code: u8) -> Option<Self> {
         let all = [Self::Done, Self::NoMove, Self::OtherEpoch, Self::BadSlots, Self::Frozen, Self::OutOfOrder];
-        all.into_iter().chain([Self::OutOfMemory, Self::NoKeeper]).find(|status| status.code() == code)
+        all.into_iter()
+            .chain([Self::OutOfMemory, Self::NoKeeper, Self::BadCompletions])
+            .find(|status| status.code() == code)
     }
 
     /// The code on the wire.
@@ -141,6 +146,26 @@ struct Entry {
 const RECORD: u8 = 1;
 /// A key that has no record any more.
 const GONE: u8 = 2;
+/// Completion records.
+const COMPLETIONS: u8 = 3;
+
+/// The longest completion records, in bytes: one outcome with a value of maximal size.
+const COMPLETIONS_BYTES_MAX: u32 = VALUE_BYTES_MAX.saturating_add(64);
+
+/// What is handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handed<'a> {
+    /// A record, or that a key has none.
+    Record(Carried<'a>),
+    /// What became of operations, in a format of their own.
+    Completions(&'a [u8]),
+}
+
+impl<'a> From<Carried<'a>> for Handed<'a> {
+    fn from(carried: Carried<'a>) -> Self {
+        Self::Record(carried)
+    }
+}
 
 const BODY_LENGTH: usize = size_of::<MoveBody>();
 const REPLY_BODY_LENGTH: usize = size_of::<MoveReplyBody>();
@@ -212,8 +237,8 @@ impl<'a> MoveView<'a> {
         self.payload.try_into().ok().filter(|_| self.command != MoveCommand::Import)
     }
 
-    /// The records that it brings.
-    pub fn entries(&self) -> impl Iterator<Item = Carried<'a>> + use<'a> {
+    /// What it brings.
+    pub fn entries(&self) -> impl Iterator<Item = Handed<'a>> + use<'a> {
         let entries = if self.command == MoveCommand::Import { self.payload } else { &[] };
         entries_of(entries)
     }
@@ -246,8 +271,8 @@ impl<'a> MoveReplyView<'a> {
         Ok(Self { status, body, payload })
     }
 
-    /// The records that it brings.
-    pub fn entries(&self) -> impl Iterator<Item = Carried<'a>> + use<'a> {
+    /// What it brings.
+    pub fn entries(&self) -> impl Iterator<Item = Handed<'a>> + use<'a> {
         entries_of(self.payload)
     }
 
@@ -285,12 +310,17 @@ impl<B: FrameBuffer> MoveChunk<B> {
         has_room.then_some(Self { buffer, end: Self::BYTES_MIN, entries: 0, out_of_memory: false })
     }
 
-    /// Adds a record; false, and nothing added, where there are enough in it, or no more room can be had.
+    /// Adds a record or completion records; false, and nothing added, where there are enough in it, or no more room can
+    /// be had.
     ///
     /// # Panics
     /// On a key or value that is longer than any record's: our own bug.
-    pub fn push(&mut self, carried: Carried<'_>) -> bool {
-        let Carried { key, version, value } = carried;
+    pub fn push<'a>(&mut self, handed: impl Into<Handed<'a>>) -> bool {
+        let (kind, key, version, value) = match handed.into() {
+            Handed::Record(Carried { key, version: VERSION_ABSENT, value }) => (GONE, key, VERSION_ABSENT, value),
+            Handed::Record(Carried { key, version, value }) => (RECORD, key, version, value),
+            Handed::Completions(bytes) => (COMPLETIONS, &[][..], VERSION_ABSENT, bytes),
+        };
         let payload = ENTRY_LENGTH.saturating_add(key.len()).saturating_add(value.len());
         let end = self.end.saturating_add(payload);
         let is_full = end > index(MOVE_CHUNK_BYTES) || self.entries == MOVE_ENTRIES_MAX;
@@ -305,7 +335,7 @@ impl<B: FrameBuffer> MoveChunk<B> {
             version: version.into(),
             value_bytes: length(value.len()).into(),
             key_bytes: U16::new(u16::try_from(key.len()).expect("the store checked the key")),
-            kind: if version == VERSION_ABSENT { GONE } else { RECORD },
+            kind,
             reserved: 0,
         };
         let mut room = self.buffer.get_mut(self.end..end).expect("the buffer grew");
@@ -316,6 +346,12 @@ impl<B: FrameBuffer> MoveChunk<B> {
         }
         (self.end, self.entries) = (end, self.entries.saturating_add(1));
         true
+    }
+
+    /// Whether nothing was added.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries == 0
     }
 
     /// The frame, and its length.
@@ -377,6 +413,7 @@ impl Entry {
         let (max, versions) = match self.kind {
             RECORD => (VALUE_BYTES_MAX, VERSION_ABSENT.saturating_add(1)..=MOVE_VERSION_MAX),
             GONE => (0, VERSION_ABSENT..=VERSION_ABSENT),
+            COMPLETIONS if self.key_bytes.get() == 0 => (COMPLETIONS_BYTES_MAX, VERSION_ABSENT..=VERSION_ABSENT),
             _ => return Err(WireError::BadBody { what: "entry of a move" }),
         };
         if self.reserved != 0 || !versions.contains(&version) {
@@ -390,12 +427,15 @@ impl Entry {
 }
 
 /// The entries of a payload that was checked.
-fn entries_of<'a>(mut rest: &'a [u8]) -> impl Iterator<Item = Carried<'a>> + use<'a> {
+fn entries_of<'a>(mut rest: &'a [u8]) -> impl Iterator<Item = Handed<'a>> + use<'a> {
     std::iter::from_fn(move || {
         let (entry, bytes) = Entry::ref_from_prefix(rest).ok()?;
         let (key, bytes) = bytes.split_at_checked(entry.key_bytes.get().into())?;
         let (value, after) = bytes.split_at_checked(index(entry.value_bytes.get()))?;
         rest = after;
-        Some(Carried { key, version: entry.version.get(), value })
+        Some(match entry.kind {
+            COMPLETIONS => Handed::Completions(value),
+            _ => Handed::Record(Carried { key, version: entry.version.get(), value }),
+        })
     })
 }

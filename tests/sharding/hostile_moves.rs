@@ -9,12 +9,21 @@ use freight::map::{MapMemory, MapStore, ShardMap};
 use freight::op::Carried;
 use freight::slots::SlotSet;
 use freight::wire::{
-    MoveBody, MoveChunk, MoveCommand, MoveReplyBody, MoveReplyView, MoveStatus, Refusal, RefusalCode, move_request,
+    Handed, MoveBody, MoveChunk, MoveCommand, MoveReplyBody, MoveReplyView, MoveStatus, Refusal, RefusalCode,
+    move_request,
 };
 use std::sync::Arc;
 
 const ID: [u8; 16] = [1; 16];
 const OTHER: [u8; 16] = [2; 16];
+
+/// The key of a record that was handed over.
+fn key_of(handed: Handed<'_>) -> Option<Vec<u8>> {
+    match handed {
+        Handed::Record(carried) => Some(carried.key.to_vec()),
+        Handed::Completions(_) => None,
+    }
+}
 
 /// A peer that asks one node for steps.
 struct Asking {
@@ -31,7 +40,7 @@ impl Asking {
         self.peer.send(&move_request(1, &body, payload)).await;
         let reply = self.peer.next().await;
         let view = MoveReplyView::parse(&reply).expect("a reply");
-        (view.status, view.entries().map(|carried| carried.key.to_vec()).collect())
+        (view.status, view.entries().filter_map(key_of).collect())
     }
 
     async fn expect(

@@ -7,6 +7,7 @@ mod support;
 mod changes;
 mod hostile_moves;
 mod losses;
+mod moved_outcomes;
 mod moves;
 mod sharded;
 mod waiting;

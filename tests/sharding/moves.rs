@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 /// Three nodes that follow a keeper, and a client that has put all keys, each with itself as its value.
-async fn filled(cluster: &Cluster) -> (Arc<dyn MapStore>, Client) {
+pub(crate) async fn filled(cluster: &Cluster) -> (Arc<dyn MapStore>, Client) {
     let map = cluster.map(1, turned(0));
     give_all(cluster, &map);
     let (store, client) = client_of(&map).await;
@@ -33,7 +33,7 @@ async fn newest(store: &Arc<dyn MapStore>) -> Arc<ShardMap> {
 }
 
 /// Moves all slots of the first node to the second.
-async fn moving(store: &Arc<dyn MapStore>) -> Moving {
+pub(crate) async fn moving(store: &Arc<dyn MapStore>) -> Moving {
     let map = newest(store).await;
     Moving::new(store, &map, (0, 1), map.slots_of(0), Id([9; 16]), &MoverConfig::default())
 }
@@ -43,7 +43,7 @@ fn mover(store: &Arc<dyn MapStore>) -> Mover {
 }
 
 /// Waits until every running node works with the newest map, and holds what it owns by it and nothing else.
-async fn settled(cluster: &Cluster, store: &Arc<dyn MapStore>, dead: Option<usize>) -> Arc<ShardMap> {
+pub(crate) async fn settled(cluster: &Cluster, store: &Arc<dyn MapStore>, dead: Option<usize>) -> Arc<ShardMap> {
     loop {
         mover(store).tell_all().await.expect("a map");
         let map = newest(store).await;

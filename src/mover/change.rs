@@ -129,9 +129,9 @@ impl Mover {
         }
     }
 
-    /// Puts a map with the same owners and a higher epoch there: a node that comes to work with it asks the same keeper,
-    /// not another one that happens to keep the same map, like a copy of the file. Only of such nodes it is the map
-    /// alone that says who owns what.
+    /// Puts a map with the same owners and a higher epoch there: a node that comes to work with it asks the same
+    /// keeper, not another one that happens to keep the same map, like a copy of the file. Only of such nodes it is the
+    /// map alone that says who owns what.
     async fn mark(&mut self, map: &ShardMap) -> Result<(), MoveError> {
         match self.replace(map, &map.fenced()?).await {
             Ok(()) => self.has_marked = true,

@@ -64,13 +64,15 @@ pub struct Mover {
     store: Arc<dyn MapStore>,
     config: MoverConfig,
     moving: Option<Moving>,
+    /// Whether it has put a map there that only who asks the same keeper can know.
+    has_marked: bool,
 }
 
 impl Mover {
     /// Changes the map that a keeper keeps.
     #[must_use]
     pub fn new(store: Arc<dyn MapStore>, config: MoverConfig) -> Self {
-        Self { store, config, moving: None }
+        Self { store, config, moving: None, has_marked: false }
     }
 
     /// Moves slots to a node, with their records, from whoever owns them by the newest map. Those of nobody, and of
@@ -93,6 +95,10 @@ impl Mover {
             let place = map.place_of(to).ok_or(MoveError::NoNode { incarnation: to, epoch })?;
             let left = slots.without(&map.slots_of(place));
             let Some(slot) = left.ranges().next().map(|range| *range.start()) else { return Ok(()) };
+            if !self.has_marked {
+                self.mark(&map).await?;
+                continue;
+            }
             let owner = map.owner(slot);
             let part = owner.map_or_else(|| unowned(&map), |from| map.slots_of(from)).shared(&left);
             let error = match owner {
@@ -116,14 +122,24 @@ impl Mover {
             }
             if let MoveError::Refused { status: MoveStatus::Frozen, .. } = error {
                 // A mover died there. Whoever is faster, it or this: the next map ends its move.
-                match self.replace(&map, &map.fenced()?).await {
-                    Ok(()) | Err(MoveError::Overtaken { .. }) => {}
-                    Err(error) => return Err(error),
-                }
+                self.mark(&map).await?;
             }
             told(&Progress::Again { error });
             sleep(AGAIN_AFTER).await;
         }
+    }
+
+    /// Puts a map with the same owners and a higher epoch there: a node that comes to work with it asks the same
+    /// keeper, not another one that happens to keep the same map, like a copy of the file. Only of such nodes it is the
+    /// map alone that says who owns what.
+    async fn mark(&mut self, map: &ShardMap) -> Result<(), MoveError> {
+        match self.replace(map, &map.fenced()?).await {
+            Ok(()) => self.has_marked = true,
+            // Somebody was faster; what is there now is marked next.
+            Err(MoveError::Overtaken { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     async fn move_part(

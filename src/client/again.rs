@@ -9,7 +9,7 @@ use super::backoff::Backoff;
 use super::node::{Exchange, NodeClient, Ready};
 use super::session::Sequence;
 use crate::transport::Frame;
-use crate::wire::mark_retry;
+use crate::wire::{RequestView, mark_retry};
 use tokio::time::{Instant, sleep_until};
 
 /// How sending a frame until it was answered ended.
@@ -27,14 +27,60 @@ pub(super) async fn deliver(
     request: &Frame,
     sequence: Option<&Sequence>,
 ) -> Delivered {
+    match begin(node, ready, deadline, request, sequence.is_some()).await {
+        Begun::Ended(exchange) => Delivered { exchange, is_again: false },
+        Begun::Lost(lost) => {
+            let sequence = sequence.expect("only with a number it is sent again");
+            Delivered { exchange: lost.deliver(node, deadline, request, sequence).await, is_again: true }
+        }
+    }
+}
+
+/// How sending a frame for the first time ended.
+pub(super) enum Begun {
+    Ended(Exchange),
+    /// Its connection was lost, and it may be sent again.
+    Lost(Lost),
+}
+
+/// A frame whose connection was lost.
+pub(super) struct Lost {
+    error: ClientError,
+    /// The life of its node that may have executed it.
+    incarnation: [u8; 16],
+}
+
+/// Sends a request for the first time.
+pub(super) async fn begin(
+    node: &NodeClient,
+    ready: Ready,
+    deadline: Instant,
+    request: &Frame,
+    has_number: bool,
+) -> Begun {
     let incarnation = ready.link().node().incarnation;
-    let exchange = node.exchange_on(ready, deadline, request.clone()).await;
-    let (Some(sequence), Exchange::Unknown(lost @ ClientError::Lost { .. })) = (sequence, &exchange) else {
-        return Delivered { exchange, is_again: false };
-    };
-    let lost = lost.clone();
-    let exchange = again(node, incarnation, deadline, request, sequence).await;
-    Delivered { exchange: exchange.unwrap_or(Exchange::Unknown(lost)), is_again: true }
+    match node.exchange_on(ready, deadline, request.clone()).await {
+        Exchange::Unknown(error @ ClientError::Lost { .. }) if has_number => Begun::Lost(Lost { error, incarnation }),
+        exchange => Begun::Ended(exchange),
+    }
+}
+
+impl Lost {
+    pub(super) fn error(&self) -> &ClientError {
+        &self.error
+    }
+
+    /// Sends it again until it is answered. `Unsent` where a newer map that still names the node may know better.
+    pub(super) async fn deliver(
+        self,
+        node: &NodeClient,
+        deadline: Instant,
+        request: &Frame,
+        sequence: &Sequence,
+    ) -> Exchange {
+        let exchange = again(node, self.incarnation, deadline, request, sequence).await;
+        exchange.unwrap_or(Exchange::Unknown(self.error))
+    }
 }
 
 /// Sends a request again that was sent before; `None` where it was not answered in time, or the node is another.
@@ -45,6 +91,7 @@ async fn again(
     request: &Frame,
     sequence: &Sequence,
 ) -> Option<Exchange> {
+    let epoch = RequestView::parse(request).map_or(0, |view| view.header().map_epoch.get());
     let mut backoff = Backoff::new(node.config());
     loop {
         match node.ready(deadline).await {
@@ -62,7 +109,14 @@ async fn again(
                 return None;
             }
             Err(ClientError::MemoryLost { .. } | ClientError::NotSent { .. }) => return None,
-            Err(unreachable) => tracing::debug!("sent before, and not reached again: {unreachable}"),
+            // An orderly move may have taken the slots to another node; one that the map names no longer took them
+            // along.
+            Err(unreachable) => match node.newest_map(deadline).await {
+                Some(map) if map.epoch() > epoch => {
+                    return node.is_named_by(&map).then_some(Exchange::Unsent(unreachable));
+                }
+                _ => tracing::debug!("sent before, and not reached again: {unreachable}"),
+            },
         }
         backoff.failed();
         let wait = backoff.not_before().unwrap_or(deadline);

@@ -12,7 +12,8 @@
 //! it before there is a link that takes the frame at once: what left it is sent.
 #![forbid(unsafe_code)]
 
-use super::again::{Delivered, deliver};
+use super::again::{Begun, Lost, begin};
+use super::link::Link;
 use super::node::{Exchange, NodeClient, Ready};
 use super::reply::Unplaced;
 use super::routing::Cause;
@@ -243,16 +244,45 @@ impl Carrying {
             return;
         }
         let singles = lock(&self.queue).take();
-        let outcome = match ready {
+        let sent = match ready {
             Ok(ready) if singles.is_empty() => return ready.cancel(),
             Ok(ready) => exchange(&self.node, ready, &singles).await,
-            Err(error) => Err(error),
+            Err(error) => Sent::Ended(Err(error)),
         };
-        for (index, single) in (0..).zip(singles) {
-            let answer = outcome.clone().map(|(frame, again)| Answered { frame, index, again });
-            // The caller may have gone away.
-            let _gone = single.done.send(answer);
+        match sent {
+            Sent::Ended(answer) => tell(singles, &answer.map(|frame| (frame, None))),
+            // Who comes next need not wait for a node that may be gone. It ends by the deadline.
+            Sent::Lost(lost, request, sequence) => {
+                tokio::spawn(carry_again(Arc::clone(&self.node), lost, request, sequence, singles));
+            }
         }
+    }
+}
+
+/// Carries singles again whose connection was lost.
+async fn carry_again(node: Arc<NodeClient>, lost: Lost, request: Frame, sequence: Arc<Sequence>, singles: Vec<Single>) {
+    let unknown = lost.error().clone();
+    let answer = match lost.deliver(&node, node.deadline(), &request, &sequence).await {
+        Exchange::Answered(frame, link) => checked(frame, &link, &singles),
+        // The first copy may have taken effect.
+        Exchange::Unsent(_) => Err(unknown),
+        Exchange::Unknown(error) => Err(error),
+    };
+    tell(singles, &answer.map(|frame| (frame, Some((request, sequence)))));
+}
+
+/// A reply, if it is one to these operations.
+fn checked(frame: Frame, link: &Link, singles: &[Single]) -> Result<Frame, ClientError> {
+    check_reply(link, &frame, singles.len() as u32)?;
+    Ok(frame)
+}
+
+/// Tells callers what came of the frame of their operations.
+fn tell(singles: Vec<Single>, answer: &Result<Carried, ClientError>) {
+    for (index, single) in (0..).zip(singles) {
+        let answer = answer.clone().map(|(frame, again)| Answered { frame, index, again });
+        // The caller may have gone away.
+        let _gone = single.done.send(answer);
     }
 }
 
@@ -291,24 +321,32 @@ fn check(single: &Single) -> Result<(), BatchError> {
 /// The reply to a frame, and the frame with its number where it was sent more than once.
 type Carried = (Frame, Option<(Frame, Arc<Sequence>)>);
 
+/// How sending singles for the first time ended.
+enum Sent {
+    Ended(Result<Frame, ClientError>),
+    /// The connection was lost: with the request and its number, to be sent again.
+    Lost(Lost, Frame, Arc<Sequence>),
+}
+
 /// Sends singles in one frame, at once, and waits for the reply to them all.
-async fn exchange(node: &NodeClient, ready: Ready, singles: &[Single]) -> Result<Carried, ClientError> {
+async fn exchange(node: &NodeClient, ready: Ready, singles: &[Single]) -> Sent {
     let sequence = node.sequence();
     let request = match frame(node, &ready, singles, sequence.as_deref()) {
         Ok(request) => request,
         Err(error) => {
             ready.cancel();
-            return Err(error.into());
+            return Sent::Ended(Err(error.into()));
         }
     };
-    let Delivered { exchange, is_again } = deliver(node, ready, node.deadline(), &request, sequence.as_deref()).await;
-    match exchange {
-        Exchange::Answered(frame, link) => {
-            check_reply(&link, &frame, singles.len() as u32)?;
-            Ok((frame, sequence.filter(|_| is_again).map(|sequence| (request, sequence))))
-        }
+    let exchange = match (begin(node, ready, node.deadline(), &request, sequence.is_some()).await, sequence) {
+        (Begun::Lost(lost), Some(sequence)) => return Sent::Lost(lost, request, sequence),
+        (Begun::Lost(lost), None) => Exchange::Unknown(lost.error().clone()),
+        (Begun::Ended(exchange), _) => exchange,
+    };
+    Sent::Ended(match exchange {
+        Exchange::Answered(frame, link) => checked(frame, &link, singles),
         Exchange::Unsent(error) | Exchange::Unknown(error) => Err(error),
-    }
+    })
 }
 
 fn frame(

@@ -7,7 +7,7 @@ use super::link::{self, Answer, Link};
 use super::session::{Sequence, Session};
 use super::{ClientConfig, ClientError, Loss, NoHello, Unsent};
 use crate::limits::FRAME_BYTES_MIN;
-use crate::map::MapNode;
+use crate::map::{MapNode, MapStore, ShardMap};
 use crate::metrics::NodeStats;
 use crate::transport::{Buffer, ConnectionConfig, Endpoint, Frame, HeapPool, Lender};
 use crate::wire::{
@@ -32,6 +32,8 @@ pub(super) struct NodeClient {
     config: ClientConfig,
     pool: Arc<HeapPool>,
     session: Option<Arc<Session>>,
+    /// Where newer maps than the one that names it come from.
+    store: Option<Arc<dyn MapStore>>,
     state: Mutex<State>,
     /// Held by whoever connects anew, so that only one does.
     connecting: tokio::sync::Mutex<()>,
@@ -111,7 +113,7 @@ impl NodeClient {
         pool: &Arc<HeapPool>,
         session: Option<&Arc<Session>>,
     ) -> Result<Arc<Self>, ClientError> {
-        let node = Self::new(vec![endpoint], None, config, pool, session);
+        let node = Self::new(vec![endpoint], None, config, pool, session, None);
         node.live_link().await?;
         Ok(node)
     }
@@ -122,8 +124,9 @@ impl NodeClient {
         config: &ClientConfig,
         pool: &Arc<HeapPool>,
         session: Option<&Arc<Session>>,
+        store: &Arc<dyn MapStore>,
     ) -> Arc<Self> {
-        Self::new(node.addresses.clone(), Some(node.incarnation.0), config, pool, session)
+        Self::new(node.addresses.clone(), Some(node.incarnation.0), config, pool, session, Some(store))
     }
 
     fn new(
@@ -132,6 +135,7 @@ impl NodeClient {
         config: &ClientConfig,
         pool: &Arc<HeapPool>,
         session: Option<&Arc<Session>>,
+        store: Option<&Arc<dyn MapStore>>,
     ) -> Arc<Self> {
         let backoff = Backoff::new(config);
         let state = State { link: None, incarnation: named, memory_lost: false, backoff, failures: 0, failure: None };
@@ -142,6 +146,7 @@ impl NodeClient {
             config: config.clone(),
             pool: Arc::clone(pool),
             session: session.cloned(),
+            store: store.cloned(),
             state: Mutex::new(state),
             connecting: tokio::sync::Mutex::new(()),
             coalescer: Coalescer::default(),
@@ -156,6 +161,16 @@ impl NodeClient {
     /// Whether a map names it.
     pub(super) fn is_named(&self) -> bool {
         self.named.is_some()
+    }
+
+    /// The newest map, where it is one of maps and it can be read.
+    pub(super) async fn newest_map(&self, deadline: Instant) -> Option<Arc<ShardMap>> {
+        timeout_at(deadline, self.store.as_ref()?.load()).await.ok()?.ok()?
+    }
+
+    /// Whether a map names this life of it.
+    pub(super) fn is_named_by(&self, map: &ShardMap) -> bool {
+        map.nodes().iter().any(|node| self.named == Some(node.incarnation.0))
     }
 
     pub(super) fn set_map_epoch(&self, epoch: u64) {

@@ -40,11 +40,13 @@ impl Routing {
         config: &ClientConfig,
         pool: &Arc<HeapPool>,
         session: Option<&Arc<Session>>,
+        store: &Arc<dyn MapStore>,
     ) -> Self {
         let kept = |named: &MapNode| old?.nodes.iter().find(|node| node.is(named)).cloned();
         let nodes = map.nodes().iter();
-        let nodes: Vec<_> =
-            nodes.map(|node| kept(node).unwrap_or_else(|| NodeClient::named(node, config, pool, session))).collect();
+        let nodes: Vec<_> = nodes
+            .map(|node| kept(node).unwrap_or_else(|| NodeClient::named(node, config, pool, session, store)))
+            .collect();
         nodes.iter().for_each(|node| node.set_map_epoch(map.epoch()));
         let is_single = nodes.len() == 1 && map.slots_of(0) == crate::slots::SlotSet::ALL;
         Self { nodes, map: Some(map), is_single }
@@ -134,7 +136,7 @@ impl Router {
         let late = |_| ClientError::MapLate { deadline: config.deadline };
         let map = loaded.map_err(late)?.map_err(ClientError::Map)?.ok_or(ClientError::NoMap)?;
         let session = Session::new(&config);
-        let routing = Routing::mapped(map, None, &config, &pool, session.as_ref());
+        let routing = Routing::mapped(map, None, &config, &pool, session.as_ref(), &store);
         Ok(Self::new(routing, Some(store), config, pool, session))
     }
 
@@ -226,12 +228,15 @@ impl Router {
     /// Takes a map, if it is newer than the one before.
     fn take(&self, map: Arc<ShardMap>) -> Result<Arc<Routing>, ClientError> {
         let mut routing = self.routing.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(old) = &routing.map else { unreachable!("who has a store began with a map") };
+        let (Some(old), Some(store)) = (&routing.map, &self.store) else {
+            unreachable!("who has a store began with a map")
+        };
         if map.epoch() > old.epoch() {
             let refused = |source| ClientError::Map(MapStoreError::Map { place: "newer map".to_owned(), source });
             map.check_follows(old).map_err(refused)?;
             tracing::debug!("map of epoch {} taken after {}", map.epoch(), old.epoch());
-            *routing = Arc::new(Routing::mapped(map, Some(&routing), &self.config, &self.pool, self.session.as_ref()));
+            let session = self.session.as_ref();
+            *routing = Arc::new(Routing::mapped(map, Some(&routing), &self.config, &self.pool, session, store));
         }
         Ok(Arc::clone(&routing))
     }

@@ -212,7 +212,7 @@ mod tests {
             Outcome::OutOfMemory,
         ];
         let recorded = |(index, outcome)| Recorded { index, slot: index - 65_525 + 16_373, outcome };
-        (65_525..).zip(outcomes).map(recorded).collect()
+        (65_525..=u16::MAX).zip(outcomes).map(recorded).collect()
     }
 
     #[test]

@@ -55,6 +55,14 @@ pub(super) struct Held {
     bytes: AtomicU64,
 }
 
+/// Every session, every mark with its floor, and whether any mark was lost.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    pub(super) sessions: VecDeque<(u64, Arc<Held>)>,
+    pub(super) marks: VecDeque<(u64, u64)>,
+    pub(super) marks_lost: bool,
+}
+
 #[derive(Debug, Default)]
 struct Table {
     sessions: BTreeMap<u64, Entry>,
@@ -229,12 +237,14 @@ impl Completions {
         }
     }
 
-    /// Every session and every mark, and whether any mark was lost.
-    pub(super) fn snapshot(&self) -> (Vec<(u64, Arc<Held>)>, Vec<(u64, u64)>, bool) {
+    /// All that is known at this time.
+    pub(super) fn snapshot(&self) -> Snapshot {
         let table = self.table();
-        let sessions = table.sessions.iter().map(|(id, entry)| (*id, Arc::clone(&entry.held))).collect();
-        let marks = table.marks.iter().map(|(id, mark)| (*id, mark.floor)).collect();
-        (sessions, marks, table.lost_up_to > 0)
+        Snapshot {
+            sessions: table.sessions.iter().map(|(id, entry)| (*id, Arc::clone(&entry.held))).collect(),
+            marks: table.marks.iter().map(|(id, mark)| (*id, mark.floor)).collect(),
+            marks_lost: table.lost_up_to > 0,
+        }
     }
 
     /// What another node lost, this one never had: of sessions that were left before now.

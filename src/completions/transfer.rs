@@ -13,10 +13,9 @@
 use super::carrier::NoMemory;
 use super::record::{Draft, outcomes, own_outcomes, take};
 use super::session::{Known, Session};
-use super::table::{Completions, Held};
+use super::table::{Completions, Snapshot};
 use crate::slots::SlotSet;
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
 use thiserror::Error;
 
 const FORMAT: u8 = 1;
@@ -44,9 +43,8 @@ pub enum ImportError {
 pub struct Export {
     slots: SlotSet,
     chunk_bytes_max: usize,
-    marks_lost: bool,
-    sessions: VecDeque<(u64, Arc<Held>)>,
-    marks: VecDeque<(u64, u64)>,
+    /// What is left of what was known.
+    known: Snapshot,
     /// Whole chunks, and last one that is being filled.
     chunks: VecDeque<Vec<u8>>,
 }
@@ -57,15 +55,7 @@ impl Completions {
     /// gives. Each chunk waits for the frames that are being executed.
     #[must_use]
     pub fn export(&self, slots: &SlotSet, chunk_bytes_max: usize) -> Export {
-        let (sessions, marks, marks_lost) = self.snapshot();
-        Export {
-            slots: slots.clone(),
-            chunk_bytes_max,
-            marks_lost,
-            sessions: sessions.into(),
-            marks: marks.into(),
-            chunks: VecDeque::new(),
-        }
+        Export { slots: slots.clone(), chunk_bytes_max, known: self.snapshot(), chunks: VecDeque::new() }
     }
 
     /// Takes over a chunk of another node's [`Completions::export`]. To be called before the store executes anything on
@@ -122,12 +112,12 @@ impl Iterator for Export {
 
     fn next(&mut self) -> Option<Vec<u8>> {
         while self.chunks.len() < 2 {
-            if let Some((id, held)) = self.sessions.pop_front() {
+            if let Some((id, held)) = self.known.sessions.pop_front() {
                 let session = held.lock();
                 session.records().for_each(|(sequence, record)| self.record(id, sequence, record));
                 // Behind its records: below it, none is taken that is not there yet.
                 self.session(id, session.floor());
-            } else if let Some((id, floor)) = self.marks.pop_front() {
+            } else if let Some((id, floor)) = self.known.marks.pop_front() {
                 self.session(id, floor);
             } else {
                 break;
@@ -143,7 +133,7 @@ impl Export {
         let max = self.chunk_bytes_max;
         let is_new = self.chunks.back().is_none_or(|chunk| chunk.len() + bytes > max);
         if is_new {
-            self.chunks.push_back(vec![FORMAT, self.marks_lost.into()]);
+            self.chunks.push_back(vec![FORMAT, self.known.marks_lost.into()]);
         }
         (self.chunks.back_mut().expect("there is one now"), is_new)
     }

@@ -296,7 +296,7 @@ impl ReplyDescriptor {
     /// Whether the operation was not executed now.
     #[inline(always)]
     fn leaves_out(&self) -> bool {
-        [Status::ReplyFull, Status::WrongNode, Status::Unknown].iter().any(|status| self.status == status.code())
+        (Status::ReplyFull.code()..=Status::Unknown.code()).contains(&self.status)
     }
 
     /// Bytes behind the descriptor, once status and lengths are known to go together.

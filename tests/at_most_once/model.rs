@@ -80,7 +80,7 @@ fn play(seed: u64, bytes_max: u64) -> (u32, u32) {
         let at = random.random_range(0..carriers.len());
         let outcomes = node.execute(&mut carriers[at], identity, &ops);
         let came: Vec<_> = outcomes.iter().map(number).collect();
-        let is_changed = |key: u8| frame.ops.iter().any(|op| *op == (key, Kind::Add));
+        let is_changed = |key: u8| frame.ops.contains(&(key, Kind::Add));
         match &frame.counters {
             None if frame.ops.iter().any(|(_, kind)| *kind == Kind::Add) && came.contains(&None) => {
                 // A bound made it unknown before it was ever executed.

@@ -101,6 +101,31 @@ fn what_comes_back_as_another_life_leaves_it_unknown() {
 }
 
 #[test]
+fn what_comes_behind_a_lost_frame_does_not_wait_for_it() {
+    Wire::Sim.runtime().block_on(async {
+        let mut node = ScriptedNode::start().await;
+        let _network = node.network.clone();
+        let endpoints = [node.endpoint()];
+        let (mut peer, client) = tokio::join!(node.accept(), Client::connect(&endpoints, config()));
+        let client = client.expect("the node listens");
+        let behind = async {
+            peer.next().await;
+            drop((peer, node));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            client.put(b"other", b"v").await.expect_err("nobody is there")
+        };
+        let mut lost = std::pin::pin!(client.put(b"k", b"v"));
+        let behind = tokio::select! {
+            lost = &mut lost => panic!("it waits for its node until the deadline: {lost:?}"),
+            behind = behind => behind,
+        };
+        assert!(matches!(behind, ClientError::Connect(_)) && !behind.may_have_taken_effect(), "{behind}");
+        let lost = lost.await.expect_err("its node never came back");
+        assert!(matches!(lost, ClientError::Lost { .. } | ClientError::Deadline { .. }), "{lost}");
+    });
+}
+
+#[test]
 fn abandoned_calls_do_not_keep_others_from_being_acknowledged() {
     Wire::Sim.runtime().block_on(async {
         let mut node = ScriptedNode::start().await;

@@ -4,13 +4,15 @@
 use crate::sharded::{
     DEADLINE, DONE, NODES, assert_all, client_of, get_all, give_all, keys, node_of, plan, put_all, turned,
 };
-use crate::support::cluster::{Cluster, Wire};
+use crate::support::cluster::{Cluster, Plan, Wire};
 use freight::client::{Client, ClientConfig, ClientError, Reply};
 use freight::map::{MapMemory, MapNode, MapStore, ShardMap};
 use freight::op::Outcome;
 use freight::slots::SlotSet;
+use freight::transport::sim::NetworkConfig;
 use std::sync::Arc;
-use tokio::time::Instant;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 /// Every operation of one node ended so, and all others found their record.
 fn assert_cost_only(reply: &Reply, keys: &[Vec<u8>], node: usize, outcome_there: &[Outcome<'static>]) {
@@ -124,6 +126,31 @@ fn a_dead_node_costs_only_what_it_owns_from_the_start_on() {
             assert_eq!(missed, keys.iter().filter(|key| node_of(key, 0) == 2).count());
         });
     }
+}
+
+#[test]
+fn what_was_in_flight_to_a_node_that_the_next_map_leaves_out_is_unknown_before_the_deadline() {
+    let delay = Duration::from_millis(5)..=Duration::from_millis(5);
+    let network = NetworkConfig { delay, ..NetworkConfig::calm(1) };
+    Plan { network, ..plan(Wire::Sim) }.run(async |cluster: &mut Cluster| {
+        let map = cluster.map(1, turned(0));
+        give_all(cluster, &map);
+        let (store, client) = client_of(&map).await;
+        let key = keys().into_iter().find(|key| node_of(key, 0) == 2).expect("a third");
+        client.put(&key, b"v").await.expect("written");
+        let without = cluster_without_2(&map);
+        let began = Instant::now();
+        let (put, ()) = tokio::join!(client.put(&key, b"w"), async {
+            sleep(Duration::from_millis(7)).await;
+            cluster.network().cut_all();
+            cluster.stop(2).await;
+            sleep(Duration::from_millis(100)).await;
+            store.replace(1, &without).await.expect("the epoch is right");
+        });
+        let error = put.expect_err("its node is gone");
+        assert!(matches!(error, ClientError::Lost { .. }) && error.may_have_taken_effect(), "{error}");
+        assert!(began.elapsed() < DEADLINE, "{:?} of simulated time", began.elapsed());
+    });
 }
 
 /// The next map: the first node owns what the third did.

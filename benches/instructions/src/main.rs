@@ -36,6 +36,7 @@ const PATHS: &[(&str, SetUp)] = &[
     ("shard_get_leapfrog", shard::get_leapfrog),
     ("shard_put_leapfrog", shard::put_leapfrog),
     ("node_answer", shard::answer),
+    ("session_put", shard::put_in_a_session),
 ];
 
 fn main() -> ExitCode {

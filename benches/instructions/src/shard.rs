@@ -3,6 +3,7 @@
 
 use crate::batches::{Actions, BATCH_OPS, Key, ORIGIN, SECRET, gets, key, keys, mostly_gets, puts, request};
 use freight::budget::Budget;
+use freight::completions::{Carrier, Completions, CompletionsConfig, Identity};
 use freight::limits::FRAME_BYTES_DEFAULT;
 use freight::op::{Action, Batch, Outcome, Outcomes};
 use freight::shard::{IndexKind, Scratch, Store, StoreConfig};
@@ -21,6 +22,21 @@ pub(crate) fn get() -> Box<dyn FnMut()> {
 /// Puts over values of the same size.
 pub(crate) fn put() -> Box<dyn FnMut()> {
     rounds_of(IndexKind::Buckets, puts)
+}
+
+/// Puts of a client's session: [`put`], and each of them recorded until the next batch says that its reply has arrived.
+pub(crate) fn put_in_a_session() -> Box<dyn FnMut()> {
+    let (store, mut scratch) = loaded(IndexKind::Buckets);
+    let config = CompletionsConfig::new(Arc::new(Budget::new(u64::MAX)));
+    let mut carrier = Carrier::new(&Arc::new(Completions::new(config)));
+    let frame = request(&keys(), puts);
+    let mut sequence = 0;
+    Box::new(move || {
+        sequence += 1;
+        let identity = Identity { session: 1, sequence, acknowledged_up_to: sequence, is_retry: false };
+        let view = RequestView::parse(black_box(&frame)).expect("the builder's frames are valid");
+        carrier.execute(&store, &view, identity, &mut Dropped, &mut scratch).expect("there is no cap");
+    })
 }
 
 /// A record deleted and put again, turn about.

@@ -36,7 +36,8 @@ impl Control {
     /// Asks the incarnation that a map names.
     #[must_use]
     pub fn new(node: &MapNode, config: &ClientConfig) -> Self {
-        Self { node: NodeClient::named(node, config, &HeapPool::new(Arc::new(Budget::new(u64::MAX))), None) }
+        let pool = HeapPool::new(Arc::new(Budget::new(u64::MAX)));
+        Self { node: NodeClient::named(node, config, &pool, None, None) }
     }
 
     /// Where it is reached: the first of its addresses.

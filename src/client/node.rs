@@ -124,9 +124,9 @@ impl NodeClient {
         config: &ClientConfig,
         pool: &Arc<HeapPool>,
         session: Option<&Arc<Session>>,
-        store: &Arc<dyn MapStore>,
+        store: Option<&Arc<dyn MapStore>>,
     ) -> Arc<Self> {
-        Self::new(node.addresses.clone(), Some(node.incarnation.0), config, pool, session, Some(store))
+        Self::new(node.addresses.clone(), Some(node.incarnation.0), config, pool, session, store)
     }
 
     fn new(

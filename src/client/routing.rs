@@ -45,7 +45,7 @@ impl Routing {
         let kept = |named: &MapNode| old?.nodes.iter().find(|node| node.is(named)).cloned();
         let nodes = map.nodes().iter();
         let nodes: Vec<_> = nodes
-            .map(|node| kept(node).unwrap_or_else(|| NodeClient::named(node, config, pool, session, store)))
+            .map(|node| kept(node).unwrap_or_else(|| NodeClient::named(node, config, pool, session, Some(store))))
             .collect();
         nodes.iter().for_each(|node| node.set_map_epoch(map.epoch()));
         let is_single = nodes.len() == 1 && map.slots_of(0) == crate::slots::SlotSet::ALL;

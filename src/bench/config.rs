@@ -102,6 +102,10 @@ pub struct BenchConfig {
     #[arg(long, value_name = "CLIENT/CLIENTS", requires = "servers", conflicts_with_all = ["one_way", "transports"])]
     #[serde(serialize_with = "as_optional_text")]
     pub part: Option<Part>,
+    /// Changes take effect at most once: what was in flight on a lost connection is sent again, and the node remembers
+    /// what became of it. A client does so unless told otherwise, the benchmark where it is told to
+    #[arg(long)]
+    pub at_most_once: bool,
     /// Check every byte of every value read
     #[arg(long)]
     pub verify: bool,

@@ -39,6 +39,7 @@ pub(super) fn client_config(config: &BenchConfig) -> ClientConfig {
         frame_bytes_max: defaults.frame_bytes_max.max(config.frame_bytes.unwrap_or(0)),
         // The node's limit holds.
         frames_in_flight_max: if config.one_way { u32::MAX } else { defaults.frames_in_flight_max },
+        at_most_once: config.at_most_once,
         ..defaults
     }
 }

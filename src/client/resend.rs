@@ -152,9 +152,11 @@ impl Reply {
             }
             for (part, places) in kept::send(&kept, sequence, routing, config, deadline).await? {
                 let new = self.parts.len() as u32;
+                // What nobody owns stays in its own frame.
+                let is_unowned = part.unplaced.as_ref().is_some_and(|unplaced| unplaced.cause == Cause::NoOwner);
                 for route in self.routes.iter_mut().filter(|route| route.part as usize == index) {
                     if let Ok(at) = places.binary_search(&route.index) {
-                        *route = Route { part: new, index: at as u32 };
+                        *route = Route { part: new, index: if is_unowned { route.index } else { at as u32 } };
                     }
                 }
                 self.parts.push(part);

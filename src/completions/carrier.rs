@@ -76,7 +76,12 @@ impl Carrier {
         }
         let floor = |lost_up_to| {
             let may_be_lost = identity.is_retry && lost_up_to > 0 || lost_up_to > self.began_at;
-            if may_be_lost { identity.sequence.saturating_add(1) } else { 0 }
+            match lost_up_to {
+                _ if may_be_lost => identity.sequence.saturating_add(1),
+                0 => 0,
+                // Of what comes behind it under a lower number nobody knows whether it was executed.
+                _ => identity.sequence,
+            }
         };
         let held = self.completions.attach(id, floor)?;
         self.used = Some((id, Arc::clone(&held)));

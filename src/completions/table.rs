@@ -257,24 +257,23 @@ impl Completions {
     /// What another node knew of a session of which it had no records.
     pub(super) fn take_over_floor(&self, id: u64, floor: u64) {
         let mut table = self.table();
-        if let Some(entry) = table.sessions.get(&id) {
-            entry.held.lock().raise_floor(floor);
-        } else {
+        let Some(held) = table.sessions.get_mut(&id).map(Entry::used) else {
             table.now += 1;
             let left_at = table.now;
-            self.mark(&mut table, id, Mark { floor, left_at });
-        }
+            return self.mark(&mut table, id, Mark { floor, left_at });
+        };
+        // Not under the table: a frame of the session may be executing.
+        drop(table);
+        held.lock().raise_floor(floor);
+        self.detach(id);
     }
+}
 
-    /// A session that another node has records of; left now where no connection uses it yet.
-    pub(super) fn take_over(&self, id: u64) -> Result<Arc<Held>, NoMemory> {
-        let mut table = self.table();
-        let entry = self.entry(&mut table, id, 0)?;
-        let (held, is_new) = (Arc::clone(&entry.held), entry.users == 0 && entry.idle_since == 0);
-        if is_new {
-            table.leave(id);
-        }
-        Ok(held)
+impl Entry {
+    /// In use from here on.
+    fn used(&mut self) -> Arc<Held> {
+        self.users += 1;
+        Arc::clone(&self.held)
     }
 }
 

@@ -83,13 +83,16 @@ impl Completions {
             self.take_over_floor(id, floor);
             return Ok(());
         }
-        let held = self.take_over(id).map_err(|NoMemory| ImportError::OutOfMemory)?;
+        // In use, so that nobody forgets it meanwhile.
+        let held = self.attach(id, |_| 0).map_err(|NoMemory| ImportError::OutOfMemory)?;
         let mut session = held.lock();
         for (sequence, record) in records {
             self.merge(&mut session, sequence, record);
         }
         session.raise_floor(floor);
         held.count(&session);
+        drop(session);
+        self.detach(id);
         Ok(())
     }
 

@@ -141,12 +141,13 @@ impl State {
         let arrived = place.and_then(|place| map.arrived_by(place));
         let before = self.mapped();
         let brought = self.incoming.take_if(|incoming| arrived == Some(incoming.id()) && incoming.is_finished());
-        let held = brought.map_or(before.clone(), |incoming| before.joined(incoming.slots())).shared(&slots);
+        let there = brought.map_or(before.clone(), |incoming| before.joined(incoming.slots()));
+        let held = there.shared(&slots);
         if self.outgoing.take().is_some() {
             store.end_export();
         }
         store.set_ownership(Ownership { epoch, slots: held.clone() });
-        let is_left_over = self.incoming.take().is_some() || before.without(&slots) != SlotSet::NONE;
+        let is_left_over = self.incoming.take().is_some() || there.without(&slots) != SlotSet::NONE;
         let owned = Ownership { epoch, slots: slots.clone() };
         if is_left_over {
             self.sweep = Some(Sweep::new(held));

@@ -315,3 +315,26 @@ fn a_node_with_a_copy_of_the_map_takes_part_in_no_move() {
         });
     }
 }
+
+#[test]
+fn what_came_for_slots_that_a_later_map_gives_to_others_is_swept_out() {
+    plan(Wire::Sim).run(async |cluster: &mut Cluster| {
+        let (store, _client) = filled(cluster).await;
+        let mut moving = moving(&store).await;
+        moving.begin().await.expect("both nodes are there");
+        moving.copy().await.expect("both nodes are there");
+        moving.freeze().await.expect("the old owner is there");
+        moving.hand_over().await.expect("both nodes are there");
+        moving.finish().await.expect("the new owner is there");
+        let map = newest(&store).await;
+        let slots = map.slots_of(0);
+        let half: SlotSet = slots.ranges().flatten().filter(|slot| slot % 2 == 0).collect();
+        let arrived = map.moved(&slots, 1, Some(Id([9; 16]))).expect("a map");
+        let later = arrived.moved(&half, 2, None).expect("a map");
+        store.replace(map.epoch(), &later).await.expect("the epoch is right");
+        let map = settled(cluster, &store, None).await;
+        let held = keys().iter().filter(|key| map.owner(slot(&key[..])) == Some(1)).count();
+        assert!(keys().iter().any(|key| half.contains(slot(&key[..]))), "some were taken again");
+        assert_eq!(cluster.stats(1).store.records, held as u64);
+    });
+}

@@ -16,7 +16,9 @@ fn node() -> Served {
 
 async fn client_of(endpoint: &str, deadline: Duration) -> Client {
     let endpoint: Endpoint = endpoint.parse().expect("an endpoint");
-    Client::connect(&[endpoint], ClientConfig { deadline, ..ClientConfig::default() }).await.expect("the node listens")
+    // What is lost is told at once, not sent again until the deadline.
+    let config = ClientConfig { deadline, at_most_once: false, ..ClientConfig::default() };
+    Client::connect(&[endpoint], config).await.expect("the node listens")
 }
 
 /// Gets a record again and again until that fails.

@@ -3,7 +3,7 @@
 
 use super::cluster::MapArgs;
 use super::{CommandResult, print};
-use crate::client::{ClientConfig, ClientError};
+use crate::client::ClientError;
 use crate::map::{self, Id, MapNode, ShardMap};
 use crate::mover::{MoveError, Mover, MoverConfig, Progress, emptied, rebalanced};
 use crate::slots::{SlotSet, parse_range};
@@ -106,8 +106,8 @@ struct Change {
 
 impl Change {
     async fn begin(at: &MapArgs, dead: &[NodeName]) -> Result<Self, Box<dyn std::error::Error>> {
-        let client = ClientConfig { deadline: at.deadline, ..at.client() };
-        let mover = Mover::new(map::open(&at.map)?, MoverConfig { client, patience: 2 * at.deadline });
+        let config = MoverConfig { client: at.client(), patience: 2 * at.deadline };
+        let mover = Mover::new(map::open(&at.map)?, config);
         let map = mover.newest().await?;
         let places = dead.iter().map(|name| name.place(&map)).collect::<Result<Vec<_>, _>>()?;
         let dead = places.into_iter().map(|place| map.nodes()[place].incarnation).collect();

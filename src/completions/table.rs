@@ -142,13 +142,8 @@ impl Completions {
     pub(super) fn attach(&self, id: u64, floor: impl FnOnce(u64) -> u64) -> Result<Arc<Held>, NoMemory> {
         let mut table = self.table();
         let floor = floor(table.lost_up_to);
-        let entry = self.entry(&mut table, id, floor)?;
-        entry.users += 1;
-        let (held, idle_since) = (Arc::clone(&entry.held), entry.idle_since);
-        if table.idle.get(&idle_since) == Some(&id) {
-            table.idle.remove(&idle_since);
-        }
-        Ok(held)
+        self.know(&mut table, id, floor)?;
+        Ok(table.enter(id).expect("it is known now"))
     }
 
     /// A connection goes on without a session.
@@ -161,8 +156,8 @@ impl Completions {
         }
     }
 
-    /// A session, made where it is not known.
-    fn entry<'t>(&self, table: &'t mut Table, id: u64, floor: u64) -> Result<&'t mut Entry, NoMemory> {
+    /// Makes a session where it is not known.
+    fn know(&self, table: &mut Table, id: u64, floor: u64) -> Result<(), NoMemory> {
         if !table.sessions.contains_key(&id) {
             while table.sessions.len() >= self.sessions_max && self.forget_one(table) {}
             while !self.account.take(SESSION_BYTES) {
@@ -178,7 +173,7 @@ impl Completions {
                 Held { session: Mutex::new(Session::new(mark.map_or(floor, |mark| mark.floor))), ..Held::default() };
             table.sessions.insert(id, Entry { held: Arc::new(held), users: 0, idle_since: 0 });
         }
-        Ok(table.sessions.get_mut(&id).expect("it is there now"))
+        Ok(())
     }
 
     /// Forgets the session that has been idle longest; false where none is.
@@ -257,7 +252,7 @@ impl Completions {
     /// What another node knew of a session of which it had no records.
     pub(super) fn take_over_floor(&self, id: u64, floor: u64) {
         let mut table = self.table();
-        let Some(held) = table.sessions.get_mut(&id).map(Entry::used) else {
+        let Some(held) = table.enter(id) else {
             table.now += 1;
             let left_at = table.now;
             return self.mark(&mut table, id, Mark { floor, left_at });
@@ -269,15 +264,18 @@ impl Completions {
     }
 }
 
-impl Entry {
-    /// In use from here on.
-    fn used(&mut self) -> Arc<Held> {
-        self.users += 1;
-        Arc::clone(&self.held)
-    }
-}
-
 impl Table {
+    /// A session that is known, in use from here on: nobody forgets it.
+    fn enter(&mut self, id: u64) -> Option<Arc<Held>> {
+        let entry = self.sessions.get_mut(&id)?;
+        entry.users += 1;
+        let (held, idle_since) = (Arc::clone(&entry.held), entry.idle_since);
+        if self.idle.get(&idle_since) == Some(&id) {
+            self.idle.remove(&idle_since);
+        }
+        Some(held)
+    }
+
     /// No connection uses a session any more.
     fn leave(&mut self, id: u64) {
         self.now += 1;

@@ -280,20 +280,13 @@ impl State {
         }
         for handed in step.entries() {
             let taken = match handed {
-                Handed::Record(carried) => {
-                    if store.import(carried) {
-                        Ok(())
-                    } else {
-                        Err(MoveStatus::OutOfMemory)
-                    }
-                }
-                Handed::Completions(chunk) => session.completions().import(chunk).map_err(|error| match error {
-                    ImportError::Malformed { .. } => MoveStatus::BadCompletions,
-                    ImportError::OutOfMemory => MoveStatus::OutOfMemory,
-                }),
+                Handed::Record(carried) => store.import(carried).then_some(()).ok_or(ImportError::OutOfMemory),
+                Handed::Completions(chunk) => session.completions().import(chunk),
             };
-            if let Err(status) = taken {
-                return status;
+            match taken {
+                Ok(()) => {}
+                Err(ImportError::Malformed { .. }) => return MoveStatus::BadCompletions,
+                Err(ImportError::OutOfMemory) => return MoveStatus::OutOfMemory,
             }
         }
         incoming.sequence = sequence;

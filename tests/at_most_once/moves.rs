@@ -144,3 +144,16 @@ fn what_finds_no_room_is_unknown_at_the_new_owner() {
     assert!(answers[0].is_none() && answers.iter().zip(1..).all(|(value, n)| value.is_none_or(|value| value == n)));
     assert_eq!(new.store.stats().records, 0, "nothing was executed");
 }
+
+#[test]
+fn a_floor_for_a_session_that_no_connection_uses_lets_it_be_forgotten_as_before() {
+    let (mut old, mut new) = (Node::new(), Node::with(4 << 10));
+    assert_eq!(old.add(&mut old.connect(), first(1, 5), b"k"), Some(1));
+    assert_eq!(new.add(&mut new.connect(), first(1, 1), b"k"), Some(1));
+    // Without records of its own: only how far it is known goes.
+    move_records(&old, &new, &SlotSet::NONE, 1 << 20);
+    for session in 2..20 {
+        assert!(new.add(&mut new.connect(), first(session, 1), b"k").is_some());
+    }
+    assert!(new.completions.sessions() <= 4, "{} sessions", new.completions.sessions());
+}

@@ -1,7 +1,7 @@
 //! Frames arrive whole, in order, each once.
 #![forbid(unsafe_code)]
 
-use crate::lab::{Lab, Side, any_size, assert_is, frame, pair, pair_of, poll_once, random, send};
+use crate::lab::{End, Lab, Side, any_size, assert_is, frame, pair, pair_of, poll_once, random, send};
 use freight::transport::{FrameReceiver, FrameSender, Transport};
 use rand::RngExt;
 use std::sync::Arc;
@@ -40,22 +40,22 @@ pub(crate) async fn the_longest_frame_arrives<T: Transport>(transport: T, lab: L
     tokio::join!(far.send(2, frame_bytes_max), near.expect(2, frame_bytes_max));
 }
 
+/// Sends a frame of each size, numbered from 0.
+async fn send_numbered<T: Transport>(near: &mut End<T>, sizes: &[u32]) {
+    for (number, frame_bytes) in (0..).zip(sizes) {
+        near.send(number, *frame_bytes).await;
+    }
+}
+
 pub(crate) async fn many_frames_in_flight_arrive_in_order<T: Transport>(transport: T, lab: Lab) {
     let (mut near, mut far) = pair(&transport, &lab).await;
     let mut random = random(3);
     let sizes: Vec<u32> = (0..10_000).map(|_| random.random_range(64..700)).collect();
-    tokio::join!(
-        async {
-            for (number, frame_bytes) in (0..).zip(&sizes) {
-                near.send(number, *frame_bytes).await;
-            }
-        },
-        async {
-            for (number, frame_bytes) in (0..).zip(&sizes) {
-                far.expect(number, *frame_bytes).await;
-            }
+    tokio::join!(send_numbered(&mut near, &sizes), async {
+        for (number, frame_bytes) in (0..).zip(&sizes) {
+            far.expect(number, *frame_bytes).await;
         }
-    );
+    });
 }
 
 pub(crate) async fn frames_sent_together_arrive_in_order<T: Transport>(transport: T, lab: Lab) {
@@ -84,24 +84,17 @@ pub(crate) async fn frames_taken_as_soon_as_they_are_here_arrive_in_order<T: Tra
     let mut size = |number| if number % 50 == 7 { 50_000 } else { random.random_range(64..900) };
     let sizes: Vec<u32> = (0..2_000).map(&mut size).collect();
     let mut at_once = 0;
-    tokio::join!(
-        async {
-            for (number, frame_bytes) in (0..).zip(&sizes) {
-                near.send(number, *frame_bytes).await;
-            }
-        },
-        async {
-            for (number, frame_bytes) in (0..).zip(&sizes) {
-                match far.receiver.receive_now().expect("no fault") {
-                    Some(frame) => {
-                        at_once += 1;
-                        assert_is(&frame, number, *frame_bytes);
-                    }
-                    None => far.expect(number, *frame_bytes).await,
+    tokio::join!(send_numbered(&mut near, &sizes), async {
+        for (number, frame_bytes) in (0..).zip(&sizes) {
+            match far.receiver.receive_now().expect("no fault") {
+                Some(frame) => {
+                    at_once += 1;
+                    assert_is(&frame, number, *frame_bytes);
                 }
+                None => far.expect(number, *frame_bytes).await,
             }
         }
-    );
+    });
     assert!(at_once > 0, "no frame was here already: the fact was not tested");
 }
 

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //!   idle wire:  operation ----------------------------> frame of one
-//!   busy wire:  operations that arrive meanwhile, queued > one frame as soon as the reply is there
+//!   busy wire:  operations that arrive meanwhile, queued > one frame as soon as a reply is there
 //! ```
 //!
-//! One frame of a node's singles is in flight at a time, so that an idle wire carries an operation at once, and
-//! under load batches grow by themselves. The task that carries them lives as long as there are any, on the runtime
-//! of whoever found the queue idle; should that end, what waits is not sent, and the next operation starts another.
+//! Two frames of a node's singles are in flight at a time, so that an idle wire carries an operation at once, and
+//! under load batches grow by themselves. A frame takes half of all operations that are in flight or wait: so while the
+//! node executes one half, the tasks of the other issue their next. A task carries one frame after another while anything
+//! waits, on the runtime of whoever found too few of them; should that end, what waits is carried by the other, or not
+//! sent, and the next operation starts another.
 //! The queue holds what somebody waits for and no more: who goes away takes its operation along, unsent. Nothing leaves
 //! it before there is a link that takes the frame at once: what left it is sent.
 #![forbid(unsafe_code)]
@@ -27,10 +29,14 @@ use crate::wire::{ReplyView, RequestBuilder};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
 /// Most operations of one coalesced frame: beyond that a batch gains nothing and its first caller waits.
 const OPS_MAX: usize = 4096;
+
+/// Frames of singles in flight to a node.
+const CARRIERS_MAX: usize = 2;
 
 /// Bytes of keys and values after which a coalesced frame is sent.
 const BYTES_MAX: usize = 1 << 20;
@@ -111,7 +117,7 @@ impl Single {
     }
 }
 
-/// The queue of one node's singles and whether a task is carrying them.
+/// The queue of one node's singles and how many tasks are carrying them.
 #[derive(Debug, Default)]
 pub(super) struct Coalescer {
     queue: Arc<Mutex<Queue>>,
@@ -123,7 +129,9 @@ struct Queue {
     waiting: BTreeMap<u64, Single>,
     /// Number of the next.
     next: u64,
-    carried: bool,
+    /// Tasks that carry, and operations in flight with them.
+    carriers: usize,
+    in_flight: usize,
 }
 
 fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
@@ -138,10 +146,11 @@ impl Queue {
         number
     }
 
-    /// Takes what is waiting, up to one frame's worth, in the order of arrival.
-    fn take(&mut self) -> Vec<Single> {
+    /// Takes a frame's worth of what is waiting, in the order of arrival, where all is for so many frames.
+    fn take(&mut self, frames: usize) -> Vec<Single> {
         let mut bytes = 0;
-        let fits = self.waiting.values().take(OPS_MAX).take_while(|single| {
+        let share = (self.in_flight + self.waiting.len()).div_ceil(frames);
+        let fits = self.waiting.values().take(share.min(OPS_MAX)).take_while(|single| {
             bytes += single.bytes();
             bytes <= BYTES_MAX
         });
@@ -151,7 +160,9 @@ impl Queue {
             Some(first) => self.waiting.split_off(&first),
             None => BTreeMap::new(),
         };
-        std::mem::replace(&mut self.waiting, left).into_values().collect()
+        let taken = std::mem::replace(&mut self.waiting, left);
+        self.in_flight += taken.len();
+        taken.into_values().collect()
     }
 }
 
@@ -203,21 +214,24 @@ impl Coalescer {
     fn push(&self, node: &Arc<NodeClient>, single: Single) -> Place<'_> {
         let mut queue = lock(&self.queue);
         let number = queue.push(single);
-        let idle = !std::mem::replace(&mut queue.carried, true);
+        let too_few = queue.carriers < CARRIERS_MAX;
+        queue.carriers += usize::from(too_few);
         // A runtime that is ending drops the task inside `spawn`, and the task's own drop takes the lock.
         drop(queue);
-        if idle {
-            let carrying = Carrying { node: Arc::clone(node), queue: Arc::clone(&self.queue), finished: false };
+        if too_few {
+            let carrying = Carrying { node: Arc::clone(node), queue: Arc::clone(&self.queue), in_flight: 0, finished: false };
             tokio::spawn(carrying.run());
         }
         Place { queue: &self.queue, number }
     }
 }
 
-/// The task that empties a queue.
+/// A task that empties a queue.
 struct Carrying {
     node: Arc<NodeClient>,
     queue: Arc<Mutex<Queue>>,
+    /// Operations in flight with it.
+    in_flight: usize,
     finished: bool,
 }
 
@@ -226,29 +240,43 @@ impl Carrying {
         while self.is_wanted() {
             self.carry().await;
         }
-        self.finished = true;
     }
 
     /// Whether anything waits; if not, the task ends.
-    fn is_wanted(&self) -> bool {
+    fn is_wanted(&mut self) -> bool {
         let mut queue = lock(&self.queue);
-        queue.carried = !queue.waiting.is_empty();
-        queue.carried
+        queue.in_flight -= std::mem::take(&mut self.in_flight);
+        self.finished = queue.waiting.is_empty();
+        queue.carriers -= usize::from(self.finished);
+        !self.finished
+    }
+
+    /// Whether another task carries too.
+    fn has_company(&self) -> bool {
+        lock(&self.queue).carriers > 1
     }
 
     /// Carries a frame's worth and tells the callers.
-    async fn carry(&self) {
+    async fn carry(&mut self) {
         let ready = self.node.ready(self.node.deadline()).await;
         if let Err(ClientError::NotSent { source: Unsent::Late(_), .. }) = ready {
             // Who has waited as long has left by itself, and who came later still has time.
             return;
         }
-        let singles = lock(&self.queue).take();
+        // Who waits for a node that cannot be reached is told at once.
+        let singles = lock(&self.queue).take(if ready.is_ok() { CARRIERS_MAX } else { 1 });
+        self.in_flight = singles.len();
+        let had_company = self.has_company();
         let sent = match ready {
             Ok(ready) if singles.is_empty() => return ready.cancel(),
             Ok(ready) => exchange(&self.node, ready, &singles).await,
             Err(error) => Sent::Ended(Err(error)),
         };
+        if had_company && !self.has_company() {
+            // Both frames were answered at once. Who waited for the other one issues first, and is on its way when those
+            // of this one do.
+            yield_now().await;
+        }
         match sent {
             Sent::Ended(answer) => tell(singles, &answer.map(|frame| (frame, None))),
             // Who comes next need not wait for a node that may be gone. It ends by the deadline.
@@ -291,9 +319,14 @@ impl Drop for Carrying {
         if self.finished {
             return;
         }
-        // A task that was dropped with its runtime: who waits is told, and who comes next starts another.
+        // A task that was dropped with its runtime: who waits is told, if nobody else carries, and who comes next starts
+        // another.
         let mut queue = lock(&self.queue);
-        queue.carried = false;
+        queue.carriers -= 1;
+        queue.in_flight -= self.in_flight;
+        if queue.carriers > 0 {
+            return;
+        }
         let waiting = std::mem::take(&mut queue.waiting);
         drop(queue);
         for single in waiting.into_values() {

@@ -3,7 +3,7 @@
 //! ```text
 //!   caller --Batch (a frame a node, built in place)--> link of each node --frame--> node
 //!          <--Reply (the frames that came back)------/   writer and reader task, replies matched by number
-//!   many callers --single operations--> queue of each node --one frame at a time--> the same link
+//!   many callers --single operations--> queue of each node --a frame or two at a time--> the same link
 //!   not owned, not reached: had no effect ---> a newer shard map, if there is one ---> its new owner's frame
 //! ```
 //!

@@ -6,6 +6,7 @@ mod support;
 
 mod changes;
 mod hostile_moves;
+mod kept;
 mod losses;
 mod moved_outcomes;
 mod moves;

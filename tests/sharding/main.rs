@@ -11,4 +11,5 @@ mod losses;
 mod moved_outcomes;
 mod moves;
 mod sharded;
+mod slow_moves;
 mod waiting;

@@ -57,8 +57,9 @@ impl Carrier {
         outcomes: &mut impl Outcomes,
         scratch: &mut Scratch,
     ) -> Result<u64, NoMemory> {
-        let held = self.attach(identity)?;
+        let held = self.attach(identity.session)?;
         let mut session = held.lock();
+        session.meet(identity.sequence, identity.is_retry, self.began_at);
         session.acknowledge(identity.acknowledged_up_to, &self.completions.account);
         let mut once = Once { store, batch, scratch, marks: Marks::of(batch), completions: &self.completions };
         let epoch = once.execute(&mut session, identity.sequence, outcomes);
@@ -68,22 +69,12 @@ impl Carrier {
         Ok(epoch)
     }
 
-    fn attach(&mut self, identity: Identity) -> Result<Arc<Held>, NoMemory> {
-        let id = identity.session;
+    fn attach(&mut self, id: u64) -> Result<Arc<Held>, NoMemory> {
         match &self.used {
             Some((used, held)) if *used == id => return Ok(Arc::clone(held)),
             _ => self.detach(),
         }
-        let floor = |lost_up_to| {
-            let may_be_lost = identity.is_retry && lost_up_to > 0 || lost_up_to > self.began_at;
-            match lost_up_to {
-                _ if may_be_lost => identity.sequence.saturating_add(1),
-                0 => 0,
-                // Of what comes behind it under a lower number nobody knows whether it was executed.
-                _ => identity.sequence,
-            }
-        };
-        let held = self.completions.attach(id, floor)?;
+        let held = self.completions.attach(id)?;
         self.used = Some((id, Arc::clone(&held)));
         Ok(held)
     }

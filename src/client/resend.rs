@@ -101,9 +101,9 @@ impl Reply {
         }
         let kept = unplaced.iter_mut().map(|place| place.take_if(|there| there.sequence.is_some()));
         let kept: Vec<_> = (0..).zip(kept).filter_map(|(index, kept)| Some((index, kept?))).collect();
-        let batch = self.rest(unplaced, !kept.is_empty(), router, routing);
+        let rest = self.rest(unplaced, !kept.is_empty(), router, routing);
         let kept_sent = kept.iter().map(|(_, kept)| kept::send(kept, routing, config, deadline)).collect();
-        let (kept_sent, sent) = tokio::join!(all(kept_sent), batch.batch.execute_parts(config, deadline));
+        let (kept_sent, sent) = tokio::join!(all(kept_sent), rest.batch.execute_parts(config, deadline));
         for ((index, _), sent) in kept.iter().zip(kept_sent?) {
             self.place_kept(*index, sent);
         }
@@ -111,7 +111,7 @@ impl Reply {
         let first = self.parts.len() as u32;
         let identity = (0..op_count).map(|index| Route { part: 0, index });
         let routes = if routes.is_empty() { identity.collect() } else { routes };
-        for (op, route) in batch.ops.into_iter().zip(routes) {
+        for (op, route) in rest.ops.into_iter().zip(routes) {
             self.routes[op] = Route { part: first + route.part, ..route };
         }
         self.parts.extend(parts);

@@ -148,3 +148,12 @@ pub trait Outcomes {
     /// [`Outcome::ReplyFull`]; every other outcome always fits.
     fn set(&mut self, index: u32, outcome: Outcome<'_>);
 }
+
+/// Outcomes that can be read where they were collected.
+pub trait ReadBack: Outcomes {
+    /// The outcome that the operation at `index` was given.
+    ///
+    /// # Panics
+    /// May panic where it has none.
+    fn read_back(&self, index: u32) -> Outcome<'_>;
+}

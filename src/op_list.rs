@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::hash::Key;
-use crate::op::{Action, Batch, Op, Outcome, Outcomes, Position, Version};
+use crate::op::{Action, Batch, Op, Outcome, Outcomes, Position, ReadBack, Version};
 use std::ops::Range;
 
 /// A batch that owns its bytes. Clear it and fill it again to reuse its memory.
@@ -168,6 +168,12 @@ impl Outcomes for OutcomeList {
             Outcome::NotSent => (Outcome::NotSent, 0..0),
         };
         self.outcomes[index] = Some((outcome, value));
+    }
+}
+
+impl ReadBack for OutcomeList {
+    fn read_back(&self, index: u32) -> Outcome<'_> {
+        self.outcome(index as usize)
     }
 }
 

@@ -1,11 +1,13 @@
 //! Executing a frame of a session, once.
 #![forbid(unsafe_code)]
 
-use super::marks::{Marks, Recording, Rest};
-use super::record::{Draft, own_outcomes};
+use super::record::{Draft, Recorded};
+use super::replay::{replay, tells};
+use super::rest::{Rest, may_be_changed};
 use super::session::{Known, Session};
 use super::table::{Completions, Held};
-use crate::op::{Batch, Outcome, Outcomes};
+use crate::hash::slot;
+use crate::op::{Batch, Outcome, ReadBack};
 use crate::shard::{Scratch, Store};
 use std::sync::Arc;
 
@@ -54,14 +56,14 @@ impl Carrier {
         store: &Store,
         batch: &B,
         identity: Identity,
-        outcomes: &mut impl Outcomes,
+        outcomes: &mut impl ReadBack,
         scratch: &mut Scratch,
     ) -> Result<u64, NoMemory> {
         let held = self.attach(identity.session)?;
         let mut session = held.lock();
         session.meet(identity.sequence, identity.is_retry, self.began_at);
         session.acknowledge(identity.acknowledged_up_to, &self.completions.account);
-        let mut once = Once { store, batch, scratch, marks: Marks::of(batch), completions: &self.completions };
+        let mut once = Once { store, batch, scratch, completions: &self.completions };
         let epoch = once.execute(&mut session, identity.sequence, outcomes);
         held.count(&session);
         drop(session);
@@ -97,32 +99,27 @@ struct Once<'a, B> {
     store: &'a Store,
     batch: &'a B,
     scratch: &'a mut Scratch,
-    marks: Marks,
     completions: &'a Completions,
 }
 
 impl<B: Batch> Once<'_, B> {
-    fn execute(&mut self, session: &mut Session, sequence: u64, outcomes: &mut impl Outcomes) -> u64 {
+    fn execute(&mut self, session: &mut Session, sequence: u64, outcomes: &mut impl ReadBack) -> u64 {
         let account = &self.completions.account;
         match session.take(sequence, account) {
             Known::Nothing => {
-                let mut draft = Draft::new(account, self.marks.count());
-                let mut recording = Recording::new(self.batch, &self.marks, &mut draft, outcomes);
-                let epoch = self.store.execute(self.batch, &mut recording, self.scratch);
-                session.keep(sequence, draft, account);
+                let epoch = self.store.execute(self.batch, outcomes, self.scratch);
+                let draft = session.draft(account);
+                session.keep(sequence, self.record(draft, outcomes), account);
                 epoch
             }
             Known::Outcomes(record) => {
-                let answered = self.answer(&record, outcomes);
-                let mut draft = Draft::on(account, record);
-                let mut recording = Recording::new(self.batch, &self.marks, &mut draft, outcomes);
-                let rest = Rest::new(self.batch, &answered);
-                let epoch = self.store.execute(&rest, &mut recording, self.scratch);
-                session.keep(sequence, draft, account);
+                let answered = replay(self.batch, &record, outcomes);
+                let epoch = self.store.execute(&Rest::new(self.batch, &answered), outcomes, self.scratch);
+                session.keep(sequence, self.record(Draft::on(account, record), outcomes), account);
                 epoch
             }
             Known::Gone => {
-                let gone: Vec<bool> = self.marks.each().map(|marked| marked.is_some()).collect();
+                let gone = may_be_changed(self.batch);
                 let indices = (0..).zip(&gone).filter(|(_, gone)| **gone);
                 indices.for_each(|(index, _)| outcomes.set(index, Outcome::Unknown));
                 self.store.execute(&Rest::new(self.batch, &gone), outcomes, self.scratch)
@@ -130,15 +127,15 @@ impl<B: Batch> Once<'_, B> {
         }
     }
 
-    /// Answers from a record; which operations were answered.
-    fn answer(&self, record: &[u8], outcomes: &mut impl Outcomes) -> Vec<bool> {
-        let mut recorded: Vec<_> = own_outcomes(record).collect();
-        recorded.sort_unstable_by_key(|recorded| recorded.index);
-        let answer = |index| {
-            let first = self.batch.first_index(index);
-            let found = recorded.binary_search_by_key(&first, |recorded| recorded.index.into());
-            found.map(|at| outcomes.set(index, recorded[at].outcome)).is_ok()
-        };
-        (0..self.batch.op_count()).map(answer).collect()
+    /// Records of what was just executed what [`replay`] needs.
+    fn record<'d>(&mut self, mut draft: Draft<'d>, outcomes: &impl ReadBack) -> Draft<'d> {
+        self.scratch.visit_changed(|position| {
+            let first = self.batch.first_index(position.index);
+            debug_assert!(first <= u16::MAX.into(), "a frame holds no more operations");
+            let (slot, outcome) = (slot(self.batch.op(position).key), outcomes.read_back(position.index));
+            draft.push(&Recorded { index: first as u16, slot, outcome });
+            tells(&outcome)
+        });
+        draft
     }
 }

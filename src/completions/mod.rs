@@ -9,8 +9,8 @@
 //!   "acknowledged up to" in a frame, memory that runs out: records go, the floor rises
 //! ```
 //!
-//! Recorded is the outcome of each change, and of each get whose key is changed in its frame: asked again it would see
-//! what comes behind it. A session's frames with changes are executed one after the other, so that a duplicate that
+//! Recorded is the outcome of each change, and what a get saw before it, that would see what comes behind it now
+//! (`replay.rs`). A session's frames with changes are executed one after the other, so that a duplicate that
 //! comes meanwhile waits, and who has locked each session once after slots were taken from the store has seen all that
 //! was ever recorded of them.
 //!
@@ -23,8 +23,9 @@
 
 mod account;
 mod carrier;
-mod marks;
 mod record;
+mod replay;
+mod rest;
 mod session;
 mod table;
 mod transfer;

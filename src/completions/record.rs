@@ -132,17 +132,7 @@ pub(super) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    /// For about so many outcomes of the short kind.
-    pub(super) fn new(account: &'a Account, outcomes: usize) -> Self {
-        let mut draft = Self { account, bytes: Vec::new(), is_lost: false };
-        // And what the last one may need at most, see `append`.
-        let mut bytes = Vec::new();
-        draft.is_lost = !make_room(account, &mut bytes, (outcomes * OUTCOME_BYTES_MIN + 16).min(32 << 10));
-        draft.bytes = bytes;
-        draft
-    }
-
-    /// Goes on with a record.
+    /// Goes on with a record, or begins one in memory that is accounted.
     pub(super) fn on(account: &'a Account, bytes: Vec<u8>) -> Self {
         Self { account, bytes, is_lost: false }
     }
@@ -177,7 +167,7 @@ impl Drop for Draft<'_> {
 #[cold]
 fn make_room(account: &Account, bytes: &mut Vec<u8>, needed: usize) -> bool {
     let (old, max) = (bytes.capacity(), account.record_bytes_max());
-    let wanted = [bytes.len() + bytes.len() / 2 + needed, bytes.len() + needed];
+    let wanted = [2 * bytes.len() + needed, bytes.len() + needed];
     let taken = wanted.into_iter().find(|wanted| *wanted <= max && account.take((wanted - old) as u64));
     let Some(wanted) = taken else { return false };
     let mut grown = Vec::with_capacity(wanted);
@@ -218,7 +208,7 @@ mod tests {
     #[test]
     fn what_is_recorded_is_read_back_and_accounted() {
         let account = Account::new(Arc::new(Budget::new(u64::MAX)), 1 << 20);
-        let mut draft = Draft::new(&account, 1);
+        let mut draft = Draft::on(&account, Vec::new());
         all().iter().for_each(|recorded| draft.push(recorded));
         let none = Recorded { index: 0, slot: 0, outcome: Outcome::WrongNode };
         draft.push(&none);
@@ -232,7 +222,7 @@ mod tests {
     #[test]
     fn bytes_cut_or_changed_anywhere_are_read_or_refused() {
         let account = Account::new(Arc::new(Budget::new(u64::MAX)), 1 << 20);
-        let mut draft = Draft::new(&account, 1);
+        let mut draft = Draft::on(&account, Vec::new());
         all().iter().for_each(|recorded| draft.push(recorded));
         let bytes = draft.finish().expect("room");
         let (mut read, mut refused) = (0, 0);
@@ -249,7 +239,7 @@ mod tests {
     #[test]
     fn a_record_that_finds_no_room_is_lost_and_gives_all_back() {
         let account = Account::new(Arc::new(Budget::new(u64::MAX)), 16 << 10);
-        let mut draft = Draft::new(&account, 1);
+        let mut draft = Draft::on(&account, Vec::new());
         for index in 0..1_000 {
             draft.push(&Recorded { index, slot: 0, outcome: Outcome::NotFound });
         }

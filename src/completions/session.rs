@@ -9,6 +9,9 @@ use std::ops::Bound;
 /// What a record is accounted with beside its bytes: its place in the map, half of which may be empty.
 pub(super) const RECORD_BYTES: u64 = 96;
 
+/// The most that is kept for the next record.
+const SPARE_BYTES_MAX: usize = 64 << 10;
+
 /// What a node knows of a session.
 #[derive(Debug, Default)]
 pub(super) struct Session {
@@ -18,6 +21,8 @@ pub(super) struct Session {
     /// latest. 0 where not.
     lost_up_to: u64,
     records: BTreeMap<u64, Vec<u8>>,
+    /// The memory of an acknowledged record, for the next.
+    spare: Vec<u8>,
     bytes: u64,
     /// The sequence that is being executed, and stays here where that panics.
     executing: Option<u64>,
@@ -66,7 +71,7 @@ impl Session {
         self.floor
     }
 
-    /// Bytes accounted for its records.
+    /// Bytes accounted for its records, and for the memory of the next.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -89,9 +94,15 @@ impl Session {
     pub(super) fn acknowledge(&mut self, sequence: u64, account: &Account) {
         while let Some(first) = self.records.first_entry().filter(|first| *first.key() < sequence) {
             let record = first.remove();
-            self.give_back(&record, account);
+            self.give_back(record, account);
         }
         self.raise_floor(sequence);
+    }
+
+    /// A record to be made.
+    pub(super) fn draft<'a>(&mut self, account: &'a Account) -> Draft<'a> {
+        self.bytes -= self.spare.capacity() as u64;
+        Draft::on(account, std::mem::take(&mut self.spare))
     }
 
     pub(super) fn raise_floor(&mut self, floor: u64) {
@@ -133,16 +144,24 @@ impl Session {
 
     /// Forgets the oldest records until no more than so many bytes are left.
     pub(super) fn forget(&mut self, bytes_left: u64, account: &Account) {
+        drop(self.draft(account));
         while self.bytes > bytes_left {
             let Some((sequence, record)) = self.records.pop_first() else { break };
-            self.give_back(&record, account);
+            self.bytes -= RECORD_BYTES + record.capacity() as u64;
+            account.give_back(RECORD_BYTES + record.capacity() as u64);
             self.raise_floor(sequence.saturating_add(1));
         }
     }
 
-    fn give_back(&mut self, record: &Vec<u8>, account: &Account) {
-        let bytes = RECORD_BYTES + record.capacity() as u64;
-        self.bytes -= bytes;
-        account.give_back(bytes);
+    /// Gives a record back, or keeps its memory for the next.
+    fn give_back(&mut self, mut record: Vec<u8>, account: &Account) {
+        self.bytes -= RECORD_BYTES;
+        account.give_back(RECORD_BYTES);
+        if (self.spare.capacity()..=SPARE_BYTES_MAX).contains(&record.capacity()) {
+            std::mem::swap(&mut self.spare, &mut record);
+            self.spare.clear();
+        }
+        self.bytes -= record.capacity() as u64;
+        account.give_back(record.capacity() as u64);
     }
 }

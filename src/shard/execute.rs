@@ -13,6 +13,7 @@
 //! to hide what it waits for.
 #![forbid(unsafe_code)]
 
+use super::changed::Changed;
 use super::index::Index;
 use super::ownership::Copied;
 use super::shard::Shard;
@@ -40,10 +41,13 @@ pub(super) struct Entry {
     word: u64,
     offset: u32,
     index: u16,
+    /// The length of the key in `word`, of which this is a plain get; else [`ASK_BATCH`].
     word_bytes: u8,
-    /// Whether it is a plain get of the key in `word`; else the batch is to be asked.
-    is_short_get: bool,
+    pub(super) is_plain_get: bool,
 }
+
+/// The operation is not all in its entry.
+const ASK_BATCH: u8 = u8::MAX;
 
 const _: () = assert!(size_of::<Entry>() == 24 && FRAME_OPS_MAX - 1 <= u16::MAX as u32);
 
@@ -51,14 +55,19 @@ impl Entry {
     #[inline(always)]
     fn new(hash: u64, position: Position, key: Key<'_>, is_plain_get: bool) -> Self {
         let short = key.short().filter(|_| is_plain_get);
-        let ShortKey { word, bytes: word_bytes } = short.unwrap_or_default();
+        let ShortKey { word, bytes: word_bytes } = short.unwrap_or(ShortKey { word: 0, bytes: ASK_BATCH });
         let Position { index, offset } = position;
-        Self { hash, word, offset, index: index as u16, word_bytes, is_short_get: short.is_some() }
+        Self { hash, word, offset, index: index as u16, word_bytes, is_plain_get }
     }
 
     #[inline(always)]
-    fn short(&self) -> ShortKey {
-        ShortKey { word: self.word, bytes: self.word_bytes }
+    fn short_get(&self) -> Option<ShortKey> {
+        (self.word_bytes != ASK_BATCH).then_some(ShortKey { word: self.word, bytes: self.word_bytes })
+    }
+
+    #[inline(always)]
+    pub(super) fn hash(&self) -> u64 {
+        self.hash
     }
 
     #[inline(always)]
@@ -89,6 +98,7 @@ pub struct Scratch {
     pub(super) ownership: Copied,
     /// Operations on other slots, by their index.
     pub(super) foreign: Vec<u32>,
+    pub(super) changed: Changed,
 }
 
 impl Scratch {
@@ -183,6 +193,13 @@ impl Scratch {
     pub(super) fn bin(&self, shard: u32) -> &[Entry] {
         &self.bins[shard as usize]
     }
+
+    /// Visits, of the batch that was executed last, the changes, the gets that want a version, and of the gets on their
+    /// keys those before it is told what the key holds: `visit` says whether an operation tells. Operations on one key
+    /// come in the order of the batch. Two keys of one [`KeyHasher::index_hash`] count as one.
+    pub fn visit_changed(&mut self, visit: impl FnMut(Position) -> bool) {
+        self.changed.visit(&self.bins, visit);
+    }
 }
 
 impl<I: Index> Shard<I> {
@@ -234,8 +251,8 @@ impl<I: Index> Shard<I> {
             // An operation before this one may have freed the handle that the hint names.
             let hint = if self.handles_freed() == handles_freed { *hint } else { Handle::NONE };
             let set = |outcome: Outcome<'_>| outcomes.set(entry.index.into(), outcome);
-            if entry.is_short_get {
-                self.get_short(entry.short(), entry.hash, hint, set);
+            if let Some(key) = entry.short_get() {
+                self.get_short(key, entry.hash, hint, set);
             } else {
                 self.execute(&batch.op(entry.position()), entry.hash, hint, set);
             }

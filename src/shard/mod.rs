@@ -17,6 +17,7 @@
 
 mod bucket;
 mod buckets;
+mod changed;
 mod counter;
 mod directory;
 mod execute;

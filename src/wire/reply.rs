@@ -192,7 +192,7 @@ impl<'a> ReplyView<'a> {
     #[inline]
     #[expect(clippy::indexing_slicing, reason = "documented to panic past the last operation")]
     pub fn outcome(&self, op_index: u32) -> Outcome<'a> {
-        self.outcome_of(&self.descriptors[index(op_index)])
+        outcome_of(self.frame, &self.descriptors[index(op_index)])
     }
 
     /// The outcomes in request order.
@@ -222,16 +222,17 @@ impl<'a> ReplyView<'a> {
     fn has(&self, status: Status) -> bool {
         self.may_leave_out && self.descriptors.iter().any(|descriptor| descriptor.status == status.code())
     }
+}
 
-    #[inline(always)]
-    #[expect(clippy::indexing_slicing, reason = "parse validated offset and length")]
-    fn outcome_of(&self, descriptor: &ReplyDescriptor) -> Outcome<'a> {
-        let bytes = &self.frame[index(descriptor.offset.get())..];
-        if let Some(value_bytes) = descriptor.plain_value_bytes() {
-            return Outcome::Value { value: &bytes[..index(value_bytes)], version: None };
-        }
-        any_outcome(descriptor, bytes)
+/// The outcome of a descriptor of `frame` that was validated, or written by the builder.
+#[inline(always)]
+#[expect(clippy::indexing_slicing, reason = "parse validated offset and length")]
+pub(super) fn outcome_of<'a>(frame: &'a [u8], descriptor: &ReplyDescriptor) -> Outcome<'a> {
+    let bytes = &frame[index(descriptor.offset.get())..];
+    if let Some(value_bytes) = descriptor.plain_value_bytes() {
+        return Outcome::Value { value: &bytes[..index(value_bytes)], version: None };
     }
+    any_outcome(descriptor, bytes)
 }
 
 /// The outcome of a validated descriptor whose bytes begin at the front of `bytes`.
@@ -278,7 +279,7 @@ impl<'a> Iterator for ReplyOutcomes<'a> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<Outcome<'a>> {
-        self.descriptors.next().map(|descriptor| self.view.outcome_of(descriptor))
+        self.descriptors.next().map(|descriptor| outcome_of(self.view.frame, descriptor))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -8,10 +8,10 @@
 use super::buffer::FrameBuffer;
 use super::header::{FrameKind, HEADER_LENGTH, Header, Origin};
 use super::number::{index, length, to_u24, wide};
-use super::reply::{DESCRIPTOR_BYTES, FIXED_BYTES_MAX, ReplyDescriptor, ReplyView, Status, VERSION_BYTES};
+use super::reply::{DESCRIPTOR_BYTES, FIXED_BYTES_MAX, ReplyDescriptor, ReplyView, Status, VERSION_BYTES, outcome_of};
 use crate::limits;
-use crate::op::{Outcome, Outcomes, Version};
-use zerocopy::IntoBytes;
+use crate::op::{Outcome, Outcomes, ReadBack, Version};
+use zerocopy::{FromBytes, IntoBytes};
 
 /// Builds a reply in a lent buffer; values are copied straight from records (copy B).
 ///
@@ -128,6 +128,16 @@ impl<B: FrameBuffer> Outcomes for ReplyBuilder<B> {
             return;
         }
         self.set_any(op_index, outcome);
+    }
+}
+
+impl<B: FrameBuffer> ReadBack for ReplyBuilder<B> {
+    #[inline]
+    fn read_back(&self, op_index: u32) -> Outcome<'_> {
+        assert!(op_index < self.op_count, "operation {op_index} of {}", self.op_count);
+        let descriptor = self.buffer.get(descriptor_at(op_index)..).map(ReplyDescriptor::ref_from_prefix);
+        let (descriptor, _) = descriptor.and_then(Result::ok).expect("descriptors are reserved");
+        outcome_of(&self.buffer, descriptor)
     }
 }
 

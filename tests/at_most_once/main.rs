@@ -5,6 +5,7 @@ mod bounds;
 mod frames;
 mod model;
 mod moves;
+mod replay;
 #[path = "../support/mod.rs"]
 mod support;
 mod table;

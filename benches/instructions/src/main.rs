@@ -37,6 +37,7 @@ const PATHS: &[(&str, SetUp)] = &[
     ("shard_put_leapfrog", shard::put_leapfrog),
     ("node_answer", shard::answer),
     ("session_put", shard::put_in_a_session),
+    ("session_answer", shard::answer_in_a_session),
 ];
 
 fn main() -> ExitCode {

@@ -5,7 +5,7 @@ use crate::batches::{Actions, BATCH_OPS, Key, ORIGIN, SECRET, gets, key, keys, m
 use freight::budget::Budget;
 use freight::completions::{Carrier, Completions, CompletionsConfig, Identity};
 use freight::limits::FRAME_BYTES_DEFAULT;
-use freight::op::{Action, Batch, Outcome, Outcomes};
+use freight::op::{Action, Batch, Outcome, Outcomes, ReadBack};
 use freight::shard::{IndexKind, Scratch, Store, StoreConfig};
 use freight::wire::{ReplyBuilder, RequestView};
 use std::hint::black_box;
@@ -26,17 +26,34 @@ pub(crate) fn put() -> Box<dyn FnMut()> {
 
 /// Puts of a client's session: [`put`], and each of them recorded until the next batch says that its reply has arrived.
 pub(crate) fn put_in_a_session() -> Box<dyn FnMut()> {
+    let mut once = in_a_session(request(&keys(), puts));
+    Box::new(move || once(&mut Dropped))
+}
+
+/// [`answer`] to a client's session.
+pub(crate) fn answer_in_a_session() -> Box<dyn FnMut()> {
+    let mut once = in_a_session(request(&keys(), mostly_gets));
+    let mut buffer = Vec::new();
+    Box::new(move || {
+        let mut reply = ReplyBuilder::new(std::mem::take(&mut buffer), BATCH_OPS, FRAME_BYTES_DEFAULT)
+            .expect("a vector always grows");
+        once(&mut reply);
+        (buffer, _) = black_box(reply.finish(ORIGIN));
+    })
+}
+
+/// Executes a frame once each time, under the next number of one session.
+fn in_a_session<O: ReadBack>(frame: Vec<u8>) -> impl FnMut(&mut O) {
     let (store, mut scratch) = loaded(IndexKind::Buckets);
     let config = CompletionsConfig::new(Arc::new(Budget::new(u64::MAX)));
     let mut carrier = Carrier::new(&Arc::new(Completions::new(config)));
-    let frame = request(&keys(), puts);
     let mut sequence = 0;
-    Box::new(move || {
+    move |outcomes| {
         sequence += 1;
         let identity = Identity { session: 1, sequence, acknowledged_up_to: sequence, is_retry: false };
         let view = RequestView::parse(black_box(&frame)).expect("the builder's frames are valid");
-        carrier.execute(&store, &view, identity, &mut Dropped, &mut scratch).expect("there is no cap");
-    })
+        carrier.execute(&store, &view, identity, outcomes, &mut scratch).expect("there is no cap");
+    }
 }
 
 /// A record deleted and put again, turn about.
@@ -102,5 +119,12 @@ struct Dropped;
 impl Outcomes for Dropped {
     fn set(&mut self, index: u32, outcome: Outcome<'_>) {
         black_box((index, outcome));
+    }
+}
+
+impl ReadBack for Dropped {
+    fn read_back(&self, index: u32) -> Outcome<'_> {
+        black_box(index);
+        Outcome::Done { version: None }
     }
 }

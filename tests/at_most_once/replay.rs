@@ -1,0 +1,65 @@
+//! A batch that comes again sees what it saw, whatever its operations are and whoever wrote meanwhile.
+#![forbid(unsafe_code)]
+
+use crate::support::for_each_seed;
+use crate::table::{Node, again, first};
+use freight::op::{Action, Op, Outcome};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Keys that travel with their entry in a bin, and one that is too long to.
+const KEYS: [&[u8]; 4] = [b"", b"k", b"eight by", b"a key longer than a word"];
+
+/// What puts write: a number, so that adds work, and text, so that they do not.
+const VALUES: [&[u8]; 4] = [b"7", b"-3", b"text", b"9223372036854775807"];
+
+fn draw(random: &mut ChaCha8Rng) -> Op<'static> {
+    let value = VALUES[random.random_range(0..VALUES.len())];
+    let action = match random.random_range(0..10) {
+        0 => Action::Put { value },
+        1 => Action::Delete,
+        2 => Action::Add { delta: random.random_range(-2..3) },
+        3 => Action::CompareAndSwap { expected: random.random_range(0..8), value },
+        _ => Action::Get,
+    };
+    Op { key: KEYS[random.random_range(0..KEYS.len())], action, version_wanted: random.random_range(0..8) == 0 }
+}
+
+fn draw_batch(random: &mut ChaCha8Rng) -> Vec<Op<'static>> {
+    (0..random.random_range(1..24)).map(|_| draw(random)).collect()
+}
+
+/// Executes batches and asks each again behind the next; how many operations on keys that their batch changes were told
+/// again, and how many of those were gets.
+fn play(seed: u64) -> (u32, u32) {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut node = Node::new();
+    let mut carrier = node.connect();
+    let (mut told, mut gets) = (0, 0);
+    for sequence in 1..40 {
+        let batch = draw_batch(&mut random);
+        let saw = node.execute(&mut carrier, first(1, sequence), &batch);
+        node.execute(&mut carrier, first(2, sequence), &draw_batch(&mut random));
+        let sees = node.execute(&mut carrier, again(1, sequence), &batch);
+        let is_plain_get = |op: &Op<'_>| op.action == Action::Get && !op.version_wanted;
+        let is_changed = |key: &[u8]| batch.iter().any(|op| op.key == key && !is_plain_get(op));
+        for (op, (saw, sees)) in batch.iter().zip(saw.iter().zip(sees.iter())).filter(|(op, _)| is_changed(op.key)) {
+            assert_eq!(sees, saw, "seed {seed}, {op:?} in {batch:?}");
+            assert_ne!(sees, Outcome::Unknown, "there is room");
+            told += 1;
+            gets += u32::from(is_plain_get(op));
+        }
+    }
+    (told, gets)
+}
+
+#[test]
+fn what_a_batch_did_and_saw_is_told_again() {
+    let (mut told, mut gets) = (0, 0);
+    for_each_seed(300, |seed| {
+        let (more_told, more_gets) = play(seed);
+        (told, gets) = (told + more_told, gets + more_gets);
+    });
+    println!("{told} told again, {gets} of them gets");
+    assert!(gets > 10_000 || std::env::var_os("FREIGHT_SEED").is_some());
+}

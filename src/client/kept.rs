@@ -2,13 +2,14 @@
 //! owner under the number that it had, as it may have been executed before its slots moved.
 //!
 //! ```text
-//!   frame, as first built   op 0 | op 1 | op 2 | op 3 | op 4 | op 5     those of one key to one owner, in their order
-//!   to one owner            op 0 | op 2      then      op 3 | 5         in pieces, as each says where its operations
-//!   to another              op 4                                        stood; the next when the last is answered
+//!   frame, as first built   op 0 | op 1 | op 2 | op 3 | op 4 | op 5
+//!   to one owner            op 0 | op 2         and         op 3 | 5    in pieces, where one frame does not hold all, as
+//!   to another              op 4                                        each says where its operations stood
 //!   left, in the same frame op 1                                        what nobody owns, or its node does not
 //! ```
 //!
-//! Never together with operations of another frame: their numbers differ. Those on its keys are all in it.
+//! Those on one key stay together and in their order: a node that executed them answers them together. Never together
+//! with operations of another frame: their numbers differ. Those on its keys are all in it.
 #![forbid(unsafe_code)]
 
 use super::again::again;
@@ -22,7 +23,7 @@ use super::{BatchError, ClientConfig, ClientError, Loss};
 use crate::op::{Batch as _, Op, Outcome};
 use crate::transport::Frame;
 use crate::wire::RequestView;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -45,7 +46,7 @@ pub(super) async fn send(
 ) -> Result<Vec<Placed>, ClientError> {
     let sequence = kept.sequence.as_ref().expect("it keeps its number");
     let view = RequestView::parse(&kept.request).expect("the view reads what the builder wrote");
-    let mut ops = BTreeMap::<usize, Vec<(u32, Op<'_>)>>::new();
+    let mut ops = BTreeMap::<usize, Ops<'_>>::new();
     let mut wanted = kept.ops.iter().peekable();
     for (index, op) in (0..).zip(view.ops()) {
         if wanted.next_if(|wanted| **wanted == index).is_some() {
@@ -95,43 +96,43 @@ impl Left {
     }
 }
 
+/// Operations, each with its place in the frame that is kept.
+type Ops<'a> = Vec<(u32, Op<'a>)>;
+
 /// Operations for one node.
 struct Share<'a> {
     node: &'a Arc<NodeClient>,
-    ops: Vec<(u32, Op<'a>)>,
+    ops: Ops<'a>,
     first: RequestView<'a>,
     sequence: &'a Arc<Sequence>,
 }
 
-impl Share<'_> {
-    /// Sends piece after piece until one is not answered as a whole.
-    async fn send(self, config: &ClientConfig, deadline: Instant) -> Result<(Vec<Placed>, Left), ClientError> {
-        let (mut placed, mut left, mut rest) = (Vec::new(), Left::default(), &self.ops[..]);
-        while !rest.is_empty() {
-            let (request, count) = match self.build(rest) {
-                Ok(built) => built,
+impl<'a> Share<'a> {
+    async fn send(mut self, config: &ClientConfig, deadline: Instant) -> Result<(Vec<Placed>, Left), ClientError> {
+        let (mut placed, mut left, mut pieces) = (Vec::new(), Left::default(), vec![std::mem::take(&mut self.ops)]);
+        while let Some(ops) = pieces.pop() {
+            let mut places: Vec<_> = ops.iter().zip(0..).map(|((index, _), at)| (*index, at)).collect();
+            let request = match self.build(&ops) {
+                Ok(request) => request,
+                Err(BatchError::FrameFull { .. }) if let Some((one, other)) = halves(&ops) => {
+                    pieces.extend([other, one]);
+                    continue;
+                }
                 Err(error) => {
-                    let places = rest.iter().map(|(index, _)| (*index, 0)).collect();
                     placed.push((failed(self.node, error.into(), Outcome::Unknown)?, places));
-                    break;
+                    continue;
                 }
             };
             let answered = again(self.node, None, deadline, &request, self.sequence).await;
             let exchange = answered.unwrap_or_else(|| Exchange::Unknown(self.unknown(deadline)));
             let sent = Sent { request, sequence: Some(Arc::clone(self.sequence)) };
             let mut part = settle(self.node, exchange, sent, deadline, config.reply_bytes_max, true).await?;
-            let unplaced = part.unplaced.take();
-            let (is_answered, is_left) = (part.outcome.is_none(), unplaced.is_some());
-            // A part without an answer speaks for all that comes behind it.
-            let piece = if is_answered || is_left { &rest[..count] } else { rest };
-            let mut places: Vec<_> = piece.iter().zip(0..).map(|((index, _), at)| (*index, at)).collect();
-            rest = &rest[piece.len()..];
-            if let Some(unplaced) = unplaced {
+            let is_answered = part.outcome.is_none();
+            if let Some(unplaced) = part.unplaced.take() {
                 let mut again = unplaced.ops.iter().peekable();
                 let there = places.extract_if(.., |(_, at)| again.next_if(|index| **index == *at).is_some());
-                let behind = std::mem::take(&mut rest).iter().map(|(index, _)| *index);
                 let failure = part.failure.take_if(|_| !is_answered);
-                left.add(there.map(|(index, _)| index).chain(behind), unplaced.cause, failure);
+                left.add(there.map(|(index, _)| index), unplaced.cause, failure);
             }
             if is_answered || !places.is_empty() {
                 placed.push((part, places));
@@ -145,18 +146,7 @@ impl Share<'_> {
         if Instant::now() >= deadline { self.node.late() } else { self.node.lost(Loss::Moved) }
     }
 
-    /// A frame of as many of the first operations as it takes, and how many these are.
-    fn build(&self, ops: &[(u32, Op<'_>)]) -> Result<(Frame, usize), BatchError> {
-        let mut count = ops.len();
-        loop {
-            match self.build_of(&ops[..count]) {
-                Err(BatchError::FrameFull { .. }) if count > 1 => count = count.div_ceil(2),
-                built => return built.map(|frame| (frame, count)),
-            }
-        }
-    }
-
-    fn build_of(&self, ops: &[(u32, Op<'_>)]) -> Result<Frame, BatchError> {
+    fn build(&self, ops: &[(u32, Op<'a>)]) -> Result<Frame, BatchError> {
         let mut builder = begin_for(self.node, ops.len() as u32)?;
         ops.iter().try_for_each(|(_, op)| builder.push(op))?;
         let first = |(index, _): &(u32, Op<'_>)| self.first.first_index(*index) as u16;
@@ -165,4 +155,11 @@ impl Share<'_> {
         let (buffer, frame_bytes) = builder.finish_retry(self.sequence.origin(self.node.origin(0)), &indices)?;
         Ok(Frame::new(buffer, frame_bytes))
     }
+}
+
+/// Operations on some of the keys, and those on the others, both in their order; `None` where all are on one.
+fn halves<'a>(ops: &[(u32, Op<'a>)]) -> Option<(Ops<'a>, Ops<'a>)> {
+    let keys: BTreeSet<&[u8]> = ops.iter().map(|(_, op)| op.key).collect();
+    let middle = *keys.iter().nth(keys.len() / 2)?;
+    (keys.len() > 1).then(|| ops.iter().copied().partition(|(_, op)| op.key < middle))
 }

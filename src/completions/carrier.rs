@@ -113,16 +113,28 @@ impl<B: Batch> Once<'_, B> {
                 epoch
             }
             Known::Outcomes(record) => {
-                let answered = replay(self.batch, &record, outcomes);
+                let mut answered = replay(self.batch, &record, outcomes);
+                if session.lost_up_to() > 0 {
+                    self.forget_rest(&mut answered, outcomes);
+                }
                 let epoch = self.store.execute(&Rest::new(self.batch, &answered), outcomes, self.scratch);
                 session.keep(sequence, self.record(Draft::on(account, record), outcomes), account);
                 epoch
             }
             Known::Gone => {
-                let gone = may_be_changed(self.batch);
-                let indices = (0..).zip(&gone).filter(|(_, gone)| **gone);
-                indices.for_each(|(index, _)| outcomes.set(index, Outcome::Unknown));
+                let mut gone = vec![false; self.batch.op_count() as usize];
+                self.forget_rest(&mut gone, outcomes);
                 self.store.execute(&Rest::new(self.batch, &gone), outcomes, self.scratch)
+            }
+        }
+    }
+
+    /// What may have been executed and is not answered is unknown.
+    fn forget_rest(&self, answered: &mut [bool], outcomes: &mut impl ReadBack) {
+        for ((index, is_changed), answered) in (0..).zip(may_be_changed(self.batch)).zip(answered) {
+            if is_changed && !*answered {
+                outcomes.set(index, Outcome::Unknown);
+                *answered = true;
             }
         }
     }

@@ -217,3 +217,17 @@ fn what_is_acknowledged_while_it_is_handed_over_is_not_copied_any_more() {
     assert_eq!(new.add(&mut at_new, again(1, 499), b"n"), None, "acknowledged");
     assert_eq!(new.add(&mut at_new, again(1, 500), b"n"), Some(1));
 }
+
+#[test]
+fn where_a_mark_was_lost_what_a_record_leaves_out_may_have_been_executed_too() {
+    let (mut lossy, _) = marks_lost();
+    let mut other = Node::new();
+    let add = |key| Op { key, action: Action::Add { delta: 1 }, version_wanted: false };
+    let ops = [add(&b"other"[..]), add(&b"k"[..])];
+    other.execute(&mut other.connect(), first(1, 1), &ops);
+    let its = slots(|number| number == slot(&b"other"[..]));
+    move_records(&other, &lossy, &its, 1 << 20);
+    let outcomes = lossy.execute(&mut lossy.connect(), again(1, 1), &ops);
+    assert_eq!(outcomes.outcome(0), Outcome::Counter { value: 1, version: None });
+    assert_eq!(outcomes.outcome(1), Outcome::Unknown, "the session added to it before its mark was lost");
+}

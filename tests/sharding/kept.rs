@@ -328,60 +328,63 @@ fn what_a_full_frame_left_out_never_overtakes_what_keeps_its_number() {
     });
 }
 
-/// A batch whose frame has room for one byte more, and none for where its operations stood.
-fn full_to_the_byte(client: &Client) -> Batch {
-    let mut batch = client.batch(11);
+/// A batch whose frame has room for one byte more, and none for where its operations stood: a put and, behind all of
+/// them, a get of each key.
+fn full_to_the_byte(client: &Client) -> (Batch, usize) {
+    let mut batch = client.batch(20);
     let mut value = vec![7; 1 << 20];
-    for key in 0_u8.. {
-        match batch.put(&[key], &value) {
-            Ok(()) => {}
-            Err(BatchError::FrameFull { needed, max }) => {
-                value.truncate(value.len() - (needed - u64::from(max)) as usize - 1);
-                batch.put(&[key], &value).expect("it fits now");
-                return batch;
-            }
-            Err(error) => panic!("{error}"),
-        }
+    // Room for the gets, a byte of key and four of descriptor each.
+    for key in 0_u8..9 {
+        batch.put(&[key], &value).expect("room");
     }
-    unreachable!("a frame has an end")
+    while let Err(error) = batch.put(&[9], &value) {
+        let BatchError::FrameFull { needed, max } = error else { panic!("{error}") };
+        value.truncate(value.len() - (needed - u64::from(max)) as usize - 11);
+    }
+    (0_u8..10).for_each(|key| batch.get(&[key]).expect("room"));
+    (batch, 10)
 }
 
 #[test]
-fn a_full_frame_that_keeps_its_number_goes_in_pieces_and_in_order() {
-    // The new owner has all; or says in between that it does not, and is asked again.
+fn a_full_frame_that_keeps_its_number_goes_in_pieces_that_hold_all_of_a_key() {
+    // The new owner has all; or says of the first piece that it does not, and is asked again.
     for disowned in [false, true] {
         Wire::Sim.runtime().block_on(async {
             let [mut old, mut new] = scripted().await;
             let (before, after) = (map_of(&[&old, &new], 1, |_| Some(0)), map_of(&[&old, &new], 2, |_| Some(1)));
             let (store, client) = client_of(&before).await;
-            let batch = full_to_the_byte(&client);
-            let count = batch.len() as u32;
+            let (batch, keys) = full_to_the_byte(&client);
             let reply = call(client.execute(batch), async {
                 let first = lose_and_disown(&mut old).await;
                 store.replace(1, &after).await.expect("the epoch is right");
                 let mut peer = new.accept().await;
-                let mut next = 0;
-                let mut pieces = 0;
-                while next < count {
+                let (mut answered, mut pieces) = (0, 0);
+                while answered < keys {
                     let piece = peer.next().await;
                     assert_same(&first, &piece);
-                    assert_eq!(places(&piece)[0], next, "what comes before is answered");
-                    if disowned && pieces == 1 {
-                        answer_all(&mut peer, &piece, Outcome::WrongNode).await;
+                    let ops: Vec<Op<'_>> = view(&first).ops().collect();
+                    let places = places(&piece);
+                    let (puts, gets) = places.split_at(places.len() / 2);
+                    assert!(puts.iter().zip(gets).all(|(put, get)| put + keys as u32 == *get), "{places:?}");
+                    assert!(view(&piece).ops().eq(places.iter().map(|place| ops[*place as usize])));
+                    let got = Outcome::Value { value: b"v", version: None };
+                    let outcomes = if disowned && pieces == 0 {
+                        vec![Outcome::WrongNode; places.len()]
                     } else {
-                        let ops: Vec<Op<'_>> = view(&first).ops().collect();
-                        let same = places(&piece).into_iter().map(|place| ops[place as usize]);
-                        assert!(view(&piece).ops().eq(same));
-                        answer_all(&mut peer, &piece, DONE).await;
-                        next += view(&piece).op_count();
-                    }
+                        answered += puts.len();
+                        [vec![DONE; puts.len()], vec![got; gets.len()]].concat()
+                    };
+                    peer.answer(&piece, &outcomes).await;
                     pieces += 1;
                 }
                 assert!(pieces > 1, "it does not fit one frame");
             })
             .await;
             let reply = reply.expect("an answer");
-            assert!(reply.outcomes().all(|outcome| outcome == DONE), "{:?}", reply.outcomes().collect::<Vec<_>>());
+            let got = Outcome::Value { value: b"v", version: None };
+            for (index, outcome) in reply.outcomes().enumerate() {
+                assert_eq!(outcome, if index < keys { DONE } else { got }, "operation {index}");
+            }
             assert_eq!(reply.failures().count(), 0);
         });
     }

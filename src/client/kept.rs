@@ -3,9 +3,9 @@
 //!
 //! ```text
 //!   frame, as first built   op 0 | op 1 | op 2 | op 3 | op 4 | op 5
-//!   to one owner            op 0 | op 2         and         op 3 | 5    in pieces, where one frame does not hold all, as
-//!   to another              op 4                                        each says where its operations stood
-//!   left, in the same frame op 1                                        what nobody owns, or its node does not
+//!   to one owner            op 0 | op 2   and   op 3 | op 5   in pieces, where one frame does not hold all,
+//!   to another              op 4                              as each says where its operations stood
+//!   left, in the same frame op 1                              what nobody owns, or its node does not
 //! ```
 //!
 //! Those on one key stay together and in their order: a node that executed them answers them together. Never together

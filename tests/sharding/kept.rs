@@ -331,9 +331,9 @@ fn what_a_full_frame_left_out_never_overtakes_what_keeps_its_number() {
 /// A batch whose frame has room for one byte more, and none for where its operations stood: a put and, behind all of
 /// them, a get of each key.
 fn full_to_the_byte(client: &Client) -> (Batch, usize) {
-    let mut batch = client.batch(20);
+    // Descriptors for twenty at either node, so that each get takes a byte more.
+    let mut batch = client.batch(40);
     let mut value = vec![7; 1 << 20];
-    // Room for the gets, a byte of key and four of descriptor each.
     for key in 0_u8..9 {
         batch.put(&[key], &value).expect("room");
     }

@@ -1,16 +1,22 @@
 //! Sending a frame until it is answered: over lost connections, to the same life of its node, until the deadline.
 //!
 //! Only what carries a sequence is sent again, as its node executes that once. Once the first copy was sent, nothing
-//! but an answer says what became of it: whatever ends the waiting otherwise leaves it unknown.
+//! but an answer says what became of it: whatever ends the waiting otherwise leaves it unknown. A newer map ends it
+//! only where it gives some of the frame to others.
 #![forbid(unsafe_code)]
 
-use super::ClientError;
 use super::backoff::Backoff;
 use super::node::{Exchange, NodeClient, Ready};
 use super::session::Sequence;
+use super::{ClientError, Loss};
+use crate::hash::slot;
+use crate::map::ShardMap;
+use crate::op::Op;
 use crate::transport::Frame;
 use crate::wire::{RequestView, mark_retry};
-use tokio::time::{Instant, sleep_until};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// How sending a frame until it was answered ended.
 pub(super) struct Delivered {
@@ -59,18 +65,15 @@ pub(super) async fn begin(
     has_number: bool,
 ) -> Begun {
     let incarnation = ready.link().node().incarnation;
-    match node.exchange_on(ready, deadline, request.clone()).await {
+    match node.exchange_on(ready, deadline, request).await {
         Exchange::Unknown(error @ ClientError::Lost { .. }) if has_number => Begun::Lost(Lost { error, incarnation }),
         exchange => Begun::Ended(exchange),
     }
 }
 
 impl Lost {
-    pub(super) fn error(&self) -> &ClientError {
-        &self.error
-    }
-
-    /// Sends it again until it is answered. `Unsent` where a newer map that still names the node may know better.
+    /// Sends it again until it is answered. `Unsent` where a newer map gives some of it to others, of which there is
+    /// no telling whether it took effect.
     pub(super) async fn deliver(
         self,
         node: &NodeClient,
@@ -78,24 +81,34 @@ impl Lost {
         request: &Frame,
         sequence: &Sequence,
     ) -> Exchange {
-        let exchange = again(node, self.incarnation, deadline, request, sequence).await;
+        let exchange = again(node, Some(self.incarnation), deadline, request, sequence).await;
         exchange.unwrap_or(Exchange::Unknown(self.error))
     }
 }
 
-/// Sends a request again that was sent before; `None` where it was not answered in time, or the node is another.
-async fn again(
+/// Sends a request that was sent before, to that life of the node, or to the one that a map names. `None` where it was
+/// not answered in time, or the node is another, or in the map no more.
+pub(super) async fn again(
     node: &NodeClient,
-    incarnation: [u8; 16],
+    incarnation: Option<[u8; 16]>,
     deadline: Instant,
     request: &Frame,
     sequence: &Sequence,
 ) -> Option<Exchange> {
-    let epoch = RequestView::parse(request).map_or(0, |view| view.header().map_epoch.get());
+    let mut epoch = epoch_of(request);
     let mut backoff = Backoff::new(node.config());
     loop {
+        if let Some(map) = node.newer_map(epoch) {
+            match node.share(&map, request) {
+                Share::Whole => epoch = map.epoch(),
+                // An orderly move may have taken the slots to another node.
+                Share::Part => return Some(Exchange::Unsent(node.lost(Loss::Moved))),
+                // One that the map names no longer took them along.
+                Share::Gone => return None,
+            }
+        }
         match node.ready(deadline).await {
-            Ok(ready) if ready.link().node().incarnation == incarnation => {
+            Ok(ready) if incarnation.is_none_or(|known| ready.link().node().incarnation == known) => {
                 match node.exchange_on_copy(ready, deadline, request, sequence).await {
                     Some(answered @ Exchange::Answered(..)) => return Some(answered),
                     // It was lost once more, or refused for now.
@@ -109,14 +122,12 @@ async fn again(
                 return None;
             }
             Err(ClientError::MemoryLost { .. } | ClientError::NotSent { .. }) => return None,
-            // An orderly move may have taken the slots to another node; one that the map names no longer took them
-            // along.
-            Err(unreachable) => match node.newest_map(deadline).await {
-                Some(map) if map.epoch() > epoch => {
-                    return node.is_named_by(&map).then_some(Exchange::Unsent(unreachable));
+            Err(unreachable) => {
+                tracing::debug!("sent before, and not reached again: {unreachable}");
+                if node.look(deadline).await > epoch {
+                    continue;
                 }
-                _ => tracing::debug!("sent before, and not reached again: {unreachable}"),
-            },
+            }
         }
         backoff.failed();
         let wait = backoff.not_before().unwrap_or(deadline);
@@ -127,7 +138,57 @@ async fn again(
     }
 }
 
+fn epoch_of(request: &Frame) -> u64 {
+    RequestView::parse(request).map_or(0, |view| view.header().map_epoch.get())
+}
+
+/// What of a frame is its node's by a map.
+enum Share {
+    Whole,
+    /// Not all of it.
+    Part,
+    /// The map does not name the node.
+    Gone,
+}
+
 impl NodeClient {
+    /// The newest map that is known, where it is newer than of this epoch.
+    fn newer_map(&self, epoch: u64) -> Option<Arc<ShardMap>> {
+        Some(self.keeper()?.newest()).filter(|map| map.epoch() > epoch)
+    }
+
+    /// Looks for a newer map; the epoch of the newest.
+    async fn look(&self, deadline: Instant) -> u64 {
+        match self.keeper() {
+            Some(keeper) => keeper.look(deadline).await.epoch(),
+            None => 0,
+        }
+    }
+
+    fn share(&self, map: &ShardMap, request: &Frame) -> Share {
+        let Some(place) = self.place_in(map) else { return Share::Gone };
+        let is_its = |op: Op<'_>| map.owner(slot(op.key)) == Some(place);
+        // What is no batch is about no slot.
+        let is_whole = RequestView::parse(request).map_or(true, |view| view.ops().all(is_its));
+        if is_whole { Share::Whole } else { Share::Part }
+    }
+
+    /// Waits until a newer map gives some of a frame to others than this node: for ever, where there are no maps. Looks
+    /// for one now and then.
+    pub(super) async fn moved(&self, request: &Frame, look_every: Duration) {
+        let mut epoch = epoch_of(request);
+        loop {
+            if let Some(map) = self.newer_map(epoch) {
+                match self.share(&map, request) {
+                    Share::Whole => epoch = map.epoch(),
+                    Share::Part | Share::Gone => return,
+                }
+            }
+            sleep(look_every).await;
+            self.look(Instant::now() + look_every).await;
+        }
+    }
+
     /// Sends a copy of a request; `None` where there is no memory for it.
     async fn exchange_on_copy(
         &self,
@@ -143,6 +204,6 @@ impl NodeClient {
         buffer[..request.len()].copy_from_slice(request);
         mark_retry(&mut buffer, sequence.origin(self.origin(ready.request())));
         let copy = Frame::new(buffer, request.frame_bytes());
-        Some(self.exchange_on(ready, deadline, copy).await)
+        Some(self.exchange_on(ready, deadline, &copy).await)
     }
 }

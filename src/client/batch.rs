@@ -190,7 +190,7 @@ impl Batch {
 }
 
 /// Runs futures side by side on this task and collects what comes of them.
-async fn all<F: Future<Output = Result<Part, ClientError>>>(futures: Vec<F>) -> Result<Vec<Part>, ClientError> {
+pub(super) async fn all<T, F: Future<Output = Result<T, ClientError>>>(futures: Vec<F>) -> Result<Vec<T>, ClientError> {
     let mut running: Vec<_> = futures.into_iter().map(|future| (Some(Box::pin(future)), None)).collect();
     std::future::poll_fn(|cx| {
         let mut waiting = false;

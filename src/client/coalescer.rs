@@ -48,7 +48,7 @@ const _: () = assert!(OPS_MAX <= limits::FRAME_OPS_MAX as usize);
 pub(super) struct Single {
     key: Box<[u8]>,
     action: SingleAction,
-    done: oneshot::Sender<Result<Answered, ClientError>>,
+    done: oneshot::Sender<Result<Issued, ClientError>>,
 }
 
 /// [`Action`] with bytes of its own.
@@ -61,13 +61,19 @@ pub(super) enum SingleAction {
     Add(i64),
 }
 
+/// What came of an operation.
+#[derive(Debug)]
+pub(super) enum Issued {
+    Answered(Answered),
+    /// It was sent more than once, and is to go where a newer map says, under the number of its frame.
+    Kept(Unplaced),
+}
+
 /// An outcome: where it stands in the frame that brought it.
 #[derive(Debug)]
 pub(super) struct Answered {
     pub(super) frame: Frame,
     pub(super) index: u32,
-    /// The request and its number, where it was sent more than once.
-    pub(super) again: Option<(Frame, Arc<Sequence>)>,
 }
 
 impl Answered {
@@ -78,13 +84,6 @@ impl Answered {
 
     pub(super) fn outcome(&self) -> Outcome<'_> {
         ReplyView::parsed(&self.frame).outcome(self.index)
-    }
-
-    /// What of its frame is to be kept for a newer map: the operation itself, where it may have taken effect.
-    pub(super) fn kept(&self) -> Option<Unplaced> {
-        let (request, sequence) = self.again.clone()?;
-        let cause = Cause::WrongNode { epoch: self.epoch() };
-        Some(Unplaced { request, ops: vec![self.index], cause, sequence: Some(sequence) })
     }
 
     /// Whether the frame that left this get out had room for none: one value always fits, if there is memory.
@@ -194,7 +193,7 @@ impl Coalescer {
         key: &[u8],
         action: SingleAction,
         deadline: Instant,
-    ) -> Result<Answered, ClientError> {
+    ) -> Result<Issued, ClientError> {
         let (done, answered) = oneshot::channel();
         let single = Single { key: key.into(), action, done };
         check(&single)?;
@@ -278,7 +277,7 @@ impl Carrying {
             yield_now().await;
         }
         match sent {
-            Sent::Ended(answer) => tell(singles, &answer.map(|frame| (frame, None))),
+            Sent::Ended(answer) => tell(singles, answer, Issued::Answered),
             // Who comes next need not wait for a node that may be gone. It ends by the deadline.
             Sent::Lost(lost, request, sequence) => {
                 tokio::spawn(carry_again(Arc::clone(&self.node), lost, request, sequence, singles));
@@ -289,14 +288,26 @@ impl Carrying {
 
 /// Carries singles again whose connection was lost.
 async fn carry_again(node: Arc<NodeClient>, lost: Lost, request: Frame, sequence: Arc<Sequence>, singles: Vec<Single>) {
-    let unknown = lost.error().clone();
+    let kept = |index, cause| {
+        let (request, sequence) = (request.clone(), Some(Arc::clone(&sequence)));
+        Issued::Kept(Unplaced { request, ops: vec![index], cause, sequence })
+    };
     let answer = match lost.deliver(&node, node.deadline(), &request, &sequence).await {
         Exchange::Answered(frame, link) => checked(frame, &link, &singles),
-        // The first copy may have taken effect.
-        Exchange::Unsent(_) => Err(unknown),
+        Exchange::Unsent(_) => {
+            for (index, single) in (0..).zip(singles) {
+                // The caller may have gone away.
+                let _gone = single.done.send(Ok(kept(index, Cause::Unsent)));
+            }
+            return;
+        }
         Exchange::Unknown(error) => Err(error),
     };
-    tell(singles, &answer.map(|frame| (frame, Some((request, sequence)))));
+    tell(singles, answer, |answered| match answered.outcome() {
+        // It may have taken effect before.
+        Outcome::WrongNode => kept(answered.index, Cause::WrongNode { epoch: answered.epoch() }),
+        _ => Issued::Answered(answered),
+    });
 }
 
 /// A reply, if it is one to these operations.
@@ -306,9 +317,9 @@ fn checked(frame: Frame, link: &Link, singles: &[Single]) -> Result<Frame, Clien
 }
 
 /// Tells callers what came of the frame of their operations.
-fn tell(singles: Vec<Single>, answer: &Result<Carried, ClientError>) {
+fn tell(singles: Vec<Single>, answer: Result<Frame, ClientError>, issued: impl Fn(Answered) -> Issued) {
     for (index, single) in (0..).zip(singles) {
-        let answer = answer.clone().map(|(frame, again)| Answered { frame, index, again });
+        let answer = answer.clone().map(|frame| issued(Answered { frame, index }));
         // The caller may have gone away.
         let _gone = single.done.send(answer);
     }
@@ -351,9 +362,6 @@ fn check(single: &Single) -> Result<(), BatchError> {
     }
 }
 
-/// The reply to a frame, and the frame with its number where it was sent more than once.
-type Carried = (Frame, Option<(Frame, Arc<Sequence>)>);
-
 /// How sending singles for the first time ended.
 enum Sent {
     Ended(Result<Frame, ClientError>),
@@ -371,15 +379,11 @@ async fn exchange(node: &NodeClient, ready: Ready, singles: &[Single]) -> Sent {
             return Sent::Ended(Err(error.into()));
         }
     };
-    let exchange = match (begin(node, ready, node.deadline(), &request, sequence.is_some()).await, sequence) {
-        (Begun::Lost(lost), Some(sequence)) => return Sent::Lost(lost, request, sequence),
-        (Begun::Lost(lost), None) => Exchange::Unknown(lost.error().clone()),
-        (Begun::Ended(exchange), _) => exchange,
-    };
-    Sent::Ended(match exchange {
-        Exchange::Answered(frame, link) => checked(frame, &link, singles),
-        Exchange::Unsent(error) | Exchange::Unknown(error) => Err(error),
-    })
+    match begin(node, ready, node.deadline(), &request, sequence.is_some()).await {
+        Begun::Lost(lost) => Sent::Lost(lost, request, sequence.expect("only with a number it is sent again")),
+        Begun::Ended(Exchange::Answered(frame, link)) => Sent::Ended(checked(frame, &link, singles)),
+        Begun::Ended(Exchange::Unsent(error) | Exchange::Unknown(error)) => Sent::Ended(Err(error)),
+    }
 }
 
 fn frame(

@@ -187,6 +187,9 @@ pub enum Loss {
     /// A deadline passed, and nothing at all came from the node meanwhile.
     #[error("the node said nothing for {0:?}")]
     Silent(Duration),
+    /// A newer map gives what was asked for to another node before this one answered.
+    #[error("given up, as a newer map gives the slots to another node")]
+    Moved,
     /// The transport failed.
     #[error(transparent)]
     Transport(Arc<TransportError>),

@@ -20,6 +20,7 @@ mod batch;
 mod coalescer;
 mod control;
 mod error;
+mod keeper;
 mod kept;
 mod link;
 mod node;

@@ -3,11 +3,12 @@
 
 use super::backoff::Backoff;
 use super::coalescer::Coalescer;
+use super::keeper::Keeper;
 use super::link::{self, Answer, Link};
 use super::session::{Sequence, Session};
 use super::{ClientConfig, ClientError, Loss, NoHello, Unsent};
 use crate::limits::FRAME_BYTES_MIN;
-use crate::map::{MapNode, MapStore, ShardMap};
+use crate::map::{Id, MapNode, ShardMap};
 use crate::metrics::NodeStats;
 use crate::transport::{Buffer, ConnectionConfig, Endpoint, Frame, HeapPool, Lender};
 use crate::wire::{
@@ -19,6 +20,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout_at};
+
+/// How long a frame waits for its answer before a newer map is looked for: no longer, and an eighth of its deadline.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// One node.
 #[derive(Debug)]
@@ -33,7 +37,7 @@ pub(super) struct NodeClient {
     pool: Arc<HeapPool>,
     session: Option<Arc<Session>>,
     /// Where newer maps than the one that names it come from.
-    store: Option<Arc<dyn MapStore>>,
+    keeper: Option<Arc<Keeper>>,
     state: Mutex<State>,
     /// Held by whoever connects anew, so that only one does.
     connecting: tokio::sync::Mutex<()>,
@@ -124,9 +128,9 @@ impl NodeClient {
         config: &ClientConfig,
         pool: &Arc<HeapPool>,
         session: Option<&Arc<Session>>,
-        store: Option<&Arc<dyn MapStore>>,
+        keeper: Option<&Arc<Keeper>>,
     ) -> Arc<Self> {
-        Self::new(node.addresses.clone(), Some(node.incarnation.0), config, pool, session, store)
+        Self::new(node.addresses.clone(), Some(node.incarnation.0), config, pool, session, keeper)
     }
 
     fn new(
@@ -135,7 +139,7 @@ impl NodeClient {
         config: &ClientConfig,
         pool: &Arc<HeapPool>,
         session: Option<&Arc<Session>>,
-        store: Option<&Arc<dyn MapStore>>,
+        keeper: Option<&Arc<Keeper>>,
     ) -> Arc<Self> {
         let backoff = Backoff::new(config);
         let state = State { link: None, incarnation: named, memory_lost: false, backoff, failures: 0, failure: None };
@@ -146,7 +150,7 @@ impl NodeClient {
             config: config.clone(),
             pool: Arc::clone(pool),
             session: session.cloned(),
-            store: store.cloned(),
+            keeper: keeper.cloned(),
             state: Mutex::new(state),
             connecting: tokio::sync::Mutex::new(()),
             coalescer: Coalescer::default(),
@@ -163,14 +167,13 @@ impl NodeClient {
         self.named.is_some()
     }
 
-    /// The newest map, where it is one of maps and it can be read.
-    pub(super) async fn newest_map(&self, deadline: Instant) -> Option<Arc<ShardMap>> {
-        timeout_at(deadline, self.store.as_ref()?.load()).await.ok()?.ok()?
+    pub(super) fn keeper(&self) -> Option<&Keeper> {
+        self.keeper.as_deref()
     }
 
-    /// Whether a map names this life of it.
-    pub(super) fn is_named_by(&self, map: &ShardMap) -> bool {
-        map.nodes().iter().any(|node| self.named == Some(node.incarnation.0))
+    /// The place of this life of it in a map.
+    pub(super) fn place_in(&self, map: &ShardMap) -> Option<usize> {
+        map.place_of(Id(self.named?))
     }
 
     pub(super) fn set_map_epoch(&self, epoch: u64) {
@@ -314,7 +317,7 @@ impl NodeClient {
         match self.ready(deadline).await {
             Ok(ready) => {
                 let frame = finish(ready.request);
-                self.exchange_on(ready, deadline, frame).await
+                self.exchange_on(ready, deadline, &frame).await
             }
             Err(error) => Exchange::Unsent(error),
         }
@@ -351,9 +354,10 @@ impl NodeClient {
         })
     }
 
-    /// Sends a frame that carries the number of `ready`, and waits for its answer.
-    pub(super) async fn exchange_on(&self, ready: Ready, deadline: Instant, frame: Frame) -> Exchange {
-        let Ready { link, request, answer } = ready;
+    /// Sends a frame that carries the number of `ready`, and waits for its answer: no longer than it takes a newer map
+    /// to give some of it to others.
+    pub(super) async fn exchange_on(&self, ready: Ready, deadline: Instant, frame: &Frame) -> Exchange {
+        let Ready { link, request, mut answer } = ready;
         let (needed, max) = (frame.frame_bytes().into(), link.node().frame_bytes_max);
         if needed > u64::from(max) {
             // It was built for a life of the node that took longer frames.
@@ -361,8 +365,19 @@ impl NodeClient {
             return Exchange::Unsent(BuildError::FrameFull { needed, max }.into());
         }
         let received = link.received();
-        link.send(frame);
-        match timeout_at(deadline, answer).await {
+        link.send(frame.clone());
+        let look_every = LOOK_EVERY.min(self.config.deadline / 8);
+        let first_look = if self.keeper.is_some() { deadline.min(Instant::now() + look_every) } else { deadline };
+        let mut answered = timeout_at(first_look, &mut answer).await;
+        if answered.is_err() && first_look < deadline {
+            let moved = self.moved(frame, look_every);
+            answered = tokio::select! {
+                biased;
+                answered = timeout_at(deadline, answer) => answered,
+                () = moved => return Exchange::Unknown(self.lost(Loss::Moved)),
+            };
+        }
+        match answered {
             Ok(Ok(Ok(frame))) => Exchange::Answered(frame, link),
             // A node answers all that it executed before it refuses to go on.
             Ok(Ok(Err(error @ ClientError::Refused { .. }))) => Exchange::Unsent(error),

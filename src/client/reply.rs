@@ -181,6 +181,11 @@ impl Part {
         Self { outcome: Some(outcome), failure: Some(failure), ..Self::default() }
     }
 
+    /// What keeps its number and is not answered yet.
+    pub(super) fn left(unplaced: Unplaced, failure: Option<Failure>) -> Self {
+        Self { outcome: Some(Outcome::Unknown), failure, unplaced: Some(unplaced), ..Self::default() }
+    }
+
     pub(super) fn fail(&mut self, node: &Endpoint, error: ClientError) {
         self.failure = Some(Failure { endpoint: Some(node.clone()), error });
     }

@@ -5,15 +5,22 @@
 //! nothing behind it.
 #![forbid(unsafe_code)]
 
-use super::batch::{Batch, Route};
-use super::kept;
+use super::batch::{Batch, Route, all};
+use super::kept::{self, Placed};
 use super::reply::{Failure, Part, Reply, Unplaced};
 use super::routing::{Cause, Router, Routing};
 use super::{BatchError, ClientConfig, ClientError};
 use crate::op::{Op, Outcome};
 use crate::wire::RequestView;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::time::Instant;
+
+/// A batch of one round, and which operations it holds, in their order.
+struct Rest {
+    batch: Batch,
+    ops: Vec<usize>,
+}
 
 /// What became of the operations of one round.
 enum Pushed {
@@ -59,9 +66,10 @@ impl Reply {
         Ok(())
     }
 
-    /// Why a part from `first` on may or may not have taken effect, if there is one.
+    /// Why a part from `first` on may or may not have taken effect, if there is one that is not sent again.
     fn lost_since(&self, first: usize) -> Option<ClientError> {
-        let lost = self.parts[first..].iter().find(|part| part.outcome == Some(Outcome::Unknown))?;
+        let is_lost = |part: &&Part| part.outcome == Some(Outcome::Unknown) && part.unplaced.is_none();
+        let lost = self.parts[first..].iter().find(is_lost)?;
         lost.failure.as_ref().map(|failure| failure.error.clone())
     }
 
@@ -73,16 +81,10 @@ impl Reply {
 
     /// Why what is unplaced is, by the cause that has to be waited for longest.
     fn cause(&self) -> Option<Cause> {
-        let urgency = |cause: &Cause| match cause {
-            Cause::FrameFull => (0, 0),
-            Cause::Unsent => (1, 0),
-            Cause::NoOwner => (2, 0),
-            Cause::WrongNode { epoch } => (3, *epoch),
-        };
-        self.parts.iter().filter_map(|part| Some(part.unplaced.as_ref()?.cause)).max_by_key(urgency)
+        self.parts.iter().filter_map(|part| Some(part.unplaced.as_ref()?.cause)).max_by_key(Cause::urgency)
     }
 
-    /// Sends all that is unplaced once, as one batch.
+    /// Sends all that is unplaced once: what keeps its number, each frame by itself, and the rest as one batch.
     async fn send_round(
         &mut self,
         router: &Arc<Router>,
@@ -91,78 +93,87 @@ impl Reply {
         deadline: Instant,
     ) -> Result<(), ClientError> {
         let mut unplaced: Vec<_> = self.parts.iter_mut().map(|part| part.unplaced.take()).collect();
-        self.send_kept(&mut unplaced, routing, config, deadline).await?;
+        for (part, _) in self.parts.iter_mut().zip(&unplaced).filter(|(_, unplaced)| unplaced.is_some()) {
+            if part.outcome.is_some() {
+                // No answer, and so of these operations alone: they are on their way again.
+                part.failure = None;
+            }
+        }
+        let kept = unplaced.iter_mut().map(|place| place.take_if(|there| there.sequence.is_some()));
+        let kept: Vec<_> = (0..).zip(kept).filter_map(|(index, kept)| Some((index, kept?))).collect();
+        let rest = self.rest(unplaced, !kept.is_empty(), router, routing);
+        let kept_sent = kept.iter().map(|(_, kept)| kept::send(kept, routing, config, deadline)).collect();
+        let (kept_sent, sent) = tokio::join!(all(kept_sent), rest.batch.execute_parts(config, deadline));
+        for ((index, _), sent) in kept.iter().zip(kept_sent?) {
+            self.place_kept(*index, sent);
+        }
+        let (parts, routes, op_count) = sent?;
+        let first = self.parts.len() as u32;
+        let identity = (0..op_count).map(|index| Route { part: 0, index });
+        let routes = if routes.is_empty() { identity.collect() } else { routes };
+        for (op, route) in rest.ops.into_iter().zip(routes) {
+            self.routes[op] = Route { part: first + route.part, ..route };
+        }
+        self.parts.extend(parts);
+        Ok(())
+    }
+
+    /// A batch of what keeps no number. What finds no room stays unplaced: so does, where anything `is_kept`, what
+    /// found none before, as it may be on the same keys and comes behind.
+    fn rest(
+        &mut self,
+        unplaced: Vec<Option<Unplaced>>,
+        is_kept: bool,
+        router: &Arc<Router>,
+        routing: &Arc<Routing>,
+    ) -> Rest {
+        let is_held =
+            |there: &Option<Unplaced>| is_kept && there.as_ref().is_some_and(|there| there.cause == Cause::FrameFull);
+        let held: Vec<_> = unplaced.iter().map(is_held).collect();
         let count = unplaced.iter().flatten().map(|unplaced| unplaced.ops.len()).sum::<usize>();
-        let mut batch = Batch::by(Arc::clone(routing), router, count as u32);
-        let (mut sent, mut left, mut never) = (Vec::new(), Vec::new(), Vec::new());
+        let mut rest = Rest { batch: Batch::by(Arc::clone(routing), router, count as u32), ops: Vec::new() };
+        let (mut left, mut never) = (Vec::new(), Vec::new());
         // Behind an operation that did not fit comes none of its part: those on its key may be among them.
         let mut full = vec![false; routing.parts()];
         in_order(&self.routes, &unplaced, |op_index, op| {
-            let part = routing.part_of(op.key);
-            let is_begun = batch.has_begun(part);
-            let pushed = if full[part] { Pushed::Left } else { push(&mut batch, op, is_begun) };
-            match pushed {
-                Pushed::Sent => sent.push(op_index),
+            let (from, part) = (self.routes[op_index], routing.part_of(op.key));
+            let is_begun = rest.batch.has_begun(part);
+            let is_left = full[part] || held[from.part as usize];
+            match if is_left { Pushed::Left } else { push(&mut rest.batch, op, is_begun) } {
+                Pushed::Sent => rest.ops.push(op_index),
                 Pushed::Left => {
-                    full[part] = true;
-                    left.push(op_index);
+                    full[part] |= !held[from.part as usize];
+                    left.push(from);
                 }
                 Pushed::Never(error) => never.push((op_index, error)),
             }
         });
-        let left: Vec<_> = left.into_iter().map(|op: usize| self.routes[op]).collect();
         for (index, (part, unplaced)) in (0..).zip(self.parts.iter_mut().zip(unplaced)) {
             let Some(mut unplaced) = unplaced else { continue };
-            if matches!(unplaced.cause, Cause::Unsent | Cause::NoOwner) {
-                // It was of these operations alone, and they are on their way again.
-                part.failure = None;
-            }
             unplaced.ops = left.iter().filter(|route| route.part == index).map(|route| route.index).collect();
             unplaced.cause = Cause::FrameFull;
             part.unplaced = (!unplaced.ops.is_empty()).then_some(unplaced);
         }
-        let (parts, routes, op_count) = batch.execute_parts(config, deadline).await?;
-        let first = self.parts.len() as u32;
-        let identity = (0..op_count).map(|index| Route { part: 0, index });
-        let routes = if routes.is_empty() { identity.collect() } else { routes };
-        for (op, route) in sent.into_iter().zip(routes) {
-            self.routes[op] = Route { part: first + route.part, ..route };
-        }
-        self.parts.extend(parts);
         for (op, error) in never {
             self.routes[op] = Route { part: self.parts.len() as u32, index: 0 };
             self.parts.push(Part::failed(Outcome::NotSent, Failure { endpoint: None, error: error.into() }));
         }
-        Ok(())
+        rest
     }
 
-    /// Sends what keeps its number, each frame by itself, and takes it out.
-    async fn send_kept(
-        &mut self,
-        unplaced: &mut [Option<Unplaced>],
-        routing: &Arc<Routing>,
-        config: &ClientConfig,
-        deadline: Instant,
-    ) -> Result<(), ClientError> {
-        for (index, place) in unplaced.iter_mut().enumerate() {
-            let Some(kept) = place.take_if(|unplaced| unplaced.sequence.is_some()) else { continue };
-            let Some(sequence) = &kept.sequence else { continue };
-            if matches!(kept.cause, Cause::Unsent | Cause::NoOwner) {
-                self.parts[index].failure = None;
-            }
-            for (part, places) in kept::send(&kept, sequence, routing, config, deadline).await? {
-                let new = self.parts.len() as u32;
-                // What nobody owns stays in its own frame.
-                let is_unowned = part.unplaced.as_ref().is_some_and(|unplaced| unplaced.cause == Cause::NoOwner);
-                for route in self.routes.iter_mut().filter(|route| route.part as usize == index) {
-                    if let Ok(at) = places.binary_search(&route.index) {
-                        *route = Route { part: new, index: if is_unowned { route.index } else { at as u32 } };
-                    }
-                }
-                self.parts.push(part);
+    /// Takes what came of sending what a part kept.
+    fn place_kept(&mut self, index: u32, sent: Vec<Placed>) {
+        let mut to = BTreeMap::new();
+        for (part, places) in sent {
+            let new = self.parts.len() as u32;
+            to.extend(places.into_iter().map(|(place, index)| (place, Route { part: new, index })));
+            self.parts.push(part);
+        }
+        for route in self.routes.iter_mut().filter(|route| route.part == index) {
+            if let Some(new) = to.get(&route.index) {
+                *route = *new;
             }
         }
-        Ok(())
     }
 
     /// What is unplaced stays unsent, or unknown where it keeps its number: for the reason given, or for the one that

@@ -6,6 +6,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+use super::keeper::Keeper;
 use super::node::NodeClient;
 use super::session::Session;
 use super::{ClientConfig, ClientError};
@@ -40,12 +41,12 @@ impl Routing {
         config: &ClientConfig,
         pool: &Arc<HeapPool>,
         session: Option<&Arc<Session>>,
-        store: &Arc<dyn MapStore>,
+        keeper: &Arc<Keeper>,
     ) -> Self {
         let kept = |named: &MapNode| old?.nodes.iter().find(|node| node.is(named)).cloned();
         let nodes = map.nodes().iter();
         let nodes: Vec<_> = nodes
-            .map(|node| kept(node).unwrap_or_else(|| NodeClient::named(node, config, pool, session, Some(store))))
+            .map(|node| kept(node).unwrap_or_else(|| NodeClient::named(node, config, pool, session, Some(keeper))))
             .collect();
         nodes.iter().for_each(|node| node.set_map_epoch(map.epoch()));
         let is_single = nodes.len() == 1 && map.slots_of(0) == crate::slots::SlotSet::ALL;
@@ -98,12 +99,24 @@ pub(super) enum Cause {
     FrameFull,
 }
 
+impl Cause {
+    /// Which of several is to be waited for: the highest.
+    pub(super) fn urgency(&self) -> (u8, u64) {
+        match self {
+            Self::FrameFull => (0, 0),
+            Self::Unsent => (1, 0),
+            Self::NoOwner => (2, 0),
+            Self::WrongNode { epoch } => (3, *epoch),
+        }
+    }
+}
+
 /// The newest map that a client knows, and where newer ones come from.
 #[derive(Debug)]
 pub(super) struct Router {
     routing: RwLock<Arc<Routing>>,
     /// `None` for a list of servers.
-    store: Option<Arc<dyn MapStore>>,
+    keeper: Option<Arc<Keeper>>,
     /// Held by whoever waits for a newer map, so that only one does.
     looking: tokio::sync::Mutex<()>,
     config: ClientConfig,
@@ -136,23 +149,24 @@ impl Router {
         let late = |_| ClientError::MapLate { deadline: config.deadline };
         let map = loaded.map_err(late)?.map_err(ClientError::Map)?.ok_or(ClientError::NoMap)?;
         let session = Session::new(&config);
-        let routing = Routing::mapped(map, None, &config, &pool, session.as_ref(), &store);
-        Ok(Self::new(routing, Some(store), config, pool, session))
+        let keeper = Keeper::new(store, Arc::clone(&map));
+        let routing = Routing::mapped(map, None, &config, &pool, session.as_ref(), &keeper);
+        Ok(Self::new(routing, Some(keeper), config, pool, session))
     }
 
     fn new(
         routing: Routing,
-        store: Option<Arc<dyn MapStore>>,
+        keeper: Option<Arc<Keeper>>,
         config: ClientConfig,
         pool: Arc<HeapPool>,
         session: Option<Arc<Session>>,
     ) -> Self {
         let looking = tokio::sync::Mutex::default();
-        Self { routing: RwLock::new(Arc::new(routing)), store, looking, config, session, pool }
+        Self { routing: RwLock::new(Arc::new(routing)), keeper, looking, config, session, pool }
     }
 
     pub(super) fn is_mapped(&self) -> bool {
-        self.store.is_some()
+        self.keeper.is_some()
     }
 
     pub(super) fn routing(&self) -> Arc<Routing> {
@@ -171,7 +185,7 @@ impl Router {
         round: u32,
         deadline: Instant,
     ) -> Result<Arc<Routing>, Option<ClientError>> {
-        let Some(store) = &self.store else { return Err(None) };
+        let Some(keeper) = &self.keeper else { return Err(None) };
         let current = self.routing();
         if current.epoch() > old.epoch() {
             return Ok(current);
@@ -180,8 +194,8 @@ impl Router {
         match cause {
             Cause::FrameFull if Instant::now() < deadline => Ok(current),
             Cause::FrameFull => Err(Some(late())),
-            Cause::Unsent => match timeout_at(deadline, store.load()).await {
-                Ok(Ok(Some(map))) if map.epoch() > old.epoch() => self.take(map).map_err(Some),
+            Cause::Unsent => match keeper.look(deadline).await {
+                map if map.epoch() > old.epoch() => self.take(map).map_err(Some),
                 // What kept it from being sent is the better error.
                 _ => Err(None),
             },
@@ -189,7 +203,7 @@ impl Router {
             Cause::WrongNode { epoch } if epoch <= old.epoch() => {
                 let pause = BEHIND_WAIT_MIN.saturating_mul(1 << round.min(16)).min(BEHIND_WAIT_MAX);
                 let until = (Instant::now() + pause).min(deadline);
-                match timeout_at(until, self.newer_than(store, old.epoch(), &mut None)).await {
+                match timeout_at(until, self.newer_than(keeper, old.epoch(), &mut None)).await {
                     Ok(newer) => newer.map_err(Some),
                     Err(_) if Instant::now() < deadline => Ok(current),
                     Err(_) => Err(Some(late())),
@@ -197,7 +211,7 @@ impl Router {
             }
             Cause::WrongNode { .. } | Cause::NoOwner => {
                 let mut unreadable = None;
-                let newer = timeout_at(deadline, self.newer_than(store, old.epoch(), &mut unreadable)).await;
+                let newer = timeout_at(deadline, self.newer_than(keeper, old.epoch(), &mut unreadable)).await;
                 newer.unwrap_or_else(|_| Err(unreadable.unwrap_or_else(late))).map_err(Some)
             }
         }
@@ -207,7 +221,7 @@ impl Router {
     /// and why it could not be read is left in `unreadable`.
     async fn newer_than(
         &self,
-        store: &Arc<dyn MapStore>,
+        keeper: &Keeper,
         epoch: u64,
         unreadable: &mut Option<ClientError>,
     ) -> Result<Arc<Routing>, ClientError> {
@@ -217,7 +231,7 @@ impl Router {
             if current.epoch() > epoch {
                 return Ok(current);
             }
-            match store.newer_than(epoch).await {
+            match keeper.store.newer_than(epoch).await {
                 Ok(map) => return self.take(map),
                 Err(error) => *unreadable = Some(ClientError::Map(error)),
             }
@@ -228,15 +242,16 @@ impl Router {
     /// Takes a map, if it is newer than the one before.
     fn take(&self, map: Arc<ShardMap>) -> Result<Arc<Routing>, ClientError> {
         let mut routing = self.routing.write().unwrap_or_else(PoisonError::into_inner);
-        let (Some(old), Some(store)) = (&routing.map, &self.store) else {
-            unreachable!("who has a store began with a map")
+        let (Some(old), Some(keeper)) = (&routing.map, &self.keeper) else {
+            unreachable!("who has a keeper began with a map")
         };
         if map.epoch() > old.epoch() {
             let refused = |source| ClientError::Map(MapStoreError::Map { place: "newer map".to_owned(), source });
             map.check_follows(old).map_err(refused)?;
             tracing::debug!("map of epoch {} taken after {}", map.epoch(), old.epoch());
+            keeper.saw(Arc::clone(&map));
             let session = self.session.as_ref();
-            *routing = Arc::new(Routing::mapped(map, Some(&routing), &self.config, &self.pool, session, store));
+            *routing = Arc::new(Routing::mapped(map, Some(&routing), &self.config, &self.pool, session, keeper));
         }
         Ok(Arc::clone(&routing))
     }

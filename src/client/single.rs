@@ -1,7 +1,7 @@
 //! One operation at a time: many callers' operations share frames by themselves.
 #![forbid(unsafe_code)]
 
-use super::coalescer::{Answered, SingleAction};
+use super::coalescer::{Answered, Issued, SingleAction};
 use super::kept;
 use super::node::NodeClient;
 use super::reply::Unplaced;
@@ -121,13 +121,13 @@ impl Client {
             let (cause, failed) = match routing.nodes.get(routing.part_of(key)) {
                 None => (Cause::NoOwner, routing.no_owner()),
                 Some(node) => match node.coalescer().issue(node, key, action(), deadline).await {
-                    Ok(answered) if answered.outcome() == Outcome::WrongNode && answered.again.is_some() => {
-                        return self.issue_kept(node, answered, Arc::clone(&routing), deadline).await;
-                    }
-                    Ok(answered) if router.is_mapped() && answered.outcome() == Outcome::WrongNode => {
+                    Ok(Issued::Kept(kept)) => return self.issue_kept(node, kept, Arc::clone(&routing), deadline).await,
+                    Ok(Issued::Answered(answered))
+                        if router.is_mapped() && answered.outcome() == Outcome::WrongNode =>
+                    {
                         (Cause::WrongNode { epoch: answered.epoch() }, unexpected(node, &answered))
                     }
-                    Ok(answered) => return Ok((Arc::clone(node), answered)),
+                    Ok(Issued::Answered(answered)) => return Ok((Arc::clone(node), answered)),
                     Err(error) if error.is_unsent() => (Cause::Unsent, error),
                     Err(error) => return Err(error),
                 },
@@ -146,27 +146,28 @@ impl Client {
     async fn issue_kept(
         &self,
         node: &Arc<NodeClient>,
-        answered: Answered,
+        mut kept: Unplaced,
         mut routing: Arc<Routing>,
         deadline: Instant,
     ) -> Result<(Arc<NodeClient>, Answered), ClientError> {
         let Inner { router, config } = &*self.inner;
-        let unknown = || ClientError::Forgotten { endpoint: node.endpoint().clone() };
-        let mut kept = answered.kept().ok_or_else(unknown)?;
         for round in 0.. {
             let Ok(next) = router.next(&routing, kept.cause, round, deadline).await else { break };
             routing = next;
-            let Unplaced { sequence: Some(sequence), .. } = &kept else { break };
-            let sent = kept::send(&kept, sequence, &routing, config, deadline).await?;
-            let Some((mut part, _)) = sent.into_iter().next() else { break };
-            match part.unplaced.take() {
-                Some(left) => kept = left,
-                None => {
-                    return part.into_only().map(|frame| (Arc::clone(node), Answered { frame, index: 0, again: None }));
+            let sent = kept::send(&kept, &routing, config, deadline).await?;
+            let mut left = None;
+            for (mut part, places) in sent {
+                left = left.or(part.unplaced.take());
+                if left.is_none() && !places.is_empty() {
+                    return part.into_only().map(|frame| (Arc::clone(node), Answered { frame, index: 0 }));
                 }
             }
+            match left {
+                Some(left) => kept = left,
+                None => break,
+            }
         }
-        Err(unknown())
+        Err(ClientError::Forgotten { endpoint: node.endpoint().clone() })
     }
 }
 

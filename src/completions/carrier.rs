@@ -59,8 +59,9 @@ impl Carrier {
         outcomes: &mut impl ReadBack,
         scratch: &mut Scratch,
     ) -> Result<u64, NoMemory> {
-        let held = self.attach(identity)?;
+        let held = self.attach(identity.session)?;
         let mut session = held.lock();
+        session.meet(identity.sequence, identity.is_retry, self.began_at);
         session.acknowledge(identity.acknowledged_up_to, &self.completions.account);
         let mut once = Once { store, batch, scratch, completions: &self.completions };
         let epoch = once.execute(&mut session, identity.sequence, outcomes);
@@ -70,22 +71,12 @@ impl Carrier {
         Ok(epoch)
     }
 
-    fn attach(&mut self, identity: Identity) -> Result<Arc<Held>, NoMemory> {
-        let id = identity.session;
+    fn attach(&mut self, id: u64) -> Result<Arc<Held>, NoMemory> {
         match &self.used {
             Some((used, held)) if *used == id => return Ok(Arc::clone(held)),
             _ => self.detach(),
         }
-        let floor = |lost_up_to| {
-            let may_be_lost = identity.is_retry && lost_up_to > 0 || lost_up_to > self.began_at;
-            match lost_up_to {
-                _ if may_be_lost => identity.sequence.saturating_add(1),
-                0 => 0,
-                // Of what comes behind it under a lower number nobody knows whether it was executed.
-                _ => identity.sequence,
-            }
-        };
-        let held = self.completions.attach(id, floor)?;
+        let held = self.completions.attach(id)?;
         self.used = Some((id, Arc::clone(&held)));
         Ok(held)
     }
@@ -122,16 +113,28 @@ impl<B: Batch> Once<'_, B> {
                 epoch
             }
             Known::Outcomes(record) => {
-                let answered = replay(self.batch, &record, outcomes);
+                let mut answered = replay(self.batch, &record, outcomes);
+                if session.lost_up_to() > 0 {
+                    self.forget_rest(&mut answered, outcomes);
+                }
                 let epoch = self.store.execute(&Rest::new(self.batch, &answered), outcomes, self.scratch);
                 session.keep(sequence, self.record(Draft::on(account, record), outcomes), account);
                 epoch
             }
             Known::Gone => {
-                let gone = may_be_changed(self.batch);
-                let indices = (0..).zip(&gone).filter(|(_, gone)| **gone);
-                indices.for_each(|(index, _)| outcomes.set(index, Outcome::Unknown));
+                let mut gone = vec![false; self.batch.op_count() as usize];
+                self.forget_rest(&mut gone, outcomes);
                 self.store.execute(&Rest::new(self.batch, &gone), outcomes, self.scratch)
+            }
+        }
+    }
+
+    /// What may have been executed and is not answered is unknown.
+    fn forget_rest(&self, answered: &mut [bool], outcomes: &mut impl ReadBack) {
+        for ((index, is_changed), answered) in (0..).zip(may_be_changed(self.batch)).zip(answered) {
+            if is_changed && !*answered {
+                outcomes.set(index, Outcome::Unknown);
+                *answered = true;
             }
         }
     }

@@ -4,6 +4,7 @@
 use super::account::Account;
 use super::record::Draft;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// What a record is accounted with beside its bytes: its place in the map, half of which may be empty.
 pub(super) const RECORD_BYTES: u64 = 96;
@@ -16,6 +17,9 @@ const SPARE_BYTES_MAX: usize = 64 << 10;
 pub(super) struct Session {
     /// What has a lower sequence and is not recorded was acknowledged or forgotten: it is not executed any more.
     floor: u64,
+    /// Where it may have been known before, mark and all, and been forgotten: until when it was left then at the
+    /// latest. 0 where not.
+    lost_up_to: u64,
     records: BTreeMap<u64, Vec<u8>>,
     /// The memory of an acknowledged record, for the next.
     spare: Vec<u8>,
@@ -36,8 +40,31 @@ pub(super) enum Known {
 }
 
 impl Session {
-    pub(super) fn new(floor: u64) -> Self {
-        Self { floor, ..Self::default() }
+    pub(super) fn new(floor: u64, lost_up_to: u64) -> Self {
+        Self { floor, lost_up_to, ..Self::default() }
+    }
+
+    pub(super) fn lost_up_to(&self) -> u64 {
+        self.lost_up_to
+    }
+
+    /// Another node does not know either what was executed of it.
+    pub(super) fn doubt(&mut self, lost_up_to: u64) {
+        self.lost_up_to = self.lost_up_to.max(lost_up_to);
+    }
+
+    /// A frame comes, on a connection that began then. Where something was lost, nothing is executed that may have
+    /// been: one that says that it was sent before, or that may be on its way since before the session was left.
+    pub(super) fn meet(&mut self, sequence: u64, is_retry: bool, began_at: u64) {
+        if self.lost_up_to == 0 {
+            return;
+        }
+        let may_be_known = is_retry || self.lost_up_to > began_at;
+        self.raise_floor(if may_be_known { sequence.saturating_add(1) } else { sequence });
+        if !is_retry {
+            // What was sent first behind this was never here before; what comes under a lower number may have been.
+            self.lost_up_to = 0;
+        }
     }
 
     pub(super) fn floor(&self) -> u64 {
@@ -49,8 +76,11 @@ impl Session {
         self.bytes
     }
 
-    pub(super) fn records(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        self.records.iter().map(|(sequence, bytes)| (*sequence, &bytes[..]))
+    /// The record that comes next behind a sequence, or first.
+    pub(super) fn record_behind(&self, sequence: Option<u64>) -> Option<(u64, &[u8])> {
+        let from = sequence.map_or(Bound::Unbounded, Bound::Excluded);
+        let (sequence, record) = self.records.range((from, Bound::Unbounded)).next()?;
+        Some((*sequence, record))
     }
 
     /// What executing left half done is not known.

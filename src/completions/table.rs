@@ -55,11 +55,11 @@ pub(super) struct Held {
     bytes: AtomicU64,
 }
 
-/// Every session, every mark with its floor, and whether any mark was lost.
+/// Every session, every mark, and whether any mark was lost.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) sessions: VecDeque<(u64, Arc<Held>)>,
-    pub(super) marks: VecDeque<(u64, u64)>,
+    pub(super) marks: VecDeque<(u64, Mark)>,
     pub(super) marks_lost: bool,
 }
 
@@ -79,8 +79,10 @@ struct Table {
 
 /// What is left of a forgotten session.
 #[derive(Debug, Clone, Copy)]
-struct Mark {
-    floor: u64,
+pub(super) struct Mark {
+    pub(super) floor: u64,
+    /// As its session's.
+    pub(super) lost_up_to: u64,
     left_at: u64,
 }
 
@@ -137,12 +139,10 @@ impl Completions {
         self.table().now
     }
 
-    /// The session of a connection's frame, in use from here on. `floor` says where one begins that is not known, given
-    /// up to when those were left whose marks were lost.
-    pub(super) fn attach(&self, id: u64, floor: impl FnOnce(u64) -> u64) -> Result<Arc<Held>, NoMemory> {
+    /// A session, in use from here on.
+    pub(super) fn attach(&self, id: u64) -> Result<Arc<Held>, NoMemory> {
         let mut table = self.table();
-        let floor = floor(table.lost_up_to);
-        self.know(&mut table, id, floor)?;
+        self.know(&mut table, id)?;
         Ok(table.enter(id).expect("it is known now"))
     }
 
@@ -157,7 +157,7 @@ impl Completions {
     }
 
     /// Makes a session where it is not known.
-    fn know(&self, table: &mut Table, id: u64, floor: u64) -> Result<(), NoMemory> {
+    fn know(&self, table: &mut Table, id: u64) -> Result<(), NoMemory> {
         if !table.sessions.contains_key(&id) {
             while table.sessions.len() >= self.sessions_max && self.forget_one(table) {}
             while !self.account.take(SESSION_BYTES) {
@@ -165,12 +165,14 @@ impl Completions {
                     return Err(NoMemory);
                 }
             }
-            let mark = table.marks.remove(&id);
-            if mark.is_some() {
-                self.account.give_back(MARK_BYTES);
-            }
-            let held =
-                Held { session: Mutex::new(Session::new(mark.map_or(floor, |mark| mark.floor))), ..Held::default() };
+            let session = match table.marks.remove(&id) {
+                Some(mark) => {
+                    self.account.give_back(MARK_BYTES);
+                    Session::new(mark.floor, mark.lost_up_to)
+                }
+                None => Session::new(0, table.lost_up_to),
+            };
+            let held = Held { session: Mutex::new(session), ..Held::default() };
             table.sessions.insert(id, Entry { held: Arc::new(held), users: 0, idle_since: 0 });
         }
         Ok(())
@@ -184,14 +186,18 @@ impl Completions {
         session.forget(0, &self.account);
         entry.held.count(&session);
         self.account.give_back(SESSION_BYTES);
-        self.mark(table, id, Mark { floor: session.floor(), left_at });
+        self.mark(table, id, Mark { floor: session.floor(), lost_up_to: session.lost_up_to(), left_at });
         true
     }
 
     /// Leaves a mark, or where there is no room for one remembers what is lost.
     fn mark(&self, table: &mut Table, id: u64, new: Mark) {
         if let Some(mark) = table.marks.get_mut(&id) {
-            *mark = Mark { floor: new.floor.max(mark.floor), left_at: new.left_at.max(mark.left_at) };
+            *mark = Mark {
+                floor: new.floor.max(mark.floor),
+                lost_up_to: new.lost_up_to.max(mark.lost_up_to),
+                left_at: new.left_at.max(mark.left_at),
+            };
             return;
         }
         while table.marks_order.len() >= MARKS_PER_SESSION * self.sessions_max {
@@ -237,7 +243,7 @@ impl Completions {
         let table = self.table();
         Snapshot {
             sessions: table.sessions.iter().map(|(id, entry)| (*id, Arc::clone(&entry.held))).collect(),
-            marks: table.marks.iter().map(|(id, mark)| (*id, mark.floor)).collect(),
+            marks: table.marks.iter().map(|(id, mark)| (*id, *mark)).collect(),
             marks_lost: table.lost_up_to > 0,
         }
     }
@@ -249,17 +255,22 @@ impl Completions {
         table.lost_up_to = table.now;
     }
 
-    /// What another node knew of a session of which it had no records.
-    pub(super) fn take_over_floor(&self, id: u64, floor: u64) {
+    /// What another node knew of a session of which it had no records; `is_doubtful` where it may have known more.
+    pub(super) fn take_over_floor(&self, id: u64, floor: u64, is_doubtful: bool) {
         let mut table = self.table();
+        table.now += 1;
+        let (left_at, doubt) = (table.now, if is_doubtful { table.now } else { 0 });
         let Some(held) = table.enter(id) else {
-            table.now += 1;
-            let left_at = table.now;
-            return self.mark(&mut table, id, Mark { floor, left_at });
+            // Without a mark of its own this node may have known it as well.
+            let own = if table.marks.contains_key(&id) { 0 } else { table.lost_up_to };
+            return self.mark(&mut table, id, Mark { floor, lost_up_to: doubt.max(own), left_at });
         };
         // Not under the table: a frame of the session may be executing.
         drop(table);
-        held.lock().raise_floor(floor);
+        let mut session = held.lock();
+        session.raise_floor(floor);
+        session.doubt(doubt);
+        drop(session);
         self.detach(id);
     }
 }

@@ -1,13 +1,14 @@
 //! What is known of slots, on its way to the node that takes them over.
 //!
 //! ```text
-//!   chunk    format u8, 1 | marks_lost u8, 0 or 1 | session | session | ...
+//!   chunk    format u8, 1 | marks_lost u8, 0 or 1, said by the last chunk | session | session | ...
 //!   session  id u64 | floor u64 | records u32 | record | record | ...
 //!   record   sequence u64 | bytes u32 | outcomes, see `record.rs`
 //! ```
 //!
 //! Every session goes, with records of the slots or without: its floor holds whichever node it asks. One session, and
-//! one record, may go in several pieces. Taking the same twice is taking it once.
+//! one record, may go in several pieces. Taking the same twice is taking it once. All bits of `records` set: there are
+//! none, and more may have been executed of the session than is known.
 #![forbid(unsafe_code)]
 
 use super::carrier::NoMemory;
@@ -16,6 +17,7 @@ use super::session::{Known, Session};
 use super::table::{Completions, Snapshot};
 use crate::slots::SlotSet;
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use thiserror::Error;
 
 const FORMAT: u8 = 1;
@@ -23,6 +25,9 @@ const FORMAT: u8 = 1;
 /// Bytes before the records of a session, and before the outcomes of a record.
 const SESSION_BYTES: usize = 20;
 const RECORD_BYTES: usize = 12;
+
+/// In place of the number of records.
+const DOUBTFUL: u32 = u32::MAX;
 
 /// Why a chunk is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -45,6 +50,8 @@ pub struct Export {
     chunk_bytes_max: usize,
     /// What is left of what was known.
     known: Snapshot,
+    /// The sequence that was handed over last of the first session.
+    behind: Option<u64>,
     /// Whole chunks, and last one that is being filled.
     chunks: VecDeque<Vec<u8>>,
 }
@@ -52,10 +59,12 @@ pub struct Export {
 impl Completions {
     /// What is known of operations on `slots`, in chunks of about so many bytes; a longer one holds a single outcome.
     /// To be called when the store no longer executes anything on these slots: then nothing is added behind what it
-    /// gives. Each chunk waits for the frames that are being executed.
+    /// gives. Each chunk waits for the frames that are being executed. No more than two chunks and a record are copied
+    /// ahead.
     #[must_use]
     pub fn export(&self, slots: &SlotSet, chunk_bytes_max: usize) -> Export {
-        Export { slots: slots.clone(), chunk_bytes_max, known: self.snapshot(), chunks: VecDeque::new() }
+        let chunks = VecDeque::new();
+        Export { slots: slots.clone(), chunk_bytes_max, known: self.snapshot(), behind: None, chunks }
     }
 
     /// Takes over a chunk of another node's [`Completions::export`]. To be called before the store executes anything on
@@ -78,13 +87,13 @@ impl Completions {
     }
 
     fn take_piece(&self, piece: Piece<'_>) -> Result<(), ImportError> {
-        let Piece { id, floor, records } = piece;
+        let Piece { id, floor, records, is_doubtful } = piece;
         if records.is_empty() {
-            self.take_over_floor(id, floor);
+            self.take_over_floor(id, floor, is_doubtful);
             return Ok(());
         }
         // In use, so that nobody forgets it meanwhile.
-        let held = self.attach(id, |_| 0).map_err(|NoMemory| ImportError::OutOfMemory)?;
+        let held = self.attach(id).map_err(|NoMemory| ImportError::OutOfMemory)?;
         let mut session = held.lock();
         for (sequence, record) in records {
             self.merge(&mut session, sequence, record);
@@ -115,18 +124,29 @@ impl Iterator for Export {
 
     fn next(&mut self) -> Option<Vec<u8>> {
         while self.chunks.len() < 2 {
-            if let Some((id, held)) = self.known.sessions.pop_front() {
+            if let Some((id, held)) = self.known.sessions.front().map(|(id, held)| (*id, Arc::clone(held))) {
                 let session = held.lock();
-                session.records().for_each(|(sequence, record)| self.record(id, sequence, record));
-                // Behind its records: below it, none is taken that is not there yet.
-                self.session(id, session.floor());
-            } else if let Some((id, floor)) = self.known.marks.pop_front() {
-                self.session(id, floor);
+                if let Some((sequence, record)) = session.record_behind(self.behind) {
+                    self.record(id, sequence, record);
+                    self.behind = Some(sequence);
+                } else {
+                    // Behind its records: below it, none is taken that is not there yet.
+                    self.floor(id, session.floor(), session.lost_up_to());
+                    self.behind = None;
+                    self.known.sessions.pop_front();
+                }
+            } else if let Some((id, mark)) = self.known.marks.pop_front() {
+                self.floor(id, mark.floor, mark.lost_up_to);
             } else {
                 break;
             }
         }
-        self.chunks.pop_front()
+        let mut chunk = self.chunks.pop_front()?;
+        if self.chunks.is_empty() {
+            // In the last one: those who went before it are known.
+            chunk[1] = self.known.marks_lost.into();
+        }
+        Some(chunk)
     }
 }
 
@@ -136,7 +156,7 @@ impl Export {
         let max = self.chunk_bytes_max;
         let is_new = self.chunks.back().is_none_or(|chunk| chunk.len() + bytes > max);
         if is_new {
-            self.chunks.push_back(vec![FORMAT, self.known.marks_lost.into()]);
+            self.chunks.push_back(vec![FORMAT, 0]);
         }
         (self.chunks.back_mut().expect("there is one now"), is_new)
     }
@@ -148,6 +168,14 @@ impl Export {
         chunk.extend_from_slice(&floor.to_le_bytes());
         chunk.extend_from_slice(&0_u32.to_le_bytes());
         chunk.len() - 4
+    }
+
+    fn floor(&mut self, id: u64, floor: u64, lost_up_to: u64) {
+        let records = self.session(id, floor);
+        if lost_up_to > 0 {
+            let chunk = self.chunks.back_mut().expect("the session began in it");
+            add(chunk, records, DOUBTFUL);
+        }
     }
 
     fn record(&mut self, id: u64, sequence: u64, record: &[u8]) {
@@ -189,6 +217,7 @@ struct Piece<'a> {
     id: u64,
     floor: u64,
     records: Vec<(u64, &'a [u8])>,
+    is_doubtful: bool,
 }
 
 struct Reader<'a> {
@@ -211,7 +240,10 @@ impl<'a> Reader<'a> {
     fn piece(&mut self) -> Option<Piece<'a>> {
         let id = u64::from_le_bytes(take(&mut self.rest)?);
         let floor = u64::from_le_bytes(take(&mut self.rest)?);
-        let count = u32::from_le_bytes(take(&mut self.rest)?);
+        let (count, is_doubtful) = match u32::from_le_bytes(take(&mut self.rest)?) {
+            DOUBTFUL => (0, true),
+            count => (count, false),
+        };
         // Reserved for no more than can be there.
         let mut records = Vec::with_capacity((count as usize).min(self.rest.len() / RECORD_BYTES));
         for _ in 0..count {
@@ -224,6 +256,6 @@ impl<'a> Reader<'a> {
             }
             records.push((sequence, record));
         }
-        (id != 0).then_some(Piece { id, floor, records })
+        (id != 0).then_some(Piece { id, floor, records, is_doubtful })
     }
 }

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// Keys left to hand over with which the old owner gives the slots up: a frame or two.
+/// What is left to hand over when the old owner gives the slots up, at most: keys, and bytes if they are as long as
+/// those that came last. A frame or two of keys, a dozen of long values.
 const KEYS_LEFT_MAX: u64 = 4_096;
+const BYTES_LEFT_MAX: u64 = 4 << 20;
 
 /// Frames, beyond those of the walk, after which it does so with however many: what changes faster than it is handed
 /// over never becomes less.
@@ -134,9 +136,13 @@ impl Moving {
         let mut rounds = 0;
         while rounds < ROUNDS_MAX {
             match self.relay().await? {
-                None => {}
-                Some(keys) if keys <= KEYS_LEFT_MAX => break,
-                Some(_) => rounds += 1,
+                Relayed { keys_left: None, .. } => {}
+                Relayed { keys_left: Some(keys), bytes_each } => {
+                    if keys <= KEYS_LEFT_MAX && keys * bytes_each <= BYTES_LEFT_MAX {
+                        break;
+                    }
+                    rounds += 1;
+                }
             }
         }
         Ok(())
@@ -158,7 +164,7 @@ impl Moving {
     /// # Errors
     /// Why it cannot go on.
     pub async fn hand_over(&mut self) -> Result<(), MoveError> {
-        while self.relay().await? != Some(0) {}
+        while self.relay().await?.keys_left != Some(0) {}
         Ok(())
     }
 
@@ -239,8 +245,8 @@ impl Moving {
         Ok(took_place)
     }
 
-    /// Hands one frame of records from the old owner to the new one; gives how many keys are left once it arrived.
-    async fn relay(&mut self) -> Result<Option<u64>, MoveError> {
+    /// Hands one frame of records from the old owner to the new one.
+    async fn relay(&mut self) -> Result<Relayed, MoveError> {
         let reply = self.ask_old(MoveCommand::ExportNext, &[]).await?;
         self.arrived = self.exported;
         let view = reply.view();
@@ -250,7 +256,8 @@ impl Moving {
             self.bytes += view.payload.len() as u64;
             self.ask_new(MoveCommand::Import, 0, view.payload).await?;
         }
-        Ok(view.keys_left())
+        let bytes_each = view.payload.len() as u64 / view.entries().count().max(1) as u64;
+        Ok(Relayed { keys_left: view.keys_left(), bytes_each })
     }
 
     fn body(&self, command: MoveCommand, sequence: u64, argument: u64) -> MoveBody {
@@ -275,6 +282,14 @@ impl Moving {
         while patience.judge(&self.new, self.new.ask(&body, payload).await).await?.is_none() {}
         Ok(())
     }
+}
+
+/// A frame of records that arrived.
+struct Relayed {
+    /// Keys that are left then; `None` while not every record was handed over once.
+    keys_left: Option<u64>,
+    /// The mean length of what it brought.
+    bytes_each: u64,
 }
 
 /// How long a node is asked the same.

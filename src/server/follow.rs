@@ -9,15 +9,56 @@ use super::node::{Shared, drained};
 use crate::map::{MapStore, MapStoreError, ShardMap};
 use std::future::pending;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use thiserror::Error;
-use tokio::time::{Instant, error::Elapsed, sleep_until, timeout};
+use tokio::sync::Notify;
+use tokio::time::{Instant, error::Elapsed, sleep, sleep_until, timeout};
 
 /// How often the keeper is asked while slots move.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long the keeper may take.
 const KEEPER_WAIT: Duration = Duration::from_secs(5);
+
+/// How often it is asked however many peers wish it, and how many looks may be saved up: a move takes a few.
+const LOOK_GAP: Duration = Duration::from_millis(50);
+const LOOKS_SAVED_MAX: u32 = 20;
+
+/// Wakes who follows the map.
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    rung: Notify,
+    is_asked: AtomicBool,
+}
+
+impl Bell {
+    /// A move began or ended here.
+    pub(super) fn ring(&self) {
+        self.rung.notify_one();
+    }
+
+    /// There may be a newer map.
+    pub(super) fn ask(&self) {
+        // Relaxed: whoever is woken has seen it, and one who sees it sooner looks sooner.
+        self.is_asked.store(true, Ordering::Relaxed);
+        self.ring();
+    }
+}
+
+/// Bounds how often the keeper is asked: peers need not be friends.
+struct Looks {
+    /// Each look puts it off by [`LOOK_GAP`].
+    spent_until: Instant,
+}
+
+impl Looks {
+    async fn wait(&mut self) {
+        let now = Instant::now();
+        self.spent_until = self.spent_until.max(now) + LOOK_GAP;
+        sleep((self.spent_until - now).saturating_sub(LOOK_GAP * LOOKS_SAVED_MAX)).await;
+    }
+}
 
 /// Why a look was in vain.
 #[derive(Debug, Error)]
@@ -34,20 +75,29 @@ enum Vain {
 pub(super) async fn follow(shared: Arc<Shared>, store: Arc<dyn MapStore>) {
     let mut draining = shared.draining.subscribe();
     let looking = async {
-        let mut told = String::new();
+        let (mut told, mut looks) = (String::new(), Looks { spent_until: Instant::now() });
         loop {
             let until = next_look(&shared);
-            let waited = async {
+            let due = async {
                 match until {
                     Some(until) => sleep_until(until).await,
                     None => pending().await,
                 }
             };
-            tokio::select! {
+            let is_due = tokio::select! {
                 biased;
-                () = shared.asked.notified() => {}
-                () = waited => {}
+                () = shared.bell.rung.notified() => false,
+                () = due => true,
+            };
+            let store_here = shared.session.store();
+            shared.map.when_swept(store_here, |state| state.end_idle(store_here)).await;
+            shared.map.when_swept(store_here, |_| ()).await;
+            if !is_due && !shared.bell.is_asked.load(Ordering::Relaxed) {
+                continue;
             }
+            looks.wait().await;
+            // Who asks from here on may know of a map that this look misses.
+            shared.bell.is_asked.store(false, Ordering::Relaxed);
             // A peer can ask as often as it likes: the same is said once.
             let vain = look(&shared, &*store).await.err().map(|vain| vain.to_string()).unwrap_or_default();
             if !vain.is_empty() && vain != told {
@@ -72,11 +122,8 @@ fn next_look(shared: &Shared) -> Option<Instant> {
     is_moving.then(|| fence.filter(|fence| *fence > now).map_or(soon, |fence| fence.min(soon)))
 }
 
-/// Takes a newer map, if there is one; ends a move that was left alone.
+/// Takes a newer map, if there is one; ends a move that was left alone behind its freeze.
 async fn look(shared: &Shared, store: &dyn MapStore) -> Result<(), Vain> {
-    let held = shared.session.store();
-    shared.map.when_swept(held, |state| state.end_idle(held)).await;
-    shared.map.when_swept(held, |_| ()).await;
     let Some(map) = timeout(KEEPER_WAIT, store.load()).await?? else { return Ok(()) };
     let (epoch, frozen) = {
         let state = shared.map.lock();
@@ -90,7 +137,7 @@ async fn look(shared: &Shared, store: &dyn MapStore) -> Result<(), Vain> {
         match timeout(KEEPER_WAIT, store.replace(epoch, &fence)).await? {
             Ok(()) => take(shared, &fence).await?,
             // Somebody was faster: the next look tells what it is.
-            Err(MapStoreError::Conflict { .. }) => shared.look(),
+            Err(MapStoreError::Conflict { .. }) => shared.bell.ask(),
             Err(error) => return Err(error.into()),
         }
     }

@@ -12,7 +12,9 @@
 #![forbid(unsafe_code)]
 
 use super::moves::{Incoming, Outgoing};
+use crate::limits::MOVE_VERSION_MAX;
 use crate::map::{Id, MapError, ShardMap};
+use crate::op::Version;
 use crate::shard::{Ownership, Store, Sweep};
 use crate::slots::SlotSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -33,6 +35,19 @@ pub(super) struct State {
     sweep: Option<Sweep>,
     /// What is owned once the sweep is over.
     owned_then: Option<Ownership>,
+}
+
+/// Changes of a shard that the versions of one epoch suffice for.
+const VERSIONS_AN_EPOCH: u64 = 1 << 42;
+
+/// Epochs that are told apart: a million, behind which a version of a lost life could match again.
+const EPOCHS_MAX: u64 = 1 << 20;
+
+const _: () = assert!(EPOCHS_MAX * VERSIONS_AN_EPOCH < MOVE_VERSION_MAX, "records can be moved");
+
+/// No life that began before this epoch has drawn a higher version.
+fn versions_before(epoch: u64) -> Version {
+    epoch.min(EPOCHS_MAX) * VERSIONS_AN_EPOCH
 }
 
 /// What a node tells of its map.
@@ -143,6 +158,10 @@ impl State {
         let brought = self.incoming.take_if(|incoming| arrived == Some(incoming.id()) && incoming.is_finished());
         let there = brought.map_or(before.clone(), |incoming| before.joined(incoming.slots()));
         let held = there.shared(&slots);
+        if slots.without(&there) != SlotSet::NONE {
+            // Another life may have served them, and its records are lost: its versions shall match no record here.
+            store.raise_versions(versions_before(epoch));
+        }
         if self.outgoing.take().is_some() {
             store.end_export();
         }

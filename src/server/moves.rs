@@ -16,6 +16,7 @@ use super::node::Shared;
 use crate::completions::{self, ImportError};
 use crate::hash;
 use crate::map::Id;
+use crate::op::{VERSION_ABSENT, Version};
 use crate::session::{Session, SessionError};
 use crate::shard::{Export, Ownership, Store};
 use crate::slots::SlotSet;
@@ -33,8 +34,10 @@ pub(super) struct Outgoing {
     id: Id,
     export: Export,
     sequence: u64,
-    /// Since when they are given up.
+    /// Since when they are given up and nothing of them is handed over.
     frozen: Option<Instant>,
+    /// The highest version that they have, once they are given up.
+    version_max: Version,
     /// The completion records of what was executed on them; `None` until all records are handed over.
     completions: Option<Completions>,
     asked: Instant,
@@ -127,27 +130,28 @@ pub(super) async fn answer<B: FrameBuffer>(shared: &Shared, frame: &[u8], buffer
         } else {
             MoveStatus::NoKeeper
         };
-        state.reply(status, store)
+        state.reply(status)
     });
     let body = body.await;
-    // Who follows the map looks at it more often while a move is under way, and now where it is asked to.
-    if !matches!(step.command, MoveCommand::ExportNext | MoveCommand::Import) {
-        shared.look();
+    match step.command {
+        MoveCommand::Look => shared.bell.ask(),
+        MoveCommand::ExportNext | MoveCommand::Import => {}
+        // Who follows the map looks at it more often while a move is under way.
+        _ => shared.bell.ring(),
     }
     Ok(chunk.finish(header.request.get(), &body))
 }
 
 impl State {
-    fn reply(&self, status: MoveStatus, store: &Store) -> MoveReplyBody {
+    fn reply(&self, status: MoveStatus) -> MoveReplyBody {
         let outgoing = self.outgoing.as_ref();
-        let frozen = outgoing.is_some_and(|outgoing| outgoing.frozen.is_some());
         let keys_left = outgoing.map_or(Some(0), Outgoing::keys_left);
         MoveReplyBody {
             status: status.code(),
             reserved: [0; 7],
             epoch: self.epoch().into(),
             keys_left: keys_left.unwrap_or(u64::MAX).into(),
-            version_max: if frozen { store.version_max() } else { 0 }.into(),
+            version_max: outgoing.map_or(VERSION_ABSENT, |outgoing| outgoing.version_max).into(),
         }
     }
 
@@ -170,23 +174,37 @@ impl State {
     }
 
     fn export_begin(&mut self, step: &MoveView<'_>, store: &Store) -> MoveStatus {
-        let (id, slots) = (Id(step.body.id), slots_of(step));
-        if step.body.epoch.get() != self.epoch() {
-            return MoveStatus::OtherEpoch;
-        }
-        if slots == SlotSet::NONE || slots.without(&self.mapped()) != SlotSet::NONE {
-            return MoveStatus::BadSlots;
-        }
+        let slots = match self.slots_of(step, |slots, mapped| slots.without(mapped) == SlotSet::NONE) {
+            Ok(slots) => slots,
+            Err(refused) => return refused,
+        };
+        let id = Id(step.body.id);
         match &self.outgoing {
             Some(there) if there.id == id && there.sequence == 0 && there.frozen.is_none() => return MoveStatus::Done,
             Some(there) if there.id == id => return MoveStatus::OutOfOrder,
             Some(there) if there.frozen.is_some() => return MoveStatus::Frozen,
             _ => {}
         }
-        let export = store.begin_export(slots);
-        self.outgoing =
-            Some(Outgoing { id, export, sequence: 0, frozen: None, completions: None, asked: Instant::now() });
+        let (export, version_max) = (store.begin_export(slots), VERSION_ABSENT);
+        let (sequence, frozen, completions, asked) = (0, None, None, Instant::now());
+        self.outgoing = Some(Outgoing { id, export, sequence, frozen, version_max, completions, asked });
         MoveStatus::Done
+    }
+
+    /// The slots that a move begins with, if it follows the node's map, and they are `fit`.
+    fn slots_of(
+        &self,
+        step: &MoveView<'_>,
+        fit: impl FnOnce(&SlotSet, &SlotSet) -> bool,
+    ) -> Result<SlotSet, MoveStatus> {
+        if step.body.epoch.get() != self.epoch() {
+            return Err(MoveStatus::OtherEpoch);
+        }
+        let slots = step.slots().map_or(SlotSet::NONE, SlotSet::from_bytes);
+        if slots == SlotSet::NONE || !fit(&slots, &self.mapped()) {
+            return Err(MoveStatus::BadSlots);
+        }
+        Ok(slots)
     }
 
     /// The export that a step is about, as long as it is whole.
@@ -224,6 +242,10 @@ impl State {
                 completions.next(true, chunk);
             }
         }
+        if has_arrived && !chunk.is_empty() && outgoing.frozen.is_some() {
+            // What is given up never grows: whoever goes on comes to an end.
+            outgoing.frozen = Some(Instant::now());
+        }
         if chunk.out_of_memory { MoveStatus::OutOfMemory } else { MoveStatus::Done }
     }
 
@@ -234,19 +256,18 @@ impl State {
             let slots = mapped.without(outgoing.export.slots());
             store.set_ownership(Ownership { epoch, slots });
             outgoing.frozen = Some(Instant::now());
+            outgoing.version_max = store.version_max();
             tracing::info!("slots {} are given up for move {}", outgoing.export.slots(), outgoing.id);
         }
         MoveStatus::Done
     }
 
     fn import_begin(&mut self, step: &MoveView<'_>) -> MoveStatus {
-        let (id, slots) = (Id(step.body.id), slots_of(step));
-        if step.body.epoch.get() != self.epoch() {
-            return MoveStatus::OtherEpoch;
-        }
-        if slots == SlotSet::NONE || slots.shared(&self.mapped()) != SlotSet::NONE {
-            return MoveStatus::BadSlots;
-        }
+        let slots = match self.slots_of(step, |slots, mapped| slots.shared(mapped) == SlotSet::NONE) {
+            Ok(slots) => slots,
+            Err(refused) => return refused,
+        };
+        let id = Id(step.body.id);
         match &self.incoming {
             Some(there) if there.id == id && there.sequence == 0 => return MoveStatus::Done,
             Some(there) if there.id == id => return MoveStatus::OutOfOrder,
@@ -323,8 +344,4 @@ impl State {
         }
         MoveStatus::Done
     }
-}
-
-fn slots_of(step: &MoveView<'_>) -> SlotSet {
-    step.slots().map_or(SlotSet::NONE, SlotSet::from_bytes)
 }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::acceptor;
-use super::follow::follow;
+use super::follow::{Bell, follow};
 use super::map::Taken;
 use super::worker::{self, Worker, WorkerThread};
 use crate::budget::Budget;
@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use thiserror::Error;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 /// How a node runs. Every field has the default that `freight serve --help` shows.
 #[derive(Debug, Clone)]
@@ -221,8 +221,7 @@ pub(super) struct Shared {
     pub(super) draining: watch::Sender<bool>,
     pub(super) workers: Vec<Arc<Worker>>,
     pub(super) map: Taken,
-    /// Asks who follows the map to look.
-    pub(super) asked: Notify,
+    pub(super) bell: Bell,
     is_following: AtomicBool,
     started: Instant,
     /// What the store said of itself when it was last asked for a client.
@@ -262,7 +261,7 @@ impl Shared {
             connections: AtomicUsize::new(0),
             draining: watch::Sender::new(false),
             map: Taken::new(Id(config.identity.incarnation)),
-            asked: Notify::new(),
+            bell: Bell::default(),
             is_following: AtomicBool::new(false),
             started: Instant::now(),
             store_told: Mutex::default(),
@@ -289,11 +288,6 @@ impl Shared {
     /// Whether somebody takes newer maps, and ends moves that were left alone.
     pub(super) fn is_following(&self) -> bool {
         self.is_following.load(Ordering::Relaxed)
-    }
-
-    /// Asks for a look at the keeper's map.
-    pub(super) fn look(&self) {
-        self.asked.notify_one();
     }
 
     /// The node's statistics now.

@@ -95,7 +95,7 @@ fn a_forgotten_session_comes_back_and_what_it_did_is_unknown() {
 }
 
 /// A node whose session 1 executed sequence 1 and was forgotten, mark and all, and a connection from before.
-fn marks_lost() -> (Node, Carrier) {
+pub(crate) fn marks_lost() -> (Node, Carrier) {
     let mut node = Node::with(SMALL);
     let (old, mut flood) = (node.connect(), node.connect());
     assert_eq!(node.add(&mut flood, first(1, 1), b"k"), Some(1));
@@ -115,4 +115,17 @@ fn where_marks_were_lost_nothing_is_executed_that_may_have_been() {
     let mut new = node.connect();
     assert_eq!(node.add(&mut new, again(1, 1), b"k"), None, "it says that it was sent before");
     assert_eq!(node.add(&mut new, first(6_000, 1), b"k"), Some(2), "a new session on a new connection is new");
+}
+
+#[test]
+fn where_marks_were_lost_every_retry_of_what_is_not_recorded_is_unknown_until_something_new_comes() {
+    let (mut node, _) = marks_lost();
+    let mut new = node.connect();
+    // They come back in any order.
+    for sequence in [3, 1, 4, 2] {
+        assert_eq!(node.add(&mut new, again(1, sequence), b"k"), None, "sequence {sequence}");
+    }
+    assert_eq!(node.add(&mut new, first(1, 5), b"k"), Some(2));
+    assert_eq!(node.add(&mut new, again(1, 6), b"k"), Some(3), "it was sent first behind the fifth");
+    assert_eq!(node.add(&mut new, again(1, 4), b"k"), None);
 }

@@ -1,6 +1,7 @@
 //! Completion records that move with their slots, and what happens where they do not.
 #![forbid(unsafe_code)]
 
+use crate::bounds::marks_lost;
 use crate::table::{Node, again, first};
 use freight::completions::{Identity, ImportError};
 use freight::hash::slot;
@@ -156,4 +157,77 @@ fn a_floor_for_a_session_that_no_connection_uses_lets_it_be_forgotten_as_before(
         assert!(new.add(&mut new.connect(), first(session, 1), b"k").is_some());
     }
     assert!(new.completions.sessions() <= 4, "{} sessions", new.completions.sessions());
+}
+
+#[test]
+fn records_that_come_for_a_session_whose_mark_was_lost_do_not_hide_that_it_was() {
+    // With a record of the slots that move, and without: then only a floor comes.
+    for moved in [SlotSet::ALL, SlotSet::NONE] {
+        let (mut lossy, _) = marks_lost();
+        let mut other = Node::new();
+        assert_eq!(other.add(&mut other.connect(), first(1, 3), b"other"), Some(1));
+        move_records(&other, &lossy, &moved, 1 << 20);
+        let mut connection = lossy.connect();
+        assert_eq!(lossy.add(&mut connection, again(1, 1), b"k"), None, "executed before its mark was lost");
+        assert_eq!(lossy.add(&mut connection, again(1, 2), b"k"), None, "so may this have been");
+        let known = lossy.add(&mut connection, again(1, 3), b"other");
+        assert_eq!(known, (moved == SlotSet::ALL).then_some(1), "what is recorded is answered");
+    }
+}
+
+#[test]
+fn who_takes_over_from_a_node_that_is_in_doubt_is_in_doubt() {
+    let (lossy, _) = marks_lost();
+    let mut other = Node::new();
+    assert_eq!(other.add(&mut other.connect(), first(1, 3), b"other"), Some(1));
+    move_records(&other, &lossy, &SlotSet::ALL, 1 << 20);
+    let mut last = Node::new();
+    move_records(&lossy, &last, &SlotSet::ALL, 1 << 10);
+    let mut connection = last.connect();
+    for (sequence, outcome) in [(1, None), (3, Some(1)), (2, None)] {
+        assert_eq!(last.add(&mut connection, again(1, sequence), b"other"), outcome, "sequence {sequence}");
+    }
+    assert_eq!(last.add(&mut connection, first(1, 4), b"other"), Some(1), "what is new is executed");
+    // Of a session that was never lost there is no doubt.
+    let (mut one, mut two) = (Node::new(), Node::new());
+    assert_eq!(one.add(&mut one.connect(), first(1, 1), b"k"), Some(1));
+    move_records(&one, &two, &SlotSet::ALL, 1 << 20);
+    let mut connection = two.connect();
+    assert_eq!(two.add(&mut connection, again(1, 2), b"k"), Some(1), "sent before, and executed nowhere");
+}
+
+#[test]
+fn what_is_acknowledged_while_it_is_handed_over_is_not_copied_any_more() {
+    let mut old = Node::new();
+    let mut at_old = old.connect();
+    let value = vec![7; 1_000];
+    let op = |action| Op { key: b"k", action, version_wanted: false };
+    old.execute(&mut at_old, first(1, 1), &[op(Action::Put { value: &value })]);
+    for sequence in 2..500 {
+        old.execute(&mut at_old, first(1, sequence), &[op(Action::Get), op(Action::Put { value: &value })]);
+    }
+    let mut chunks = old.completions.export(&SlotSet::ALL, 2_000);
+    assert!(chunks.next().is_some());
+    old.add(&mut at_old, Identity { acknowledged_up_to: 500, ..first(1, 500) }, b"n");
+    let left: Vec<_> = chunks.collect();
+    assert!(left.len() < 10, "{} chunks were copied ahead", left.len());
+    let mut new = Node::new();
+    left.iter().for_each(|chunk| new.completions.import(chunk).expect("a chunk of ours"));
+    let mut at_new = new.connect();
+    assert_eq!(new.add(&mut at_new, again(1, 499), b"n"), None, "acknowledged");
+    assert_eq!(new.add(&mut at_new, again(1, 500), b"n"), Some(1));
+}
+
+#[test]
+fn where_a_mark_was_lost_what_a_record_leaves_out_may_have_been_executed_too() {
+    let (mut lossy, _) = marks_lost();
+    let mut other = Node::new();
+    let add = |key| Op { key, action: Action::Add { delta: 1 }, version_wanted: false };
+    let ops = [add(&b"other"[..]), add(&b"k"[..])];
+    other.execute(&mut other.connect(), first(1, 1), &ops);
+    let its = slots(|number| number == slot(&b"other"[..]));
+    move_records(&other, &lossy, &its, 1 << 20);
+    let outcomes = lossy.execute(&mut lossy.connect(), again(1, 1), &ops);
+    assert_eq!(outcomes.outcome(0), Outcome::Counter { value: 1, version: None });
+    assert_eq!(outcomes.outcome(1), Outcome::Unknown, "the session added to it before its mark was lost");
 }

@@ -14,7 +14,7 @@ use freight::wire::{
 };
 use std::sync::Arc;
 
-const ID: [u8; 16] = [1; 16];
+pub(crate) const ID: [u8; 16] = [1; 16];
 const OTHER: [u8; 16] = [2; 16];
 
 /// The key of a record that was handed over.
@@ -26,12 +26,12 @@ fn key_of(handed: Handed<'_>) -> Option<Vec<u8>> {
 }
 
 /// A peer that asks one node for steps.
-struct Asking {
-    peer: Peer,
+pub(crate) struct Asking {
+    pub(crate) peer: Peer,
 }
 
 impl Asking {
-    async fn connect(cluster: &Cluster, node: usize) -> Self {
+    pub(crate) async fn connect(cluster: &Cluster, node: usize) -> Self {
         Self { peer: Peer::connect(&cluster.endpoints()[node]).await }
     }
 
@@ -43,7 +43,7 @@ impl Asking {
         (view.status, view.entries().filter_map(key_of).collect())
     }
 
-    async fn expect(
+    pub(crate) async fn expect(
         &mut self,
         command: MoveCommand,
         id: [u8; 16],

@@ -6,8 +6,10 @@ mod support;
 
 mod changes;
 mod hostile_moves;
+mod kept;
 mod losses;
 mod moved_outcomes;
 mod moves;
 mod sharded;
+mod slow_moves;
 mod waiting;

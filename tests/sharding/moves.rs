@@ -260,6 +260,30 @@ fn slots_that_are_taken_by_hand_leave_nothing_behind_and_find_nothing() {
 }
 
 #[test]
+fn a_version_of_a_lost_life_matches_nothing_that_comes_behind_it() {
+    // One shard, so that both lives would count alike.
+    let one_shard = plan(Wire::Sim).node(|config| (config.mapped, config.shards) = (true, Some(1)));
+    one_shard.run(async |cluster: &mut Cluster| {
+        let map = cluster.map(1, turned(0));
+        give_all(cluster, &map);
+        let (store, client) = client_of(&map).await;
+        let key = keys().into_iter().find(|key| node_of(key, 0) == 0).expect("a third");
+        for _ in 0..3 {
+            client.put(&key, b"lost").await.expect("written");
+        }
+        let (_, version) = client.get_with_version(&key).await.expect("an answer").expect("there");
+        let by_hand = cluster.map(2, turned(1));
+        give_all(cluster, &by_hand);
+        store.replace(1, &by_hand).await.expect("the epoch is right");
+        for _ in 0..10 {
+            client.put(&key, b"new").await.expect("written");
+            let swapped = client.compare_and_swap(&key, version, b"taken for the old one").await.expect("an answer");
+            assert!(swapped.expect_err("another life's") > version);
+        }
+    });
+}
+
+#[test]
 fn slots_of_a_dead_node_are_taken_only_where_that_is_confirmed_and_it_is_dead() {
     plan(Wire::Sim).run(async |cluster: &mut Cluster| {
         let (store, client) = filled(cluster).await;

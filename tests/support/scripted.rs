@@ -43,6 +43,15 @@ impl ScriptedNode {
         self.listener.endpoint().clone()
     }
 
+    /// Does something while connections are refused.
+    pub(crate) async fn away_during(&mut self, act: impl Future<Output = ()>) {
+        let endpoint = self.endpoint();
+        let elsewhere = format!("sim://{}/elsewhere", self.network.name()).parse().expect("an endpoint");
+        self.listener = Sim.listen(&elsewhere).await.expect("nobody is there");
+        act.await;
+        self.listener = Sim.listen(&endpoint).await.expect("nobody is there");
+    }
+
     /// Takes the next connection and answers its hello.
     pub(crate) async fn accept(&mut self) -> Peer {
         let mut peer = self.accept_silently().await;

@@ -7,9 +7,9 @@
 //!
 //! Two frames of a node's singles are in flight at a time, so that an idle wire carries an operation at once, and
 //! under load batches grow by themselves. A frame takes half of all operations that are in flight or wait: so while the
-//! node executes one half, the tasks of the other issue their next. A task carries one frame after another while anything
-//! waits, on the runtime of whoever found too few of them; should that end, what waits is carried by the other, or not
-//! sent, and the next operation starts another.
+//! node executes one half, the callers of the other issue their next. A task carries frame after frame while
+//! anything waits, on the runtime of whoever found too few of them; should that end, what waits is carried by the other,
+//! or not sent, and the next operation starts another.
 //! The queue holds what somebody waits for and no more: who goes away takes its operation along, unsent. Nothing leaves
 //! it before there is a link that takes the frame at once: what left it is sent.
 #![forbid(unsafe_code)]
@@ -218,7 +218,8 @@ impl Coalescer {
         // A runtime that is ending drops the task inside `spawn`, and the task's own drop takes the lock.
         drop(queue);
         if too_few {
-            let carrying = Carrying { node: Arc::clone(node), queue: Arc::clone(&self.queue), in_flight: 0, finished: false };
+            let carrying =
+                Carrying { node: Arc::clone(node), queue: Arc::clone(&self.queue), in_flight: 0, finished: false };
             tokio::spawn(carrying.run());
         }
         Place { queue: &self.queue, number }
@@ -272,8 +273,8 @@ impl Carrying {
             Err(error) => Sent::Ended(Err(error)),
         };
         if had_company && !self.has_company() {
-            // Both frames were answered at once. Who waited for the other one issues first, and is on its way when those
-            // of this one do.
+            // Both frames were answered at once: who waited for the other one issues, and is on its way, before those of
+            // this one do.
             yield_now().await;
         }
         match sent {
@@ -330,8 +331,7 @@ impl Drop for Carrying {
         if self.finished {
             return;
         }
-        // A task that was dropped with its runtime: who waits is told, if nobody else carries, and who comes next starts
-        // another.
+        // Dropped with its runtime: who waits is told if nobody else carries, and who comes next starts another.
         let mut queue = lock(&self.queue);
         queue.carriers -= 1;
         queue.in_flight -= self.in_flight;

@@ -40,7 +40,7 @@ fn an_idle_wire_carries_an_operation_at_once() {
 }
 
 #[test]
-fn what_comes_while_a_frame_is_in_flight_rides_in_the_next() {
+fn what_comes_while_frames_are_in_flight_rides_in_the_next() {
     far_away().run(async |cluster: &mut Cluster| {
         let client = cluster.client().await;
         let first = spawn_puts(&client, 0..1);
@@ -48,7 +48,7 @@ fn what_comes_while_a_frame_is_in_flight_rides_in_the_next() {
         let others = spawn_puts(&client, 1..1_001);
         first.join_all().await;
         others.join_all().await;
-        assert_eq!(cluster.stats(0).frames, 2, "one for the first, one for a thousand others");
+        assert_eq!(cluster.stats(0).frames, 3, "one for the first, two for a thousand others");
         assert_eq!(cluster.stats(0).store.records, 1_001);
     });
 }

@@ -254,24 +254,32 @@ fn single_operations_that_waited_until_their_deadline_are_not_sent() {
     Wire::Sim.runtime().block_on(async {
         let config = ClientConfig { deadline: DEADLINE, ..ClientConfig::default() };
         let (_node, mut peer, client) = connected(config).await;
-        // More than half of what one frame carries: the second waits while the first is in flight.
+        // More than half of what one frame carries: the third waits while two are in flight.
         let value = vec![1; 600 << 10];
-        let put = |key, after| {
+        let put = |key: &'static [u8], after| {
             let (client, value) = (&client, &value);
             async move {
                 tokio::time::sleep(Duration::from_millis(after)).await;
                 client.put(key, value).await.expect_err("the node falls silent")
             }
         };
-        let (first, sent, waiting, ()) =
-            tokio::join!(client.get(b"first"), put(&b"sent"[..], 1), put(&b"waiting"[..], 2), async {
-                let request = peer.next().await;
+        let second = async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            client.get(b"second").await
+        };
+        let (first, second, one, two, waiting, ()) =
+            tokio::join!(client.get(b"first"), second, put(b"sent", 2), put(b"too", 3), put(b"waiting", 4), async {
+                let requests = [peer.next().await, peer.next().await];
                 tokio::time::sleep(DEADLINE / 2).await;
-                peer.answer(&request, &[Outcome::NotFound]).await;
-                peer.next().await;
+                for request in requests {
+                    peer.answer(&request, &[Outcome::NotFound]).await;
+                    peer.next().await;
+                }
             });
-        assert_eq!(first.expect("an answer"), None);
-        assert!(matches!(sent, ClientError::Deadline { .. }) && sent.may_have_taken_effect(), "{sent}");
+        assert_eq!((first.expect("an answer"), second.expect("an answer")), (None, None));
+        for sent in [one, two] {
+            assert!(matches!(sent, ClientError::Deadline { .. }) && sent.may_have_taken_effect(), "{sent}");
+        }
         assert!(matches!(waiting, ClientError::NotSent { source: Unsent::Late(DEADLINE), .. }), "{waiting}");
         assert!(!waiting.may_have_taken_effect());
     });
@@ -342,15 +350,16 @@ fn abandoned_batches_keep_their_place_in_the_window() {
 fn abandoned_singles_are_not_sent_and_not_kept() {
     Wire::Sim.runtime().block_on(async {
         let (_node, mut peer, client) = connected(ClientConfig::default()).await;
-        let first = tokio::spawn({
+        let mut in_flight = Vec::new();
+        for key in [b"one", b"two"] {
             let client = client.clone();
-            async move { client.get(b"first").await }
-        });
-        let request = peer.next().await;
+            in_flight.push((tokio::spawn(async move { client.get(key).await }), peer.next().await));
+        }
         for _ in 0..100 {
             let put = client.put(b"abandoned", &[1; 1000]);
-            assert!(timeout(Duration::from_millis(1), put).await.is_err(), "a frame is in flight");
+            assert!(timeout(Duration::from_millis(1), put).await.is_err(), "two frames are in flight");
         }
+        let (first, request) = in_flight.remove(0);
         let (last, ()) = tokio::join!(client.get(b"last"), async {
             peer.answer(&request, &[Outcome::NotFound]).await;
             let request = peer.next().await;

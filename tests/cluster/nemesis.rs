@@ -245,7 +245,10 @@ impl Nemesis<'_, '_> {
 
     fn lose(&self, slots: &[u16]) {
         if self.renews {
-            self.felt.keys.renew(|name| slots.contains(&slot(name)));
+            let mut old = self.felt.keys.renew(|name| slots.contains(&slot(name)));
+            while old.are_held() {
+                sleep(Duration::from_millis(1));
+            }
         }
     }
 

@@ -241,7 +241,7 @@ impl<'a> Cluster<'a> {
         self.change(|map| maps::given(map, slots, node));
     }
 
-    /// Names the life of a node that runs in the next map; `lose` gives up the slots that the one before had until then.
+    /// Names the life of a node that runs in the next map; `lose` gives up the slots that the one before had till then.
     pub(crate) fn name_anew(&mut self, number: usize, lose: impl Fn(&SlotSet)) {
         let incarnation = self.incarnation(number);
         self.change(|map| {

@@ -1,5 +1,5 @@
 //! Sixty-four clients on four nodes, connections that break and come back, clients that come and go, maps in etcd that
-//! change, slots that move: nothing grows. `FREIGHT_SOAK_S` is how many seconds it takes (10); a fifth of it is given to
+//! change, slots that move: nothing grows. `FREIGHT_SOAK_S` is how many seconds it takes (10); a fifth of it is for
 //! settling.
 #![forbid(unsafe_code)]
 

@@ -72,7 +72,8 @@ struct NetworkState {
     config: NetworkConfig,
     random: ChaCha8Rng,
     listeners: HashMap<String, mpsc::UnboundedSender<SimIncoming>>,
-    links: Vec<Weak<Mutex<Link>>>,
+    /// Each with the node that it leads to.
+    links: Vec<(String, Weak<Mutex<Link>>)>,
 }
 
 impl Network {
@@ -104,7 +105,16 @@ impl Network {
 
     /// Cuts every open connection: both ends see a reset, what is under way is lost.
     pub fn cut_all(&self) {
-        for link in lock(&self.state).links.drain(..) {
+        self.cut_where(|_| true);
+    }
+
+    /// Cuts every open connection to a node of this network, as when it dies.
+    pub fn cut_node(&self, endpoint: &Endpoint) {
+        self.cut_where(|node| endpoint.network_node() == Some((&self.name, node)));
+    }
+
+    fn cut_where(&self, is_cut: impl Fn(&str) -> bool) {
+        for (_, link) in lock(&self.state).links.extract_if(.., |(node, _)| is_cut(node)) {
             if let Some(link) = link.upgrade() {
                 lock(&link).cut();
             }
@@ -133,8 +143,8 @@ impl Network {
             gone: [false; 2],
         };
         let link = Arc::new(Mutex::new(link));
-        state.links.retain(|link| link.strong_count() > 0);
-        state.links.push(Arc::downgrade(&link));
+        state.links.retain(|(_, link)| link.strong_count() > 0);
+        state.links.push((node.to_owned(), Arc::downgrade(&link)));
         let far = SimStream { link: Arc::clone(&link), side: 1, timer: None };
         listener
             .send(SimIncoming { stream: far, peer: format!("sim://{}/client", self.name) })

@@ -1,16 +1,15 @@
 //! Histories under every kind of fault are linearizable; those of planted bugs are not.
 #![forbid(unsafe_code)]
 
+use crate::kinds::{Kind, schedule};
 use crate::load::{Clients, Load};
-use crate::nemesis::{Count, Kind, Nemesis, schedule, wait_until};
+use crate::maps::Keeper;
+use crate::nemesis::{Counts, Nemesis, wait_until};
 use crate::network::{Network, in_a_network};
 use crate::nodes::{Cluster, Plan};
 use crate::support::checker::{Checker, Violation, assert_linearizable};
 use crate::support::for_each_seed;
 use crate::support::history::{History, OwnedOutcome};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 /// Operations of a run at least.
@@ -22,42 +21,53 @@ fn run(
     plan: Plan,
     load: Load,
     (seed, kinds, rounds, ops): (u64, &[Kind], usize, u64),
-) -> (History, BTreeMap<Kind, Count>) {
+) -> (History, Counts) {
     let mut cluster = Cluster::start(network, plan);
     let rounds = schedule(seed, kinds, rounds, &cluster);
+    if kinds.contains(&Kind::Move) {
+        Clients::fill(&cluster);
+    }
     let clients = Clients::start(&cluster, load, seed);
-    let mut nemesis = Nemesis {
-        cluster: &mut cluster,
-        felt: &clients.felt,
-        random: ChaCha8Rng::seed_from_u64(seed + 1),
-        counts: BTreeMap::new(),
-        renews: load.mapped,
-    };
+    let mut nemesis = Nemesis::new(&mut cluster, &clients.felt, seed, load.mapped);
     nemesis.run(&rounds);
     let counts = nemesis.counts;
     wait_until("enough operations", || clients.felt.ops.load(Ordering::Relaxed) >= ops);
     (clients.end(), counts)
 }
 
-#[test]
-fn histories_of_a_cluster_under_every_kind_of_fault_are_linearizable() {
-    const NAME: &str = "faults::histories_of_a_cluster_under_every_kind_of_fault_are_linearizable";
+/// Runs with faults of these kinds are linearizable, and each kind is felt.
+fn assert_linearizable_under(name: &str, keeper: Keeper, kinds: &[Kind], rounds: usize, ops: u64) {
     for_each_seed(1, |seed| {
-        in_a_network(NAME, seed, |network| {
+        in_a_network(name, seed, |network| {
             println!("seed {seed}");
-            let (history, counts) = run(network, Plan::DEFAULT, Load::DEFAULT, (seed, &Kind::ALL, 40, OPS));
+            let plan = Plan { keeper, ..Plan::DEFAULT };
+            let (history, counts) = run(network, plan, Load::DEFAULT, (seed, kinds, rounds, ops));
             let outcomes = history.calls.values().flatten().flat_map(|call| &call.steps).map(|(_, outcome)| outcome);
             let of = |wanted: OwnedOutcome| outcomes.clone().filter(|outcome| **outcome == wanted).count();
-            let (ops, unsent, unknown) = (history.op_count(), of(OwnedOutcome::NotSent), of(OwnedOutcome::Unknown));
-            println!("{ops} operations on {} keys: {unsent} not sent, {unknown} unknown", history.calls.len());
-            counts.iter().for_each(|(kind, count)| println!("{kind:?}: {count:?}"));
-            for kind in Kind::ALL {
-                assert!(counts.get(&kind).is_some_and(|count| count.felt > 0), "{kind:?} never hurt anybody");
+            let (asked, unsent, unknown) = (history.op_count(), of(OwnedOutcome::NotSent), of(OwnedOutcome::Unknown));
+            println!("{asked} operations on {} keys: {unsent} not sent, {unknown} unknown", history.calls.len());
+            for ((kind, at_a_move), count) in &counts {
+                println!("{kind:?}{}: {count:?}", if *at_a_move { " at a move" } else { "" });
+                assert!(count.felt > 0, "{kind:?} never hurt anybody, at a move: {at_a_move}");
             }
-            assert!(ops as u64 >= OPS && 2 * (unsent + unknown) < ops, "too few answers to judge");
+            let missing = kinds.iter().find(|kind| !counts.contains_key(&(**kind, false)));
+            assert!(missing.is_none(), "{missing:?} never came");
+            assert!(asked as u64 >= ops && 2 * (unsent + unknown) < asked, "too few answers to judge");
             assert_linearizable(&history);
         });
     });
+}
+
+#[test]
+fn histories_of_a_cluster_under_every_kind_of_fault_are_linearizable() {
+    const NAME: &str = "faults::histories_of_a_cluster_under_every_kind_of_fault_are_linearizable";
+    assert_linearizable_under(NAME, Keeper::Etcd, &Kind::ALL, 40, OPS);
+}
+
+#[test]
+fn histories_of_a_cluster_with_its_map_in_files_are_linearizable() {
+    const NAME: &str = "faults::histories_of_a_cluster_with_its_map_in_files_are_linearizable";
+    assert_linearizable_under(NAME, Keeper::Files, &Kind::IN_FILES, 25, OPS / 5);
 }
 
 /// Whether the checker finds a planted bug in a run.
@@ -76,7 +86,7 @@ fn an_answer_from_a_stale_map_is_caught() {
     for_each_seed(1, |seed| {
         in_a_network("faults::an_answer_from_a_stale_map_is_caught", seed, |network| {
             let plan = Plan { mapped: false, stale: std::time::Duration::from_millis(500), ..Plan::DEFAULT };
-            let (history, _) = run(network, plan, Load::DEFAULT, (seed, &[Kind::MoveSlots], 4, 5_000));
+            let (history, _) = run(network, plan, Load::DEFAULT, (seed, &[Kind::Give], 4, 5_000));
             assert_caught(&history);
         });
     });

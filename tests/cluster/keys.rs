@@ -7,8 +7,6 @@
 use freight::hash::slot;
 use freight::map::even_owner;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::sleep;
-use std::time::Duration;
 
 /// The names of the moment, one a place.
 #[derive(Debug, Clone)]
@@ -59,20 +57,26 @@ impl Keyring {
         Arc::clone(&self.names.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Gives fresh names to the places whose names are lost, and waits until nobody holds the old ones.
-    pub(crate) fn renew(&self, is_lost: impl Fn(&[u8]) -> bool) {
-        let mut old = {
-            let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut fresh = Names::clone(&names);
-            for place in 0..fresh.places() {
-                if is_lost(&names.name(place)) {
-                    fresh.renew(place);
-                }
+    /// Gives fresh names to the places whose names are lost; the loss waits for those who hold the old ones.
+    pub(crate) fn renew(&self, is_lost: impl Fn(&[u8]) -> bool) -> OldNames {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fresh = Names::clone(&names);
+        for place in 0..fresh.places() {
+            if is_lost(&names.name(place)) {
+                fresh.renew(place);
             }
-            std::mem::replace(&mut *names, Arc::new(fresh))
-        };
-        while Arc::get_mut(&mut old).is_none() {
-            sleep(Duration::from_millis(1));
         }
+        OldNames(std::mem::replace(&mut *names, Arc::new(fresh)))
+    }
+}
+
+/// Names that are given out no more.
+#[derive(Debug)]
+#[must_use = "some may still hold them"]
+pub(crate) struct OldNames(Arc<Names>);
+
+impl OldNames {
+    pub(crate) fn are_held(&mut self) -> bool {
+        Arc::get_mut(&mut self.0).is_none()
     }
 }

@@ -66,6 +66,10 @@ pub(crate) struct Felt {
     pub(crate) keys: Keyring,
     /// Operations asked for.
     pub(crate) ops: AtomicU64,
+    /// Those of batches that no node failed.
+    answered: AtomicU64,
+    /// Clients that could not begin.
+    unstarted: AtomicU64,
     /// Calls that a node failed, in whole or in part.
     failures: Vec<AtomicU64>,
     /// Those of them that told of lost memory.
@@ -96,6 +100,14 @@ impl Felt {
         self.losses[node].fetch_add(u64::from(lost.is_some()), Ordering::Relaxed);
     }
 
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn unstarted(&self) -> u64 {
+        self.unstarted.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Relaxed)
     }
@@ -114,6 +126,8 @@ impl Clients {
         let felt = Arc::new(Felt {
             keys: Keyring::new(load.keys),
             ops: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            unstarted: AtomicU64::new(0),
             failures: endpoints.iter().map(|_| AtomicU64::new(0)).collect(),
             losses: endpoints.iter().map(|_| AtomicU64::new(0)).collect(),
             endpoints,
@@ -135,6 +149,24 @@ impl Clients {
         let clients = threads.len() * load.clients_a_host as usize;
         begun.iter().take(clients).for_each(|()| {});
         Self { felt, recorder, threads }
+    }
+
+    /// Puts records there that nobody asks for, so that what moves takes its time.
+    pub(crate) fn fill(cluster: &Cluster<'_>) {
+        const RECORDS: u32 = 40_000;
+        const A_BATCH: u32 = 500;
+        let config = ClientConfig { deadline: Duration::from_secs(600), ..ClientConfig::default() };
+        cluster.block_on(async {
+            let store = map::open(&cluster.client_map_path(0)).expect("a place");
+            let client = Client::connect_mapped(store, config).await.expect("a map");
+            for first in (0..RECORDS).step_by(A_BATCH as usize) {
+                let mut batch = client.batch(A_BATCH);
+                for number in first..first + A_BATCH {
+                    batch.put(format!("in the way {number}").as_bytes(), &[0; 1_000]).expect("room");
+                }
+                assert_eq!(client.execute(batch).await.expect("an answer").failures().count(), 0);
+            }
+        });
     }
 
     /// Lets the calls in flight end, and tells what all were told.
@@ -169,18 +201,21 @@ impl AtHost {
     }
 
     async fn client(&self) -> Client {
-        let config = ClientConfig { deadline: self.load.deadline, ..ClientConfig::default() };
         loop {
-            let connected = if self.load.mapped {
-                Client::connect_mapped(map::open(&self.map).expect("a file"), config.clone()).await
-            } else {
-                Client::connect(&self.felt.endpoints, config.clone()).await
-            };
-            match connected {
+            match self.try_client().await {
                 Ok(client) => return client,
                 // Without a map a client begins with a connection to every node: one may be dead.
                 Err(_) => sleep(Duration::from_millis(10)).await,
             }
+        }
+    }
+
+    async fn try_client(&self) -> Result<Client, ClientError> {
+        let config = ClientConfig { deadline: self.load.deadline, ..ClientConfig::default() };
+        if self.load.mapped {
+            Client::connect_mapped(map::open(&self.map).expect("a place"), config).await
+        } else {
+            Client::connect(&self.felt.endpoints, config).await
         }
     }
 
@@ -196,7 +231,11 @@ impl AtHost {
                 recorded.client().acknowledge_memory_loss();
             }
             if random.random_range(0..100) < self.load.replaced_percent {
-                recorded.replace(self.client().await);
+                match self.try_client().await {
+                    Ok(client) => recorded.replace(client),
+                    // The one before goes on.
+                    Err(_) => _ = self.felt.unstarted.fetch_add(1, Ordering::Relaxed),
+                }
             }
             sleep(self.load.pause.mul_f64(random.random_range(0.0..1.0))).await;
         }
@@ -214,16 +253,20 @@ impl AtHost {
         let called = async {
             if single {
                 recorded.issue(&ops[0]).await;
-                return Vec::new();
+                return None;
             }
-            recorded.execute(&ops).await
+            Some(recorded.execute(&ops).await)
         };
         let failed = if random.random_range(0..100) < load.dropped_percent {
             let patience = Duration::from_micros(random.random_range(0..4_000));
-            timeout(patience, called).await.unwrap_or_default()
+            timeout(patience, called).await.ok().flatten()
         } else {
             called.await
         };
+        let Some(failed) = failed else { return };
+        if failed.is_empty() {
+            self.felt.answered.fetch_add(count as u64, Ordering::Relaxed);
+        }
         failed.iter().for_each(|failure| self.felt.note(failure));
     }
 }

@@ -3,16 +3,22 @@
 //!
 //! ```text
 //!   nemesis --signals, maps, cuts, relays--> node processes <--TCP-- clients --calls--> history --> checker
+//!      `-- moves of slots, their movers killed; etcd stopped and killed
 //! ```
 #![forbid(unsafe_code)]
 
 #[path = "../support/binary.rs"]
 #[allow(dead_code, reason = "each test target uses a part")]
 mod binary;
+#[path = "../support/etcd.rs"]
+#[allow(dead_code, reason = "each test target uses a part")]
+mod etcd;
 mod faults;
 mod keys;
+mod kinds;
 mod load;
 mod maps;
+mod movers;
 mod nemesis;
 mod network;
 mod nodes;

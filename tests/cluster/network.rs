@@ -27,6 +27,9 @@ const WANTED: &str = "FREIGHT_NETWORK";
 /// Nobody's: what is sent to it is lost without a word.
 const NOWHERE: &str = "02:00:00:00:00:ff";
 
+/// Where this process is.
+const HERE: &str = "10.77.0.1";
+
 /// What a host is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -105,7 +108,7 @@ impl Network {
         ip("link set lo up");
         ip("link add switch type bridge");
         ip("link set switch up");
-        ip("address add 10.77.0.1/16 dev switch");
+        ip(&format!("address add {HERE}/16 dev switch"));
         Self { loopback: None }
     }
 
@@ -118,6 +121,11 @@ impl Network {
     /// Whether ways can be cut; where not, relays do.
     pub(crate) fn cuts(&self) -> bool {
         self.loopback.is_none()
+    }
+
+    /// The address at which hosts reach what runs in this process's place; `None` where any of loopback will do.
+    pub(crate) fn address(&self) -> Option<&'static str> {
+        self.loopback.is_none().then_some(HERE)
     }
 
     /// Adds a host: the `number`th of its role, of 250 at most.

@@ -1,24 +1,27 @@
 //! Real node processes with a shard map, and what can be done to them.
 //!
 //! ```text
-//!   map of the nodes, one file         read by all at start and at SIGHUP
-//!   map of each client host, a copy    written after the nodes have taken it, host by host
+//!   in a file   the nodes' one             read by all at start and at SIGHUP
+//!               one of each client host    a copy, written after the nodes have taken it, host by host
+//!   in etcd     one key                    watched by nodes, read by clients and movers
 //! ```
 #![forbid(unsafe_code)]
 
 use crate::binary::{Running, Served, freight};
-use crate::maps::{self, Maps};
+use crate::etcd::Etcd;
+use crate::maps::{self, Keeper, Maps};
 use crate::network::{Host, Network, Role};
 use crate::relay::{Relay, Ways};
 use freight::client::{Client, ClientConfig};
-use freight::limits::SLOTS;
-use freight::map::{Id, MapNode, ShardMap, even_owner};
+use freight::map::{Id, MapNode, ShardMap};
 use freight::metrics::NodeStats;
+use freight::slots::SlotSet;
 use freight::transport::Endpoint;
 use rustix::process::Signal;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
@@ -30,6 +33,7 @@ const PORT: u16 = 7411;
 pub(crate) struct Plan {
     pub(crate) nodes: usize,
     pub(crate) client_hosts: usize,
+    pub(crate) keeper: Keeper,
     /// Whether nodes are started with the map. Without it they answer for every slot.
     pub(crate) mapped: bool,
     /// How long the client hosts' maps come one after another.
@@ -37,7 +41,8 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) const DEFAULT: Self = Self { nodes: 4, client_hosts: 2, mapped: true, stale: Duration::from_millis(20) };
+    pub(crate) const DEFAULT: Self =
+        Self { nodes: 4, client_hosts: 2, keeper: Keeper::Files, mapped: true, stale: Duration::from_millis(20) };
 }
 
 /// Running nodes, their map, and the hosts of their clients.
@@ -47,9 +52,6 @@ pub(crate) struct Cluster<'a> {
     maps: Maps,
     pub(crate) clients: Vec<Host>,
     nodes: Vec<Node>,
-    /// Who owns each slot.
-    owners: Vec<Option<usize>>,
-    epoch: u64,
     runtime: Runtime,
 }
 
@@ -60,13 +62,29 @@ struct Node {
     process: Option<Running>,
     /// SIGSTOP has stopped it.
     is_stopped: bool,
-    incarnation: Id,
+    /// Its own cable is out.
+    is_unplugged: bool,
+    /// The epoch of the latest map that it said it took.
+    epoch: u64,
 }
 
 impl Node {
     /// The host that clients know.
     fn known(&self) -> &Host {
         self.relay.as_ref().map_or(&self.host, |(host, _)| host)
+    }
+
+    /// Waits until it has taken a map of this epoch, or a later one; if it runs and can.
+    fn take(&mut self, epoch: u64, is_watched: bool) {
+        let Some(process) = &mut self.process else { return };
+        if !is_watched {
+            process.signal(Signal::HUP);
+        }
+        while self.epoch < epoch && !self.is_stopped && !self.is_unplugged {
+            let line = process.stderr.next().expect("it runs").expect("text");
+            let said = line.split_once("map of epoch ").and_then(|(_, rest)| rest.split_once(',')?.0.parse().ok());
+            self.epoch = self.epoch.max(said.unwrap_or_default());
+        }
     }
 }
 
@@ -78,21 +96,24 @@ impl<'a> Cluster<'a> {
         let mut cluster = Self {
             network,
             plan,
-            maps: Maps::new(),
+            maps: Maps::new(plan.keeper, network.address()),
             clients,
             nodes: Vec::new(),
-            owners: (0..SLOTS as u16).map(|slot| Some(even_owner(slot, plan.nodes))).collect(),
-            epoch: 0,
             runtime: Builder::new_current_thread().enable_all().build().expect("a runtime"),
         };
         for number in 0..plan.nodes {
             let host = network.host(Role::Node, number);
             let relay = (number % 2 == 0 || !network.cuts()).then(|| cluster.relay(number, &host));
-            let (process, is_stopped, incarnation) = (None, false, Id([0; 16]));
-            cluster.nodes.push(Node { host, relay, process, is_stopped, incarnation });
+            cluster.nodes.push(Node { host, relay, process: None, is_stopped: false, is_unplugged: false, epoch: 0 });
             cluster.start_node(number);
         }
-        cluster.publish();
+        let named = (0..plan.nodes).map(|number| MapNode {
+            addresses: vec![cluster.endpoint(number)],
+            incarnation: cluster.incarnation(number),
+        });
+        let map = ShardMap::dealt(Id([1; 16]), named.collect()).expect("a map");
+        cluster.block_on(cluster.maps.create(&map));
+        cluster.tell(&map);
         cluster
     }
 
@@ -118,8 +139,12 @@ impl<'a> Cluster<'a> {
         let piped = std::process::Stdio::piped;
         command.stdin(std::process::Stdio::null()).stdout(piped()).stderr(piped());
         let served = Served::of(Running::of(command.spawn().expect("it starts")), 1);
-        node.process = Some(served.process);
-        self.nodes[number].incarnation = self.stats(number).incarnation.parse().expect("an incarnation");
+        (node.process, node.epoch) = (Some(served.process), 0);
+    }
+
+    /// Which life of it runs.
+    fn incarnation(&self, number: usize) -> Id {
+        self.stats(number).incarnation.parse().expect("an incarnation")
     }
 
     /// What a node tells of itself.
@@ -183,9 +208,11 @@ impl<'a> Cluster<'a> {
     }
 
     /// Takes a node's cable out, or puts it in again.
-    pub(crate) fn plug(&self, number: usize, is_in: bool) {
+    pub(crate) fn plug(&mut self, number: usize, is_in: bool) {
         if self.network.cuts() {
-            self.network.plug(self.nodes[number].known(), is_in);
+            let node = &mut self.nodes[number];
+            node.is_unplugged = !is_in && node.relay.is_none();
+            self.network.plug(node.known(), is_in);
         } else {
             self.cut(number, None, Ways { to_node: true, from_node: true }, !is_in);
         }
@@ -204,48 +231,70 @@ impl<'a> Cluster<'a> {
         &self.nodes[number].relay.as_ref().expect("a node behind a relay").1
     }
 
-    /// The slots of a node.
-    pub(crate) fn slots_of(&self, number: usize) -> Vec<u16> {
-        (0..SLOTS as u16).filter(|slot| self.owner(*slot) == Some(number)).collect()
-    }
-
-    fn owner(&self, slot: u16) -> Option<usize> {
-        self.owners[usize::from(slot)]
+    /// The map that is in force.
+    pub(crate) fn map(&self) -> Arc<ShardMap> {
+        self.block_on(self.maps.newest())
     }
 
     /// Gives slots to a node, or to nobody, in the next map.
-    pub(crate) fn give(&mut self, slots: &[u16], node: Option<usize>) {
-        slots.iter().for_each(|slot| self.owners[usize::from(*slot)] = node);
-        self.publish();
+    pub(crate) fn give(&mut self, slots: &SlotSet, node: Option<usize>) {
+        self.change(|map| maps::given(map, slots, node));
     }
 
-    /// Writes the next map. Every node that runs, and is not stopped, has taken it when this returns.
+    /// Names the life of a node that runs in the next map; `lose` gives up the slots that the one before had till then.
+    pub(crate) fn name_anew(&mut self, number: usize, lose: impl Fn(&SlotSet)) {
+        let incarnation = self.incarnation(number);
+        self.change(|map| {
+            // What moves while this goes on: another map is there then, and this is done again with it.
+            lose(&map.slots_of(number));
+            maps::named_anew(map, number, incarnation)
+        });
+    }
+
+    /// Puts a map there in which nothing changes.
     pub(crate) fn publish(&mut self) {
-        self.epoch += 1;
-        let node = |(number, node): (usize, &Node)| {
-            let addresses = vec![endpoint(node.known()).parse().expect("an endpoint")];
-            let slots = self.slots_of(number).into_iter().collect();
-            (MapNode { addresses, incarnation: node.incarnation }, slots)
-        };
-        let map = ShardMap::new(Id([1; 16]), self.epoch, self.nodes.iter().enumerate().map(node).collect());
-        let map = map.expect("a map");
-        maps::write(&self.maps.of_nodes(), &map);
+        self.change(|map| map.fenced().expect("a map"));
+    }
+
+    /// Puts the next map there. Every node that runs, and can, has taken it when this returns.
+    fn change(&mut self, next: impl FnMut(&ShardMap) -> ShardMap) {
+        let map = self.block_on(self.maps.change(next));
+        self.tell(&map);
+    }
+
+    fn tell(&mut self, map: &ShardMap) {
         if self.plan.mapped {
-            let taken = format!("map of epoch {},", self.epoch);
-            for node in &mut self.nodes {
-                let Some(process) = &mut node.process else { continue };
-                process.signal(Signal::HUP);
-                if !node.is_stopped {
-                    process.wait_for(&taken);
-                }
-            }
+            let is_watched = self.maps.is_watched();
+            self.nodes.iter_mut().for_each(|node| node.take(map.epoch(), is_watched));
         }
+        self.tell_clients(map);
+    }
+
+    /// Copies a map to the client hosts, where those have copies.
+    pub(crate) fn tell_clients(&self, map: &ShardMap) {
         for client in 0..self.clients.len() {
+            if self.maps.is_watched() {
+                return;
+            }
             if client > 0 {
                 sleep(self.plan.stale);
             }
-            maps::write(&self.maps.of_clients(client), &map);
+            self.maps.copy_to(client, map);
         }
+    }
+
+    /// What `--map` says where nodes and movers run.
+    pub(crate) fn map_path(&self) -> PathBuf {
+        self.maps.of_nodes()
+    }
+
+    pub(crate) fn etcd(&mut self) -> &mut Etcd {
+        self.maps.etcd()
+    }
+
+    /// Of moves under way, what nodes that run tell.
+    pub(crate) fn moves(&self, nodes: &[usize]) -> Vec<String> {
+        nodes.iter().flat_map(|node| self.stats(*node).moves).collect()
     }
 
     /// The map that clients at a host go by.
@@ -255,7 +304,12 @@ impl<'a> Cluster<'a> {
 
     /// Where clients reach the nodes.
     pub(crate) fn endpoints(&self) -> Vec<Endpoint> {
-        self.nodes.iter().map(|node| endpoint(node.known()).parse().expect("an endpoint")).collect()
+        (0..self.nodes()).map(|number| self.endpoint(number)).collect()
+    }
+
+    /// Where clients reach a node.
+    pub(crate) fn endpoint(&self, number: usize) -> Endpoint {
+        endpoint(self.nodes[number].known()).parse().expect("an endpoint")
     }
 
     pub(crate) fn network(&self) -> &'a Network {
@@ -272,7 +326,7 @@ fn socket(host: &Host) -> SocketAddr {
 }
 
 /// How the system calls the state of a process: T for stopped.
-fn state_of(pid: u32) -> char {
+pub(crate) fn state_of(pid: u32) -> char {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
     let (_, behind_name) = stat.rsplit_once(") ").expect("a name in brackets");
     behind_name.chars().next().expect("a state")

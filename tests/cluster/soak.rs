@@ -1,7 +1,10 @@
-//! Sixty-four clients on four nodes, connections that break and come back, clients that come and go, maps that change:
-//! nothing grows. `FREIGHT_SOAK_S` is how many seconds it takes (10); a fifth of it is given to settling.
+//! Sixty-four clients on four nodes, connections that break and come back, clients that come and go, maps in etcd that
+//! change, slots that move: nothing grows. `FREIGHT_SOAK_S` is how many seconds it takes (10); a fifth of it is for
+//! settling.
 #![forbid(unsafe_code)]
 
+use crate::maps::Keeper;
+use crate::movers::{Moved, Mover};
 use crate::network::in_a_network;
 use crate::nodes::{Cluster, Plan};
 use freight::client::{Client, ClientConfig};
@@ -114,6 +117,13 @@ fn fill(cluster: &Cluster<'_>, driver: &Driver) {
     });
 }
 
+/// Moves half of a node's slots to the next; whether they have moved.
+fn move_half(cluster: &Cluster<'_>, from: usize) -> bool {
+    let all = cluster.map().slots_of(from);
+    let slots = all.ranges().flatten().take(all.count() as usize / 2).collect();
+    Mover::start(cluster, &Moved { from, to: (from + 1) % cluster.nodes(), slots, at: 0 }).end().is_some()
+}
+
 /// The gauges of a process, by name.
 fn process(samples: &mut BTreeMap<(String, &'static str), Vec<u64>>, name: &str, pid: &str) {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
@@ -132,7 +142,7 @@ fn process(samples: &mut BTreeMap<(String, &'static str), Vec<u64>>, name: &str,
 fn nothing_grows_under_sixty_four_clients() {
     let seconds = std::env::var("FREIGHT_SOAK_S").map_or(10, |text| text.parse().expect("seconds"));
     in_a_network("soak::nothing_grows_under_sixty_four_clients", 0, |network| {
-        let mut cluster = Cluster::start(network, Plan::DEFAULT);
+        let mut cluster = Cluster::start(network, Plan { keeper: Keeper::Etcd, ..Plan::DEFAULT });
         let (is_over, executed) = (Arc::default(), Arc::default());
         let driver = |host| Driver {
             map: cluster.client_map_path(host),
@@ -141,7 +151,7 @@ fn nothing_grows_under_sixty_four_clients() {
         };
         fill(&cluster, &driver(0));
         let clients: Vec<_> = (0..2).map(|host| start(&cluster, host, driver(host))).collect();
-        let mut samples = BTreeMap::new();
+        let (mut samples, mut moves) = (BTreeMap::new(), 0);
         let began = Instant::now();
         for second in 0.. {
             if second >= SAMPLES_MIN && began.elapsed() >= Duration::from_secs(seconds) {
@@ -151,6 +161,9 @@ fn nothing_grows_under_sixty_four_clients() {
             let relayed: Vec<_> = (0..cluster.nodes()).filter(|node| cluster.is_relayed(*node)).collect();
             cluster.relay_of(relayed[second % relayed.len()]).set(|faults| faults.drops += 1);
             cluster.publish();
+            if second % 4 == 3 {
+                moves += u32::from(move_half(&cluster, second / 4 % cluster.nodes()));
+            }
             process(&mut samples, "clients", "self");
             let tasks = clients.iter().map(|clients| clients.runtime.metrics().num_alive_tasks() as u64).sum();
             samples.entry(("clients".to_owned(), "tasks")).or_default().push(tasks);
@@ -163,11 +176,11 @@ fn nothing_grows_under_sixty_four_clients() {
         }
         is_over.store(true, Ordering::Relaxed);
         clients.into_iter().for_each(|clients| clients.thread.join().expect("clients do not panic"));
-        println!("{} operations in {:?}", executed.load(Ordering::Relaxed), began.elapsed());
+        println!("{} operations and {moves} moves in {:?}", executed.load(Ordering::Relaxed), began.elapsed());
         let grown: Vec<_> = samples.iter().filter(|((_, gauge), values)| has_grown(gauge, values)).collect();
         samples.iter().for_each(|((name, gauge), values)| println!("{name:8} {gauge:13} {}", shown(values)));
         assert!(grown.is_empty(), "{grown:?}");
-        assert!(executed.load(Ordering::Relaxed) > 1_000, "hardly any load");
+        assert!(executed.load(Ordering::Relaxed) > 1_000 && moves > 0, "hardly any load");
     });
 }
 

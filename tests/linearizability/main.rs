@@ -2,7 +2,10 @@
 //! And nodes with a planted bug, behind the same clients, recorder and checker, are caught.
 #![forbid(unsafe_code)]
 
+mod deaths;
 mod faulty;
+#[path = "../cluster/keys.rs"]
+mod keys;
 mod moves;
 mod once;
 mod planted;

@@ -24,11 +24,11 @@ use tokio::time::{sleep, timeout};
 
 const WORKLOAD: Workload = Workload { keys: 8, calls: 60, batch_ops_max: 8, singles_percent: 40, dropped_percent: 3 };
 
-const NODES: usize = 3;
+pub(crate) const NODES: usize = 3;
 const CLIENTS: u64 = 6;
 
 /// Nodes whose map is kept in memory, and clients of them.
-async fn begin(cluster: &Cluster, seed: u64) -> (Arc<dyn MapStore>, Vec<Client>) {
+pub(crate) async fn begin(cluster: &Cluster, seed: u64, deadline: Duration) -> (Arc<dyn MapStore>, Vec<Client>) {
     let map = cluster.map(1, |slot| Some(usize::from(slot) * NODES / SLOTS as usize));
     let store: Arc<dyn MapStore> = Arc::new(MapMemory::default());
     store.replace(0, &map).await.expect("nothing was there");
@@ -38,21 +38,21 @@ async fn begin(cluster: &Cluster, seed: u64) -> (Arc<dyn MapStore>, Vec<Client>)
         cluster.follow(node, Arc::clone(&store));
     }
     for number in 0..CLIENTS {
-        let config = ClientConfig { jitter_seed: Some(seed * 8 + number), ..ClientConfig::default() };
+        let config = ClientConfig { deadline, jitter_seed: Some(seed * 8 + number), ..ClientConfig::default() };
         clients.push(Client::connect_mapped(Arc::clone(&store), config).await.expect("a map"));
     }
     (store, clients)
 }
 
-fn plan(seed: u64, random: &mut ChaCha8Rng) -> Plan {
+pub(crate) fn plan(seed: u64, random: &mut ChaCha8Rng) -> Plan {
     let network = network(random, seed);
     let index = IndexKind::BUILT[random.random_range(0..IndexKind::BUILT.len())];
     Plan { nodes: NODES, seed, network, ..Plan::new(Wire::Sim) }
         .node(move |config| (config.shards, config.mapped, config.index) = (Some(2), true, index))
 }
 
-/// The next move: some of what a node owns, to another.
-async fn next_move(store: &Arc<dyn MapStore>, random: &RefCell<ChaCha8Rng>) -> Moving {
+/// The next move: some of what a node owns, to another; and which two they are.
+pub(crate) async fn next_move(store: &Arc<dyn MapStore>, random: &RefCell<ChaCha8Rng>) -> (Moving, [usize; 2]) {
     let map = store.load().await.expect("memory").expect("a map");
     let mut random = random.borrow_mut();
     let from = (0..).map(|_| random.random_range(0..NODES)).find(|from| map.slots_of(*from).count() > 0);
@@ -63,7 +63,7 @@ async fn next_move(store: &Arc<dyn MapStore>, random: &RefCell<ChaCha8Rng>) -> M
     let slots = all.iter().enumerate().filter(|(number, _)| number % 8 < part).map(|(_, slot)| *slot).collect();
     let client = ClientConfig { jitter_seed: Some(random.random()), ..MoverConfig::default().client };
     let config = MoverConfig { client, ..MoverConfig::default() };
-    Moving::new(store, &map, (from, to), slots, Id(random.random()), &config)
+    (Moving::new(store, &map, (from, to), slots, Id(random.random()), &config), [from, to])
 }
 
 /// Moves slots, at drawn times, until it is told to stop; counts the moves that took place.
@@ -76,7 +76,7 @@ async fn keep_moving(
     loop {
         let pause = random.borrow_mut().random_range(0..20);
         sleep(Duration::from_millis(pause)).await;
-        let moving = next_move(store, random).await;
+        let (moving, _) = next_move(store, random).await;
         *moved += u32::from(run(moving).await);
     }
 }
@@ -92,7 +92,7 @@ fn history_of_moves(seed: u64, run: impl AsyncFn(&RefCell<ChaCha8Rng>, Moving) -
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let (mut history, mut moved) = (History::default(), 0);
     plan(seed, &mut random).run(async |cluster: &mut Cluster| {
-        let (store, clients) = begin(cluster, seed).await;
+        let (store, clients) = begin(cluster, seed, ClientConfig::default().deadline).await;
         let recorder = Recorder::new();
         let random = RefCell::new(random);
         let tasks = LocalSet::new();

@@ -26,11 +26,17 @@ pub(crate) struct Workload {
 impl Workload {
     /// Plays one client's part.
     pub(crate) async fn run(self, client: &Recorded, seed: u64) {
+        self.run_on(client, seed, || |place| format!("key {place}").into_bytes()).await;
+    }
+
+    /// The same, on keys whose names are held while a call uses them.
+    pub(crate) async fn run_on<N: Fn(u32) -> Vec<u8>>(self, client: &Recorded, seed: u64, hold: impl Fn() -> N) {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         for call in 0..self.calls {
             let single = random.random_range(0..100) < self.singles_percent;
             let count = if single { 1 } else { random.random_range(1..=self.batch_ops_max) };
-            let mut key = |random: &mut ChaCha8Rng| format!("key {}", random.random_range(0..self.keys)).into_bytes();
+            let name = hold();
+            let mut key = |random: &mut ChaCha8Rng| name(random.random_range(0..self.keys));
             let drawn: Vec<_> = (0..count).map(|_| Drawn::new(&mut random, &mut key, seed, call)).collect();
             let ops: Vec<_> = drawn.iter().map(|drawn| drawn.op(client)).collect();
             let called = async {

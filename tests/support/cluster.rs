@@ -155,6 +155,12 @@ impl Cluster {
         }
     }
 
+    /// Kills a simulated node: what is under way to it and from it is lost, and it answers nothing any more.
+    pub(crate) async fn kill(&mut self, index: usize) {
+        self.network().cut_node(&self.nodes[index].endpoint);
+        self.stop(index).await;
+    }
+
     /// Stops a node and starts it again, with an empty memory.
     pub(crate) async fn restart(&mut self, index: usize) {
         self.stop(index).await;

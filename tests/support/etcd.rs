@@ -30,13 +30,15 @@ struct Running {
 impl Etcd {
     /// Starts one, empty.
     pub(crate) fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a scratch folder");
         // A loopback address of the process's own, so that a port stays free for it to come back to.
         let process = std::process::id();
-        let free = || {
-            let address = format!("127.{}.{}.{}:0", 100 + (process >> 16) % 100, process >> 8 & 255, process & 255);
-            TcpListener::bind(address).expect("a free port")
-        };
+        Self::start_at(&format!("127.{}.{}.{}", 100 + (process >> 16) % 100, process >> 8 & 255, process & 255))
+    }
+
+    /// The same, at an address of this machine that nobody else uses.
+    pub(crate) fn start_at(address: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let free = || TcpListener::bind((address, 0)).expect("a free port");
         // Both at once, so that they are two.
         let listeners = [free(), free()];
         let addresses = listeners.each_ref().map(|bound| bound.local_addr().expect("it is bound").to_string());

@@ -8,6 +8,8 @@ pub(crate) mod frames;
 pub(crate) mod history;
 pub(crate) mod scripted;
 
+use std::path::Path;
+
 /// Runs a test once a seed, 0 to `count` - 1, or for the one seed in `FREIGHT_SEED`. A seed that fails is printed.
 /// `FREIGHT_TEST_SCALE` multiplies the count: scripts/nightly sets it.
 pub(crate) fn for_each_seed(count: u64, mut run: impl FnMut(u64)) {
@@ -34,7 +36,18 @@ struct PrintedOnPanic(u64);
 impl Drop for PrintedOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("seed {0} failed; FREIGHT_SEED={0} replays it", self.0);
+            eprintln!("seed {} failed; {} replays it", self.0, command(self.0));
         }
     }
+}
+
+/// What runs the test of this thread again, with a seed.
+fn command(seed: u64) -> String {
+    let binary = std::env::current_exe().ok();
+    let target = binary.as_deref().and_then(Path::file_stem).and_then(|stem| stem.to_str()?.rsplit_once('-'));
+    let target = target.map(|(target, _)| format!(" --test {target}")).unwrap_or_default();
+    let thread = std::thread::current();
+    // Without threads of their own tests run on the main one.
+    let test = thread.name().filter(|name| *name != "main").map(|name| format!(" -- --exact {name}"));
+    format!("FREIGHT_SEED={seed} cargo test --all-features{target}{}", test.unwrap_or_default())
 }

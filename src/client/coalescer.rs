@@ -8,8 +8,8 @@
 //! Two frames of a node's singles are in flight at a time, so that an idle wire carries an operation at once, and
 //! under load batches grow by themselves. A frame takes half of all operations that are in flight or wait: so while the
 //! node executes one half, the callers of the other issue their next. A task carries frame after frame while
-//! anything waits, on the runtime of whoever found too few of them; should that end, the other carries what waits,
-//! or not sent, and the next operation starts another.
+//! anything waits, on the runtime of whoever found too few of them; should that end, the other carries what waits;
+//! if there is none it is not sent, and the next operation starts another.
 //! The queue holds what somebody waits for and no more: who goes away takes its operation along, unsent. Nothing leaves
 //! it before there is a link that takes the frame at once: what left it is sent.
 #![forbid(unsafe_code)]

@@ -92,13 +92,13 @@ fn table(text: &mut String, title: &str, columns: &[(&str, Cell)], points: &[&Po
     }
     let _ = write!(text, "{title}\n\n  {:<50}", "");
     for (name, _) in columns {
-        let _ = write!(text, "{name:>16}");
+        let _ = write!(text, "{name:>18}");
     }
     text.push('\n');
     for point in points {
         let _ = write!(text, "  {:<50}", point.to_string());
         match &point.report {
-            Some(report) => columns.iter().for_each(|(_, cell)| _ = write!(text, "{:>16}", cell(report))),
+            Some(report) => columns.iter().for_each(|(_, cell)| _ = write!(text, "{:>18}", cell(report))),
             None => text.push_str(&point.outcome()),
         }
         text.push('\n');

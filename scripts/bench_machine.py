@@ -2,6 +2,7 @@
 
     busy_share, machine, cpu_ticks     how busy it is, what it is, what a process has used
     process, run, install              commands that run beside others, to their end, or are missing
+    FREIGHT, endpoint_of               our own binary, and where a node says that it listens
 """
 import contextlib
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 
 CORES = sorted(os.sched_getaffinity(0))
 TICKS = os.sysconf("SC_CLK_TCK")
+FREIGHT = os.path.join(os.environ.get("CARGO_TARGET_DIR", "target"), "release", "freight")
 
 
 def machine():
@@ -68,6 +70,10 @@ def process(command, port=None):
             yield running
         finally:
             running.terminate()
+
+
+def endpoint_of(node):
+    return re.match(r"listening (\S+)", node.stdout.readline())[1]
 
 
 def is_listened_at(port):

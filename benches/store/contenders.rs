@@ -67,3 +67,20 @@ impl Contender for dashmap::DashMap<Box<[u8]>, Box<[u8]>> {
         }
     }
 }
+
+impl Contender for papaya::HashMap<Box<[u8]>, Box<[u8]>> {
+    fn execute(&self, batch: &FlatBatch, reply: &mut Reply, _scratch: &mut Scratch) {
+        let map = self.pin();
+        for (index, (key, put)) in batch.ops().enumerate() {
+            match (put, map.get(key)) {
+                (None, Some(value)) => reply.value(index, value),
+                (None, None) => reply.other(index, 2),
+                // It lends no value to write to.
+                (Some(new), _) => {
+                    map.insert(key.into(), new.into());
+                    reply.other(index, 1);
+                }
+            }
+        }
+    }
+}

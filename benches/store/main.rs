@@ -1,7 +1,7 @@
 //! The store alone, no network: how fast, how large, how even.
 //!
 //! ```text
-//!   cargo bench --bench store                  throughput beside hashbrown and DashMap, alternated rounds
+//!   cargo bench --bench store                  throughput beside hashbrown, DashMap and papaya, alternated rounds
 //!   cargo bench --bench store -- --memory      resident bytes a record beyond key and value, over a doubling
 //!   cargo bench --bench store -- --growth      the slowest batch while the store grows
 //!   cargo bench --bench store -- --alone       client and node on frames that nothing carries: what two cores

@@ -88,6 +88,8 @@ fn entrants(settings: &Settings) -> Vec<Entrant> {
     entrants.push(entrant("hashbrown, boxed keys and values", Box::<Hashbrown>::default(), 1));
     let dashmap = dashmap::DashMap::<Box<[u8]>, Box<[u8]>>::default();
     entrants.push(entrant("DashMap, boxed keys and values", Box::new(dashmap), 2));
+    let papaya = papaya::HashMap::<Box<[u8]>, Box<[u8]>>::new();
+    entrants.push(entrant("papaya, boxed keys and values", Box::new(papaya), 2));
     entrants
 }
 

@@ -9,7 +9,7 @@ use crate::limits::{FRAME_BYTES_MAX, FRAME_OPS_MAX, VALUE_BYTES_MAX};
 use crate::transport::rdma::RdmaOptions;
 use crate::transport::{Endpoint, Scheme};
 use crate::wire::WIRE_LIMIT_BYTES_MIN;
-use clap::value_parser;
+use clap::{Args as _, Command, FromArgMatches as _, value_parser};
 use serde::{Serialize, Serializer};
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use std::time::Duration;
 const RECORDS_MAX: u64 = 1_000_000_000;
 
 /// Most operations a batch, as clap counts.
-const BATCH_MAX: i64 = FRAME_OPS_MAX as i64;
+pub(super) const BATCH_MAX: i64 = FRAME_OPS_MAX as i64;
 
 /// Flags that mean something only where there are records and operations.
 const OF_A_STORE: [&str; 8] = ["workload", "records", "value_size", "theta", "batch", "rate", "verify", "seed"];
@@ -153,6 +153,14 @@ pub enum Connections {
     Own,
     /// All workers through one client, which merges single operations.
     Shared,
+}
+
+impl Default for BenchConfig {
+    /// What the command line has where it says nothing.
+    fn default() -> Self {
+        let silent = Self::augment_args(Command::new("bench")).get_matches_from(["bench"]);
+        Self::from_arg_matches(&silent).expect("no flag is required")
+    }
 }
 
 impl BenchConfig {
@@ -303,7 +311,7 @@ fn parse_rate(text: &str) -> Result<u64, String> {
     rate.ok_or_else(|| format!("'{text}' is no number of operations a second, 1 or more"))
 }
 
-fn parse_run_length(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_run_length(text: &str) -> Result<Duration, String> {
     let no_length = |_| format!("'{text}' is no length of time: write for example 10s or 500ms");
     let length = humantime::parse_duration(text).map_err(no_length)?;
     if length < Duration::from_millis(100) {

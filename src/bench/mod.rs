@@ -11,8 +11,8 @@
 //!
 //! [`config`] has the flags, [`workload`], [`zipf`] and [`pool`] say what is asked, [`values`] what must come back,
 //! [`lane`] asks it, [`measure`] counts, [`report`] and [`text`] tell. [`run()`] is the whole, [`compare`] the same
-//! over one transport after the other, [`run_one_way`] the wire limit alone. Who starts a node of its own for the run
-//! is the command line, not the benchmark.
+//! over one transport after the other, [`run_one_way`] the wire limit alone, [`sweep`] the whole at many
+//! sizes and loads. Who starts a node of its own for the run is the command line, not the benchmark.
 #![forbid(unsafe_code)]
 
 pub mod comparison;
@@ -31,6 +31,7 @@ mod progress;
 pub mod report;
 mod run;
 pub(crate) mod sizes;
+pub mod sweep;
 pub mod text;
 mod threads;
 pub mod values;

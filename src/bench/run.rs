@@ -191,7 +191,7 @@ fn checked(config: BenchConfig) -> Result<BenchConfig, BenchError> {
 }
 
 /// One run, with the records loaded before where that is still to be done, and with `pools` where they are drawn.
-async fn run_once(
+pub(super) async fn run_once(
     config: BenchConfig,
     target: Target,
     load: bool,

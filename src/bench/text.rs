@@ -327,7 +327,9 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
-pub(super) fn counted(count: u64, one: &str) -> String {
+/// A count with its noun: `1 worker`, `2 workers`.
+#[must_use]
+pub fn counted(count: u64, one: &str) -> String {
     let plural = if one.ends_with("ch") { "es" } else { "s" };
     if count == 1 { format!("1 {one}") } else { format!("{} {one}{plural}", grouped(count)) }
 }

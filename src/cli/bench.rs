@@ -1,7 +1,8 @@
-//! `freight bench`: the benchmark, with a node of its own where none is named.
+//! `freight bench`: the benchmark, with a node of its own where none is named; `freight bench sweep` is `sweep.rs`.
 #![forbid(unsafe_code)]
 
 use super::serve::NodeArgs;
+use super::sweep::{self, SweepArgs};
 use super::{CommandResult, NOT_AS_EXPECTED, check_cores, check_writable, print, raise_descriptor_limit, runtime};
 use crate::bench::config::BenchConfig;
 use crate::bench::{Target, compare, run as run_store, run_one_way};
@@ -24,12 +25,21 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, clap::Args)]
-#[command(mut_args(not_with_servers))]
+#[command(mut_args(not_with_servers), args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub(super) struct BenchArgs {
+    #[command(subcommand)]
+    many: Option<BenchCommand>,
     #[command(flatten)]
     bench: BenchConfig,
     #[command(flatten)]
     node: NodeArgs,
+}
+
+/// More than one run.
+#[derive(Debug, clap::Subcommand)]
+enum BenchCommand {
+    /// Runs batch sizes x workers x transports, and loads below the peak, and draws what came of it
+    Sweep(Box<SweepArgs>),
 }
 
 /// Refuses flags of the node in this process, each by its own name, where there is none.
@@ -40,9 +50,12 @@ fn not_with_servers(arg: clap::Arg) -> clap::Arg {
 }
 
 /// The exit code of an interrupted command: 128 + SIGINT, as a shell says it.
-const INTERRUPTED: i32 = 130;
+pub(super) const INTERRUPTED: i32 = 130;
 
 pub(super) fn run(args: BenchArgs) -> CommandResult {
+    if let Some(BenchCommand::Sweep(args)) = args.many {
+        return sweep::run(*args);
+    }
     check_cores(args.bench.cores.as_ref())?;
     let mut config = args.bench.resolved();
     config.check()?;
@@ -134,7 +147,10 @@ impl Outcome {
 }
 
 /// The flags of a node in this process; null, each of them, where there is none.
-fn node_flags(args: &NodeArgs, in_process: bool) -> serde_json::Result<serde_json::Map<String, serde_json::Value>> {
+pub(super) fn node_flags(
+    args: &NodeArgs,
+    in_process: bool,
+) -> serde_json::Result<serde_json::Map<String, serde_json::Value>> {
     let mut flags = serde_json::to_value(args)?.as_object().cloned().unwrap_or_default();
     if !in_process {
         flags.values_mut().for_each(|value| *value = serde_json::Value::Null);
@@ -143,7 +159,7 @@ fn node_flags(args: &NodeArgs, in_process: bool) -> serde_json::Result<serde_jso
 }
 
 /// The cores of the threads of a node in this process; none where the kernel shall choose.
-fn node_cores(config: &BenchConfig) -> Vec<usize> {
+pub(super) fn node_cores(config: &BenchConfig) -> Vec<usize> {
     match config.placement {
         Placement::Free => Vec::new(),
         Placement::Paired | Placement::Split => config.seats(),
@@ -151,14 +167,14 @@ fn node_cores(config: &BenchConfig) -> Vec<usize> {
 }
 
 /// A node in this process.
-struct OwnNode {
-    node: Node,
+pub(super) struct OwnNode {
+    pub(super) node: Node,
     /// Where its socket is, if it has one in the file system; removed when dropped.
-    _folder: Option<Folder>,
+    folder: Option<Folder>,
 }
 
 impl OwnNode {
-    fn start(config: &BenchConfig, args: &NodeArgs) -> Result<Self, Box<dyn Error>> {
+    pub(super) fn start(config: &BenchConfig, args: &NodeArgs) -> Result<Self, Box<dyn Error>> {
         args.check_one_way(config)?;
         let schemes = if config.transports.is_empty() { &[config.transport][..] } else { &config.transports };
         let mut folder = None;
@@ -179,7 +195,12 @@ impl OwnNode {
             scrub_wire_limit: exposed,
             ..config_of_node
         })?;
-        Ok(Self { node, _folder: folder })
+        Ok(Self { node, folder })
+    }
+
+    /// Removes its socket, if it has one: for a process that ends without dropping anything.
+    pub(super) fn leave_no_socket(&mut self) {
+        self.folder = None;
     }
 }
 
@@ -213,7 +234,7 @@ impl Drop for Folder {
     }
 }
 
-fn announce(target: &Target) {
+pub(super) fn announce(target: &Target) {
     let whose = if target.node_cores.is_some() { "a node of its own in this process" } else { "the node" };
     for endpoint in &target.endpoints {
         let scheme = endpoint.scheme();

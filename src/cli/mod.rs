@@ -11,6 +11,8 @@ mod key_value;
 mod plot;
 mod rdma;
 mod serve;
+mod sweep;
+mod sweep_charts;
 
 use crate::bench::BenchError;
 use crate::client::ClientError;
@@ -130,7 +132,9 @@ fn misread(error: &clap::Error) -> ExitCode {
         let said = text.split("\n\n").take_while(|part| !part.starts_with("Usage:") && !part.starts_with("For more"));
         let said: Vec<_> = said.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         let said = said.join("; ");
-        let tip = match error.get(ContextKind::InvalidArg) {
+        // Behind a flag that stands alone it reads like a subcommand.
+        let stray = error.get(ContextKind::InvalidArg).or(error.get(ContextKind::InvalidSubcommand));
+        let tip = match stray {
             Some(ContextValue::String(arg)) if matches!(&arg[..], "true" | "false") => {
                 format!("; a flag takes it behind an equals sign, like --wire-limit={arg}")
             }

@@ -1,6 +1,7 @@
 //! A [`Chart`] on any of plotters' backends.
 #![forbid(unsafe_code)]
 
+use super::axis::Axis;
 use super::{Chart, Line, Panel, PlotError};
 use plotters::prelude::*;
 use plotters::style::register_font;
@@ -27,6 +28,11 @@ const PANEL_HEIGHT_MIN: u32 = 300;
 const LEGEND_WIDTH: u32 = 210;
 const LEGEND_ROW: u32 = 20;
 const TEXT: u32 = 15;
+const SAMPLE: u32 = 24;
+
+/// Names along a linear axis, about.
+const X_NAMES: f64 = 9.0;
+const Y_NAMES: f64 = 6.0;
 
 /// Points are marked where they are few enough to be looked at one by one.
 const MARKED_POINTS_MAX: usize = 16;
@@ -61,34 +67,37 @@ pub(super) fn chart<B: DrawingBackend>(chart: &Chart, root: &Area<B>, scale: u32
 }
 
 fn axes<B: DrawingBackend>(panel: &Panel, area: &Area<B>, scale: u32) -> Result<(), PlotError> {
-    let most = |axis: usize| {
-        let all = panel.lines.iter().flat_map(|line| &line.points).map(|point| point[axis]);
-        Some(all.fold(0.0, f64::max)).filter(|most| *most > 0.0).unwrap_or(1.0)
+    let values = |axis: usize| -> Vec<f64> {
+        panel.lines.iter().flat_map(|line| &line.points).map(|point| point[axis]).collect()
     };
+    let axis = |log: bool, at: usize, from: f64, names: f64| {
+        if log { Axis::logarithmic(&values(at)) } else { Axis::linear(&values(at), from, names) }
+    };
+    let (x, y) = (axis(panel.x_log, 0, panel.x_from, X_NAMES), axis(panel.y_log, 1, 0.0, Y_NAMES));
     let mut builder = ChartBuilder::on(area);
     builder.margin(10 * scale).margin_right(16 * scale).x_label_area_size(46 * scale).y_label_area_size(74 * scale);
     if !panel.title.is_empty() {
         builder.caption(&panel.title, text(scale * (TEXT + 1)));
     }
-    let mut context = builder.build_cartesian_2d(0.0..most(0) * 1.04, 0.0..most(1) * 1.08).map_err(failed)?;
+    let mut context = builder.build_cartesian_2d(x, y).map_err(failed)?;
     let mut mesh = context.configure_mesh();
-    mesh.x_desc(&panel.x)
-        .y_desc(&panel.y)
-        .x_labels(ticks(panel, most(0)))
-        .y_labels(7)
-        .axis_desc_style(text(scale * TEXT))
-        .label_style(text(scale * (TEXT - 1)));
-    mesh.x_label_formatter(&|x| number(*x)).y_label_formatter(&|y| number(*y));
-    mesh.bold_line_style(RGBColor(0xDD, 0xDD, 0xDD)).light_line_style(TRANSPARENT).draw().map_err(failed)?;
+    mesh.x_desc(&panel.x).y_desc(&panel.y).axis_desc_style(text(scale * TEXT)).label_style(text(scale * (TEXT - 1)));
+    mesh.set_all_tick_mark_size(7 * scale)
+        .bold_line_style(grey(0xD4))
+        .light_line_style(grey(0xF0))
+        .draw()
+        .map_err(failed)?;
     for (place, line) in panel.lines.iter().enumerate() {
         let style = stroke(line, place, scale);
         let points = line.points.iter().map(|[x, y]| (*x, *y));
-        if line.dashed {
-            context.draw_series(DashedLineSeries::new(points.clone(), 7 * scale, 5 * scale, style)).map_err(failed)?;
-        } else {
-            context.draw_series(LineSeries::new(points.clone(), style)).map_err(failed)?;
+        match dashes(line) {
+            Some((long, apart)) => {
+                let broken = DashedLineSeries::new(points.clone(), long * scale, apart * scale, style);
+                context.draw_series(broken).map_err(failed)?;
+            }
+            None => _ = context.draw_series(LineSeries::new(points.clone(), style)).map_err(failed)?,
         }
-        if line.points.len() <= MARKED_POINTS_MAX && !line.dashed {
+        if line.points.len() <= MARKED_POINTS_MAX && dashes(line).is_none() {
             context.draw_series(points.map(|point| Circle::new(point, 4 * scale, style.filled()))).map_err(failed)?;
         }
     }
@@ -99,9 +108,12 @@ fn legend<B: DrawingBackend>(panel: &Panel, area: &Area<B>, scale: u32) -> Resul
     for (place, line) in panel.lines.iter().enumerate() {
         let at = |x: u32| ((scale * x) as i32, (scale * LEGEND_ROW * (place as u32 + 2)) as i32);
         let style = stroke(line, place, scale);
-        let sample: &[(u32, u32)] = if line.dashed { &[(4, 13), (19, 28)] } else { &[(4, 28)] };
-        for (from, to) in sample {
-            area.draw(&PathElement::new(vec![at(*from), at(*to)], style)).map_err(failed)?;
+        let (long, apart) = dashes(line).unwrap_or((SAMPLE, 1));
+        for from in (4..4 + SAMPLE).step_by((long + apart) as usize) {
+            area.draw(&PathElement::new(vec![at(from), at((from + long).min(4 + SAMPLE))], style)).map_err(failed)?;
+        }
+        if dashes(line).is_none() {
+            area.draw(&Circle::new(at(4 + SAMPLE / 2), 4 * scale, style.filled())).map_err(failed)?;
         }
         let name = text(scale * (TEXT - 1)).pos(Pos::new(HPos::Left, VPos::Center));
         area.draw(&Text::new(line.name.as_str(), at(36), name)).map_err(failed)?;
@@ -109,10 +121,13 @@ fn legend<B: DrawingBackend>(panel: &Panel, area: &Area<B>, scale: u32) -> Resul
     Ok(())
 }
 
-/// Ticks of the x axis, at most: whole numbers have none between them.
-fn ticks(panel: &Panel, most: f64) -> usize {
-    let whole = panel.lines.iter().flat_map(|line| &line.points).all(|[x, _]| x.fract() == 0.0);
-    if whole && most < 9.0 { most as usize + 1 } else { 9 }
+/// Lengths of strokes and of the gaps between them, where a line is broken.
+fn dashes(line: &Line) -> Option<(u32, u32)> {
+    match (line.dashed, line.dotted) {
+        (_, true) => Some((2, 4)),
+        (true, false) => Some((8, 5)),
+        (false, false) => None,
+    }
 }
 
 fn stroke(line: &Line, place: usize, scale: u32) -> ShapeStyle {
@@ -124,24 +139,10 @@ fn text(size: u32) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&BLACK)
 }
 
-/// As short as it can be read: no zeros behind the point, none of the noise of binary fractions.
-fn number(value: f64) -> String {
-    let text = format!("{value:.3}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+fn grey(light: u8) -> RGBColor {
+    RGBColor(light, light, light)
 }
 
 fn failed(error: impl std::fmt::Display) -> PlotError {
     PlotError::Draw(error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_short() {
-        for (value, expected) in [(0.0, "0"), (0.1 + 0.2, "0.3"), (25.0, "25"), (12.5, "12.5"), (1000.0, "1000")] {
-            assert_eq!(number(value), expected);
-        }
-    }
 }

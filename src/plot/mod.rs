@@ -8,10 +8,12 @@
 //!   the next panel, under it
 //! ```
 //!
-//! [`Chart`] is what to draw, and reads from JSON; `draw.rs` is how. The axes begin at 0: a plot of a rate that begins
-//! elsewhere shows differences that are not there. The font travels with the program: a plot looks alike everywhere.
+//! [`Chart`] is what to draw, and reads from JSON; `draw.rs` and `axis.rs` are how. Linear axes begin at 0: a plot of a
+//! rate that begins elsewhere shows differences that are not there. What spans decades has logarithmic ones. The font
+//! travels with the program: a plot looks alike everywhere.
 #![forbid(unsafe_code)]
 
+mod axis;
 mod draw;
 
 use plotters::backend::{BitMapBackend, SVGBackend};
@@ -42,6 +44,15 @@ pub struct Panel {
     pub x: String,
     /// What goes up, with its unit.
     pub y: String,
+    /// Where the x axis begins, if it is linear.
+    #[serde(default)]
+    pub x_from: f64,
+    /// Whether the x axis is logarithmic.
+    #[serde(default)]
+    pub x_log: bool,
+    /// Whether the y axis is logarithmic.
+    #[serde(default)]
+    pub y_log: bool,
     /// What is drawn, the first at the bottom.
     pub lines: Vec<Line>,
 }
@@ -55,10 +66,13 @@ pub struct Line {
     /// Whether it is drawn in dashes: what is expected, not measured, or a second kind of thing.
     #[serde(default)]
     pub dashed: bool,
+    /// Whether it is drawn in dots: a third kind of thing.
+    #[serde(default)]
+    pub dotted: bool,
     /// Its colour: lines of one number have the same; by default its place in the panel.
     #[serde(default)]
     pub colour: Option<usize>,
-    /// `[x, y]`, none negative.
+    /// `[x, y]`, none negative, and on a logarithmic axis none 0.
     pub points: Vec<[f64; 2]>,
 }
 
@@ -73,8 +87,8 @@ pub enum PlotError {
         /// The panel's y label.
         panel: String,
     },
-    /// A coordinate is negative, infinite or no number.
-    #[error("line '{line}' has the coordinate {value}: only numbers from 0 up can be drawn")]
+    /// A coordinate is negative, infinite or no number, or is 0 on a logarithmic axis.
+    #[error("line '{line}' has the coordinate {value}, which its axis does not reach")]
     Coordinate {
         /// The line's name.
         line: String,
@@ -122,10 +136,14 @@ impl Chart {
             if panel.lines.iter().all(|line| line.points.is_empty()) {
                 return Err(PlotError::Empty { chart: self.title.clone(), panel: panel.y.clone() });
             }
+            let axes = [(panel.x_log, panel.x_from), (panel.y_log, 0.0)];
+            let is_off = |value: f64, (log, from): (bool, f64)| {
+                !value.is_finite() || value < 0.0 || if log { value == 0.0 } else { value < from }
+            };
             for line in &panel.lines {
-                if let Some(value) = line.points.as_flattened().iter().find(|value| !value.is_finite() || **value < 0.0)
-                {
-                    return Err(PlotError::Coordinate { line: line.name.clone(), value: *value });
+                let coordinates = line.points.iter().flat_map(|point| point.iter().copied().zip(axes));
+                if let Some((value, _)) = coordinates.into_iter().find(|(value, axis)| is_off(*value, *axis)) {
+                    return Err(PlotError::Coordinate { line: line.name.clone(), value });
                 }
             }
         }
@@ -141,12 +159,21 @@ mod tests {
         let measured = Line {
             name: "measured".into(),
             dashed: false,
+            dotted: false,
             colour: None,
             points: vec![[1.0, 6.46], [2.0, 12.29], [4.0, 22.53]],
         };
         let ideal =
             Line { name: "ideal".into(), dashed: true, points: vec![[1.0, 6.46], [4.0, 25.84]], ..measured.clone() };
-        let panel = Panel { title: String::new(), x: "nodes".into(), y: "M op/s".into(), lines: vec![measured, ideal] };
+        let panel = Panel {
+            title: String::new(),
+            x: "nodes".into(),
+            y: "M op/s".into(),
+            x_from: 0.0,
+            x_log: false,
+            y_log: false,
+            lines: vec![measured, ideal],
+        };
         Chart { title: "Throughput".into(), panels: vec![panel.clone(), panel] }
     }
 
@@ -189,6 +216,18 @@ mod tests {
             wrong.panels[0].lines[1].points[0][1] = value;
             assert!(matches!(wrong.png(), Err(PlotError::Coordinate { line, .. }) if line == "ideal"));
         }
+    }
+
+    #[test]
+    fn a_logarithmic_axis_has_no_zero_and_a_linear_one_nothing_before_its_begin() {
+        let mut log = chart();
+        (log.panels[0].x_log, log.panels[0].y_log) = (true, true);
+        assert!(log.svg().is_ok() && log.png().is_ok());
+        log.panels[0].lines[0].points[0][1] = 0.0;
+        assert!(matches!(log.svg(), Err(PlotError::Coordinate { value: 0.0, .. })));
+        let mut late = chart();
+        late.panels[1].x_from = 1.5;
+        assert!(matches!(late.svg(), Err(PlotError::Coordinate { value: 1.0, .. })));
     }
 
     #[test]

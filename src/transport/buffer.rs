@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::rdma;
+use super::shell::Shell;
 use super::shm::{InPlace, Span};
 use crate::pages::Pages;
 use crate::wire::FrameBuffer;
@@ -150,7 +151,7 @@ impl Lender for Unaccounted {
 /// One whole frame, never changed again. Clones share it; the last one dropped gives its buffer back.
 #[derive(Clone)]
 pub struct Frame {
-    buffer: Arc<Buffer>,
+    buffer: Shell,
     frame_bytes: u32,
 }
 
@@ -162,7 +163,7 @@ impl Frame {
     #[must_use]
     pub fn new(buffer: Buffer, frame_bytes: u32) -> Self {
         assert!(frame_bytes as usize <= buffer.len(), "{frame_bytes} bytes in {buffer:?}");
-        Self { buffer: Arc::new(buffer), frame_bytes }
+        Self { buffer: Shell::new(buffer), frame_bytes }
     }
 
     /// A frame in memory of its own, that no account knows of: for a few words that must be said even where there is

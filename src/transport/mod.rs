@@ -22,6 +22,7 @@ mod error;
 mod pace;
 mod pool;
 pub mod rdma;
+mod shell;
 pub mod shm;
 pub mod sim;
 mod stream;

@@ -1,7 +1,7 @@
 //! A warm store allocates nothing for a batch, whatever is in it.
 #![forbid(unsafe_code)]
 
-use crate::counting::allocations;
+use crate::allocations;
 use freight::budget::Budget;
 use freight::op::{Action, Op, Outcome, Outcomes};
 use freight::op_list::OpList;

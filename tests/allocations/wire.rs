@@ -1,7 +1,7 @@
 //! Views allocate nothing, whatever counts and lengths a frame claims.
 #![forbid(unsafe_code)]
 
-use crate::counting::allocations;
+use crate::allocations;
 use crate::golden;
 use freight::op::Batch as _;
 use freight::wire::{self, Hello, HelloReply, Refusal, ReplyView, RequestView, WireLimitView};

@@ -10,6 +10,7 @@ mod binary;
 mod frames;
 #[path = "../support/profiles.rs"]
 mod profiles;
+mod sweeps;
 
 use binary::{Running, Served, freight, run, run_with_input, serve, serve_one};
 use frames::read_frame;

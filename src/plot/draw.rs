@@ -75,7 +75,7 @@ fn axes<B: DrawingBackend>(panel: &Panel, area: &Area<B>, scale: u32) -> Result<
     };
     let (x, y) = (axis(panel.x_log, 0, panel.x_from, X_NAMES), axis(panel.y_log, 1, 0.0, Y_NAMES));
     let mut builder = ChartBuilder::on(area);
-    builder.margin(10 * scale).margin_right(16 * scale).x_label_area_size(46 * scale).y_label_area_size(74 * scale);
+    builder.margin(10 * scale).margin_right(16 * scale).x_label_area_size(46 * scale).y_label_area_size(88 * scale);
     if !panel.title.is_empty() {
         builder.caption(&panel.title, text(scale * (TEXT + 1)));
     }

@@ -167,8 +167,8 @@ impl NodeClient {
         self.named.is_some()
     }
 
-    pub(super) fn keeper(&self) -> Option<&Keeper> {
-        self.keeper.as_deref()
+    pub(super) fn keeper(&self) -> Option<&Arc<Keeper>> {
+        self.keeper.as_ref()
     }
 
     /// The place of this life of it in a map.

@@ -61,7 +61,7 @@ impl Carrier {
     ) -> Result<u64, NoMemory> {
         let held = self.attach(identity.session)?;
         let mut session = held.lock();
-        session.meet(identity.sequence, identity.is_retry, self.began_at);
+        session.meet(identity, self.began_at);
         session.acknowledge(identity.acknowledged_up_to, &self.completions.account);
         let mut once = Once { store, batch, scratch, completions: &self.completions };
         let epoch = once.execute(&mut session, identity.sequence, outcomes);
@@ -113,12 +113,13 @@ impl<B: Batch> Once<'_, B> {
                 epoch
             }
             Known::Outcomes(record) => {
-                let mut answered = replay(self.batch, &record, outcomes);
-                if session.lost_up_to() > 0 {
+                let draft = Draft::on(account, record);
+                let mut answered = replay(self.batch, draft.bytes(), outcomes);
+                if session.doubt().is_some() {
                     self.forget_rest(&mut answered, outcomes);
                 }
                 let epoch = self.store.execute(&Rest::new(self.batch, &answered), outcomes, self.scratch);
-                session.keep(sequence, self.record(Draft::on(account, record), outcomes), account);
+                session.keep(sequence, self.record(draft, outcomes), account);
                 epoch
             }
             Known::Gone => {

@@ -137,6 +137,11 @@ impl<'a> Draft<'a> {
         Self { account, bytes, is_lost: false }
     }
 
+    /// What is recorded so far.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     #[inline]
     pub(super) fn push(&mut self, recorded: &Recorded<'_>) {
         if !self.is_lost {
@@ -163,12 +168,13 @@ impl Drop for Draft<'_> {
     }
 }
 
-/// Makes room for `needed` bytes more, twice as much as there was if that can be had.
+/// Makes room for `needed` bytes more: twice as much as there was, or at least a sixteenth more, so that a long record
+/// is copied a few times and not once for each outcome.
 #[cold]
 fn make_room(account: &Account, bytes: &mut Vec<u8>, needed: usize) -> bool {
-    let (old, max) = (bytes.capacity(), account.record_bytes_max());
-    let wanted = [2 * bytes.len() + needed, bytes.len() + needed];
-    let taken = wanted.into_iter().find(|wanted| *wanted <= max && account.take((wanted - old) as u64));
+    let (old, length, max) = (bytes.capacity(), bytes.len(), account.record_bytes_max());
+    let fits = |wanted: &usize| (length + needed..=max).contains(wanted) && account.take((wanted - old) as u64);
+    let taken = [(2 * length + needed).min(max), length + length / 16 + needed].into_iter().find(fits);
     let Some(wanted) = taken else { return false };
     let mut grown = Vec::with_capacity(wanted);
     // The allocator may give more than was asked for.
@@ -234,6 +240,19 @@ mod tests {
             }
         }
         assert!(read > 10 && refused > 100, "{read} read, {refused} refused");
+    }
+
+    #[test]
+    fn a_long_record_is_copied_a_few_times() {
+        let account = Account::new(Arc::new(Budget::new(u64::MAX)), 16 << 20);
+        let mut draft = Draft::on(&account, Vec::new());
+        let mut capacities = std::collections::BTreeSet::new();
+        for index in 0..u16::MAX {
+            draft.push(&Recorded { index, slot: 0, outcome: Outcome::Done { version: Some(7) } });
+            capacities.insert(draft.bytes.capacity());
+        }
+        assert!(!draft.is_lost && draft.bytes().len() > (16 << 20) / 32, "more than half of what a record may take");
+        assert!(capacities.len() < 40, "{} sizes", capacities.len());
     }
 
     #[test]

@@ -18,8 +18,8 @@ pub(super) fn tells(outcome: &Outcome<'_>) -> bool {
     matches!(outcome, Outcome::Value { .. } | Outcome::Done { .. } | Outcome::Counter { .. } | Outcome::NotFound)
 }
 
-/// Hands over the outcomes that a record tells of a batch; which operations have theirs now. A part of the frame that
-/// came first holds all operations on a key that were executed together, or none.
+/// Hands over the outcomes that a record tells of a batch; which operations have theirs now. Of a part of the frame
+/// that came first, gets without the changes of their key are not told, unless they are recorded.
 pub(super) fn replay(batch: &impl Batch, record: &[u8], outcomes: &mut impl Outcomes) -> Vec<bool> {
     let mut recorded: Vec<_> = own_outcomes(record).collect();
     recorded.sort_unstable_by_key(|recorded| recorded.index);

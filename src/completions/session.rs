@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::account::Account;
+use super::carrier::Identity;
 use super::record::Draft;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -12,14 +13,35 @@ pub(super) const RECORD_BYTES: u64 = 96;
 /// The most that is kept for the next record.
 const SPARE_BYTES_MAX: usize = 64 << 10;
 
+/// Why a node may not know all that was executed of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Doubt {
+    /// The session was left then at the latest.
+    pub(super) lost_up_to: u64,
+    /// It was lost by another node alone, which only frames reach that were sent before.
+    pub(super) elsewhere: bool,
+    /// The first frame in doubt that did not say that it was sent before.
+    met: Option<u64>,
+}
+
+impl Doubt {
+    pub(super) fn new(lost_up_to: u64, elsewhere: bool) -> Option<Self> {
+        (lost_up_to > 0).then_some(Self { lost_up_to, elsewhere, met: None })
+    }
+
+    /// Both.
+    pub(super) fn merged(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        let (Some(one), Some(other)) = (one, other) else { return one.or(other) };
+        Self::new(one.lost_up_to.max(other.lost_up_to), one.elsewhere && other.elsewhere)
+    }
+}
+
 /// What a node knows of a session.
 #[derive(Debug, Default)]
 pub(super) struct Session {
     /// What has a lower sequence and is not recorded was acknowledged or forgotten: it is not executed any more.
     floor: u64,
-    /// Where it may have been known before, mark and all, and been forgotten: until when it was left then at the
-    /// latest. 0 where not.
-    lost_up_to: u64,
+    doubt: Option<Doubt>,
     records: BTreeMap<u64, Vec<u8>>,
     /// The memory of an acknowledged record, for the next.
     spare: Vec<u8>,
@@ -40,30 +62,35 @@ pub(super) enum Known {
 }
 
 impl Session {
-    pub(super) fn new(floor: u64, lost_up_to: u64) -> Self {
-        Self { floor, lost_up_to, ..Self::default() }
+    pub(super) fn new(floor: u64, doubt: Option<Doubt>) -> Self {
+        Self { floor, doubt, ..Self::default() }
     }
 
-    pub(super) fn lost_up_to(&self) -> u64 {
-        self.lost_up_to
+    pub(super) fn doubt(&self) -> Option<Doubt> {
+        self.doubt
     }
 
-    /// Another node does not know either what was executed of it.
-    pub(super) fn doubt(&mut self, lost_up_to: u64) {
-        self.lost_up_to = self.lost_up_to.max(lost_up_to);
+    /// More may have been executed of it than is known.
+    pub(super) fn put_in_doubt(&mut self, doubt: Option<Doubt>) {
+        self.doubt = Doubt::merged(self.doubt, doubt);
     }
 
     /// A frame comes, on a connection that began then. Where something was lost, nothing is executed that may have
     /// been: one that says that it was sent before, or that may be on its way since before the session was left.
-    pub(super) fn meet(&mut self, sequence: u64, is_retry: bool, began_at: u64) {
-        if self.lost_up_to == 0 {
-            return;
+    pub(super) fn meet(&mut self, identity: Identity, began_at: u64) {
+        let Some(doubt) = &mut self.doubt else { return };
+        let Identity { sequence, acknowledged_up_to, is_retry, .. } = identity;
+        if is_retry {
+            return self.raise_floor(sequence.saturating_add(1));
         }
-        let may_be_known = is_retry || self.lost_up_to > began_at;
-        self.raise_floor(if may_be_known { sequence.saturating_add(1) } else { sequence });
-        if !is_retry {
+        // Others may be on their way with the first: not what was sent when that had been answered.
+        let met = *doubt.met.get_or_insert(sequence);
+        if doubt.lost_up_to <= began_at || acknowledged_up_to > met {
             // What was sent first behind this was never here before; what comes under a lower number may have been.
-            self.lost_up_to = 0;
+            self.doubt = None;
+            self.raise_floor(sequence);
+        } else if !doubt.elsewhere {
+            self.raise_floor(sequence.saturating_add(1));
         }
     }
 

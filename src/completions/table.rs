@@ -3,7 +3,7 @@
 
 use super::account::Account;
 use super::carrier::NoMemory;
-use super::session::Session;
+use super::session::{Doubt, Session};
 use crate::budget::Budget;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -82,7 +82,7 @@ struct Table {
 pub(super) struct Mark {
     pub(super) floor: u64,
     /// As its session's.
-    pub(super) lost_up_to: u64,
+    pub(super) doubt: Option<Doubt>,
     left_at: u64,
 }
 
@@ -168,9 +168,9 @@ impl Completions {
             let session = match table.marks.remove(&id) {
                 Some(mark) => {
                     self.account.give_back(MARK_BYTES);
-                    Session::new(mark.floor, mark.lost_up_to)
+                    Session::new(mark.floor, mark.doubt)
                 }
-                None => Session::new(0, table.lost_up_to),
+                None => Session::new(0, Doubt::new(table.lost_up_to, false)),
             };
             let held = Held { session: Mutex::new(session), ..Held::default() };
             table.sessions.insert(id, Entry { held: Arc::new(held), users: 0, idle_since: 0 });
@@ -186,7 +186,7 @@ impl Completions {
         session.forget(0, &self.account);
         entry.held.count(&session);
         self.account.give_back(SESSION_BYTES);
-        self.mark(table, id, Mark { floor: session.floor(), lost_up_to: session.lost_up_to(), left_at });
+        self.mark(table, id, Mark { floor: session.floor(), doubt: session.doubt(), left_at });
         true
     }
 
@@ -195,7 +195,7 @@ impl Completions {
         if let Some(mark) = table.marks.get_mut(&id) {
             *mark = Mark {
                 floor: new.floor.max(mark.floor),
-                lost_up_to: new.lost_up_to.max(mark.lost_up_to),
+                doubt: Doubt::merged(new.doubt, mark.doubt),
                 left_at: new.left_at.max(mark.left_at),
             };
             return;
@@ -248,28 +248,35 @@ impl Completions {
         }
     }
 
-    /// What another node lost, this one never had: of sessions that were left before now.
+    /// What another node lost, this one never had: of sessions that were left before now, those known here included.
     pub(super) fn lose_marks(&self) {
         let mut table = self.table();
         table.now += 1;
         table.lost_up_to = table.now;
+        let doubt = Doubt::new(table.now, true);
+        table.marks.values_mut().for_each(|mark| mark.doubt = Doubt::merged(mark.doubt, doubt));
+        let held: Vec<_> = table.sessions.values().map(|entry| Arc::clone(&entry.held)).collect();
+        // Not under the table: frames of the sessions may be executing.
+        drop(table);
+        held.iter().for_each(|held| held.lock().put_in_doubt(doubt));
     }
 
     /// What another node knew of a session of which it had no records; `is_doubtful` where it may have known more.
     pub(super) fn take_over_floor(&self, id: u64, floor: u64, is_doubtful: bool) {
         let mut table = self.table();
         table.now += 1;
-        let (left_at, doubt) = (table.now, if is_doubtful { table.now } else { 0 });
+        let left_at = table.now;
+        let doubt = Doubt::new(left_at, true).filter(|_| is_doubtful);
         let Some(held) = table.enter(id) else {
             // Without a mark of its own this node may have known it as well.
-            let own = if table.marks.contains_key(&id) { 0 } else { table.lost_up_to };
-            return self.mark(&mut table, id, Mark { floor, lost_up_to: doubt.max(own), left_at });
+            let own = Doubt::new(table.lost_up_to, false).filter(|_| !table.marks.contains_key(&id));
+            return self.mark(&mut table, id, Mark { floor, doubt: Doubt::merged(doubt, own), left_at });
         };
         // Not under the table: a frame of the session may be executing.
         drop(table);
         let mut session = held.lock();
         session.raise_floor(floor);
-        session.doubt(doubt);
+        session.put_in_doubt(doubt);
         drop(session);
         self.detach(id);
     }

@@ -1,7 +1,7 @@
 //! What is known of slots, on its way to the node that takes them over.
 //!
 //! ```text
-//!   chunk    format u8, 1 | marks_lost u8, 0 or 1, said by the last chunk | session | session | ...
+//!   chunk    format u8, 2 | marks_lost u8, 0 or 1, said by the last chunk | session | session | ...
 //!   session  id u64 | floor u64 | records u32 | record | record | ...
 //!   record   sequence u64 | bytes u32 | outcomes, see `record.rs`
 //! ```
@@ -20,7 +20,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use thiserror::Error;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// Bytes before the records of a session, and before the outcomes of a record.
 const SESSION_BYTES: usize = 20;
@@ -131,12 +131,12 @@ impl Iterator for Export {
                     self.behind = Some(sequence);
                 } else {
                     // Behind its records: below it, none is taken that is not there yet.
-                    self.floor(id, session.floor(), session.lost_up_to());
+                    self.floor(id, session.floor(), session.doubt().is_some());
                     self.behind = None;
                     self.known.sessions.pop_front();
                 }
             } else if let Some((id, mark)) = self.known.marks.pop_front() {
-                self.floor(id, mark.floor, mark.lost_up_to);
+                self.floor(id, mark.floor, mark.doubt.is_some());
             } else {
                 break;
             }
@@ -170,9 +170,9 @@ impl Export {
         chunk.len() - 4
     }
 
-    fn floor(&mut self, id: u64, floor: u64, lost_up_to: u64) {
+    fn floor(&mut self, id: u64, floor: u64, is_doubtful: bool) {
         let records = self.session(id, floor);
-        if lost_up_to > 0 {
+        if is_doubtful {
             let chunk = self.chunks.back_mut().expect("the session began in it");
             add(chunk, records, DOUBTFUL);
         }

@@ -110,7 +110,9 @@ pub(crate) fn marks_lost() -> (Node, Carrier) {
 fn where_marks_were_lost_nothing_is_executed_that_may_have_been() {
     let (mut node, mut old) = marks_lost();
     assert_eq!(node.add(&mut old, first(1, 1), b"k"), None, "it may have been on its way since before");
-    assert_eq!(node.add(&mut old, first(1, 2), b"k"), Some(2), "what is newer is executed");
+    assert_eq!(node.add(&mut old, first(1, 2), b"k"), None, "it may have been on its way with the first");
+    let newer = Identity { acknowledged_up_to: 3, ..first(1, 3) };
+    assert_eq!(node.add(&mut old, newer, b"k"), Some(2), "what was sent when those were answered is executed");
     let (mut node, _) = marks_lost();
     let mut new = node.connect();
     assert_eq!(node.add(&mut new, again(1, 1), b"k"), None, "it says that it was sent before");

@@ -231,3 +231,16 @@ fn where_a_mark_was_lost_what_a_record_leaves_out_may_have_been_executed_too() {
     assert_eq!(outcomes.outcome(0), Outcome::Counter { value: 1, version: None });
     assert_eq!(outcomes.outcome(1), Outcome::Unknown, "the session added to it before its mark was lost");
 }
+
+#[test]
+fn a_session_known_here_is_in_doubt_too_where_another_node_lost_what_it_knew_of_it() {
+    let (lossy, _) = marks_lost();
+    let mut other = Node::new();
+    let mut connection = other.connect();
+    assert_eq!(other.add(&mut connection, first(1, 2), b"k"), Some(1));
+    move_records(&lossy, &other, &SlotSet::ALL, 1 << 20);
+    assert_eq!(other.add(&mut connection, again(1, 1), b"k"), None, "executed at the other, which forgot it");
+    assert_eq!(other.add(&mut connection, again(1, 2), b"k"), Some(1), "what is recorded is told");
+    assert_eq!(other.add(&mut connection, first(1, 3), b"k"), Some(2), "what is sent first was nowhere before");
+    assert_eq!(other.add(&mut connection, again(1, 1), b"k"), None);
+}

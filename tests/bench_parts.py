@@ -12,6 +12,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 sys.dont_write_bytecode = True
+import facts  # noqa: E402  (no bytecode beside it)
 import bench_compare  # noqa: E402  (found by the path above)
 
 RATE, CPU = "ops_per_second", "server_cpu_ns_per_op"
@@ -126,15 +127,7 @@ def bench(*arguments):
 def main():
     helpers = (report, only, change_of, bench, main)
     tests = [value for name, value in globals().items() if callable(value) and value not in helpers]
-    failures = 0
-    for test in tests:
-        try:
-            test()
-        except Exception as error:  # Whatever it is, the other tests run.
-            failures += 1
-            print(f"{test.__name__}: {type(error).__name__}: {error}")
-    print(f"{len(tests) - failures} passed, {failures} failed")
-    return int(bool(failures))
+    return facts.run(tests)
 
 
 if __name__ == "__main__":

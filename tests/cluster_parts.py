@@ -9,6 +9,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 sys.dont_write_bytecode = True
+import facts  # noqa: E402  (no bytecode beside it)
 from testbed import hosts, report, usage  # noqa: E402  (found by the path above)
 
 
@@ -85,15 +86,7 @@ def figures_are_of_the_time_in_which_all_clients_measured():
 
 def main():
     tests = [value for name, value in globals().items() if callable(value) and "_" in name.strip("_")]
-    failures = 0
-    for test in tests:
-        try:
-            test()
-        except Exception as error:  # Whatever it is, the other tests run.
-            failures += 1
-            print(f"{test.__name__}: {type(error).__name__}: {error}")
-    print(f"{len(tests) - failures} passed, {failures} failed")
-    return int(bool(failures))
+    return facts.run(tests)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ const SPARE_BYTES_MAX: usize = 64 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Doubt {
     /// The session was left then at the latest.
-    pub(super) lost_up_to: u64,
+    lost_up_to: u64,
     /// It was lost by another node alone, which only frames reach that were sent before.
-    pub(super) elsewhere: bool,
+    elsewhere: bool,
     /// The first frame in doubt that did not say that it was sent before.
     met: Option<u64>,
 }

@@ -59,21 +59,6 @@ impl Kind {
     /// Those of a cluster whose map is in files.
     pub(crate) const IN_FILES: [Self; 11] = *Self::ALL.first_chunk().expect("etcd's are the last");
 
-    /// Those that hurt while a move is under way, the moves' own nodes or etcd. What is given by hand meanwhile would
-    /// have to be given past the mover too.
-    const AT_A_MOVE: [Self; 10] = [
-        Self::Kill,
-        Self::Stop,
-        Self::CutToNode,
-        Self::CutFromNode,
-        Self::CutBoth,
-        Self::Unplug,
-        Self::Delay,
-        Self::Drop,
-        Self::StopEtcd,
-        Self::KillEtcd,
-    ];
-
     /// Those that leave nodes alive, and may last while another works against another node.
     const LASTING: [Self; 7] =
         [Self::Stop, Self::CutToNode, Self::CutFromNode, Self::CutBoth, Self::Unplug, Self::StopEtcd, Self::KillEtcd];
@@ -89,6 +74,12 @@ impl Kind {
 
     fn is_of_etcd(self) -> bool {
         matches!(self, Self::StopEtcd | Self::KillEtcd)
+    }
+
+    /// Whether it hurts while a move is under way, the move's own nodes or etcd. What is given by hand meanwhile would
+    /// have to be given past the mover too.
+    fn is_at_moves(self) -> bool {
+        !matches!(self, Self::Give | Self::Move | Self::KillMover)
     }
 
     /// Whether it comes to its end only with a keeper that answers.
@@ -137,7 +128,8 @@ pub(crate) struct Round {
 pub(crate) fn schedule(seed: u64, kinds: &[Kind], rounds: usize, cluster: &Cluster<'_>) -> Vec<Round> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let of = |some: &[Kind]| some.iter().copied().filter(|kind| kinds.contains(kind)).collect::<Vec<_>>();
-    let at_a_move = if kinds.contains(&Kind::Move) { of(&Kind::AT_A_MOVE) } else { Vec::new() };
+    let has_moves = kinds.contains(&Kind::Move);
+    let at_a_move: Vec<_> = kinds.iter().copied().filter(|kind| has_moves && kind.is_at_moves()).collect();
     let lasting = of(&Kind::LASTING);
     let mut first: Vec<_> = kinds.iter().map(|kind| (*kind, Around::Calm)).collect();
     first.extend(at_a_move.iter().map(|kind| (*kind, Around::Move)));

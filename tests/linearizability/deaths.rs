@@ -17,6 +17,7 @@ use crate::support::checker::{Checker, Violation, assert_linearizable};
 use crate::support::cluster::Cluster;
 use crate::support::for_each_seed;
 use crate::support::history::{History, Recorder};
+use crate::support::moves::take_step;
 use crate::workload::Workload;
 use freight::hash::slot;
 use freight::map::{MapStore, ShardMap};
@@ -154,14 +155,7 @@ impl Dying<'_> {
 /// Takes the steps of a move up to one; `at` says which is under way.
 async fn take_steps(moving: &mut Moving, at: &Cell<usize>, until: usize) -> Result<(), MoveError> {
     while at.get() < until {
-        match at.get() {
-            0 => moving.begin().await?,
-            1 => moving.copy().await?,
-            2 => moving.freeze().await?,
-            3 => moving.hand_over().await?,
-            4 => moving.finish().await?,
-            _ => moving.settle().await?,
-        }
+        take_step(moving, at.get()).await?;
         at.set(at.get() + 1);
     }
     Ok(())

@@ -4,6 +4,7 @@
 use crate::sharded::{DONE, NODES, assert_all, client_of, get_all, give_all, keys, node_of, plan, put_all, turned};
 use crate::support::cluster::{Cluster, Plan, Wire};
 use crate::support::for_each_seed;
+use crate::support::moves::take_step;
 use freight::client::Client;
 use freight::hash::slot;
 use freight::map::{Id, MapStore, ShardMap};
@@ -132,14 +133,7 @@ enum Victim {
 /// Takes the steps of a move from one to before another.
 async fn take_steps(moving: &mut Moving, steps: Range<usize>) -> Result<(), MoveError> {
     for step in steps {
-        match step {
-            0 => moving.begin().await?,
-            1 => moving.copy().await?,
-            2 => moving.freeze().await?,
-            3 => moving.hand_over().await?,
-            4 => moving.finish().await?,
-            _ => moving.settle().await?,
-        }
+        take_step(moving, step).await?;
     }
     Ok(())
 }

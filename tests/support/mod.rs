@@ -6,6 +6,7 @@ pub(crate) mod checker;
 pub(crate) mod cluster;
 pub(crate) mod frames;
 pub(crate) mod history;
+pub(crate) mod moves;
 pub(crate) mod scripted;
 
 use std::path::Path;

@@ -6,6 +6,7 @@
 //!   cargo bench --bench store -- --growth      the slowest batch while the store grows
 //!   cargo bench --bench store -- --alone       client and node on frames that nothing carries: what two cores
 //!                                              could do of the default workload of `freight bench`
+//!   cargo bench --bench store -- --floors     what the machine allows: copies, loads, values by their number
 //!   cargo bench --bench store -- --batches 100 a fixed amount of work, to count instructions under valgrind
 //! ```
 //!
@@ -17,6 +18,7 @@
 
 mod alone;
 mod contenders;
+mod floors;
 mod growth;
 mod memory;
 mod throughput;
@@ -52,6 +54,8 @@ fn main() {
         };
         if has("--alone") {
             alone::run(&settings);
+        } else if has("--floors") {
+            floors::run(&settings);
         } else if has("--batches") {
             throughput::run_batches(&settings, number("--batches", 100));
         } else {

@@ -1,7 +1,7 @@
 //! A batch being built: one frame a node, in memory that the node's transport lent.
 #![forbid(unsafe_code)]
 
-use super::reply::{Part, Reply};
+use super::reply::{Parts, Reply};
 use super::routing::{Router, Routing};
 use super::share::{begin, execute, unowned};
 use super::{BatchError, ClientConfig, ClientError};
@@ -10,6 +10,7 @@ use crate::limits::FRAME_OPS_MAX;
 use crate::op::{Action, Op, Version};
 use crate::transport::Buffer;
 use crate::wire::RequestBuilder;
+use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -19,7 +20,7 @@ pub struct Batch {
     routing: Arc<Routing>,
     router: Arc<Router>,
     /// A frame a node, and one for what nobody owns.
-    builders: Vec<Option<RequestBuilder<Buffer>>>,
+    builders: SmallVec<[Option<RequestBuilder<Buffer>>; 1]>,
     /// Part and place in its frame of each operation; empty where one node owns all.
     routes: Vec<Route>,
     ops_expected: u32,
@@ -172,19 +173,19 @@ impl Batch {
         self,
         config: &ClientConfig,
         deadline: Instant,
-    ) -> Result<(Vec<Part>, Vec<Route>, u32), ClientError> {
-        let Self { routing, router, mut builders, routes, op_count, .. } = self;
+    ) -> Result<(Parts, Vec<Route>, u32), ClientError> {
+        let Self { routing, router, builders, routes, op_count, .. } = self;
         let (max, is_mapped) = (config.reply_bytes_max, router.is_mapped());
-        let nobody = builders.split_off(routing.nodes.len().min(builders.len()));
-        let shares = routing.nodes.iter().zip(builders);
-        let shares = shares.map(|(node, builder)| execute(node, builder, deadline, max, is_mapped));
-        let mut parts = if routing.is_single() {
-            let mut shares = shares;
-            vec![shares.next().expect("one node").await?]
+        let mut builders = builders.into_iter();
+        let shares = routing.nodes.iter().zip(builders.by_ref());
+        let mut shares = shares.map(|(node, builder)| execute(node, builder, deadline, max, is_mapped));
+        let mut parts: Parts = if routing.is_single() {
+            smallvec![shares.next().expect("one node").await?]
         } else {
-            all(shares.collect()).await?
+            all(shares.collect()).await?.into()
         };
-        parts.extend(nobody.into_iter().map(|builder| unowned(builder, routing.no_owner())));
+        // What is left is nobody's.
+        parts.extend(builders.map(|builder| unowned(builder, routing.no_owner())));
         Ok((parts, routes, op_count))
     }
 }

@@ -281,7 +281,7 @@ impl Carrying {
             Sent::Ended(answer) => tell(singles, answer, Issued::Answered),
             // Who comes next need not wait for a node that may be gone. It ends by the deadline.
             Sent::Lost(lost, request, sequence) => {
-                tokio::spawn(carry_again(Arc::clone(&self.node), lost, request, sequence, singles));
+                tokio::spawn(carry_again(Arc::clone(&self.node), lost, request, Arc::new(sequence), singles));
             }
         }
     }
@@ -366,13 +366,13 @@ fn check(single: &Single) -> Result<(), BatchError> {
 enum Sent {
     Ended(Result<Frame, ClientError>),
     /// The connection was lost: with the request and its number, to be sent again.
-    Lost(Lost, Frame, Arc<Sequence>),
+    Lost(Lost, Frame, Sequence),
 }
 
 /// Sends singles in one frame, at once, and waits for the reply to them all.
 async fn exchange(node: &NodeClient, ready: Ready, singles: &[Single]) -> Sent {
     let sequence = node.sequence();
-    let request = match frame(node, &ready, singles, sequence.as_deref()) {
+    let request = match frame(node, &ready, singles, sequence.as_ref()) {
         Ok(request) => request,
         Err(error) => {
             ready.cancel();

@@ -1,7 +1,7 @@
 //! One connection to one node: a writer and a reader task, replies matched to requests by number.
 //!
 //! ```text
-//!   exchange --slot in `pending`, frame in queue--> writer --> node --> reader --takes slot--> exchange
+//!   exchange --reserves an answer, frame in queue--> writer --> node --> reader --answers--> exchange
 //! ```
 //!
 //! A link dies as a whole: when its reader ends, for whatever reason, it marks the link dead, fails every pending
@@ -9,27 +9,24 @@
 //! behind; the reply then finds nobody and is dropped.
 #![forbid(unsafe_code)]
 
+use super::answers::{Answers, Awaited};
 use super::{ClientError, Loss, NoHello};
 use crate::transport::{
     self, Buffer, Connection, ConnectionConfig, Endpoint, Frame, FrameReceiver, FrameSender, Lender, Transport,
     TransportError, TransportOptions, Visitor,
 };
 use crate::wire::{Capabilities, FrameKind, Header, Hello, HelloReply, Refusal, WireError, hello};
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 /// Frames that are handed to the transport together, at most: with a network card they share a doorbell.
 const SENT_AT_ONCE: usize = 8;
-
-/// How a request ends on a link.
-pub(super) type Answer = Result<Frame, ClientError>;
 
 /// What the node said of itself.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +45,7 @@ pub(super) struct Link {
     lender: Arc<dyn Lender>,
     node: NodeHello,
     queue: mpsc::UnboundedSender<Frame>,
-    pending: Arc<Pending>,
+    pending: Arc<Answers>,
     /// One permit a frame in flight, kept in its slot until it is answered: what bounds queue and pending.
     window: Arc<Semaphore>,
     next_request: AtomicU64,
@@ -62,50 +59,9 @@ impl fmt::Debug for Link {
     }
 }
 
-/// Requests without an answer yet.
-#[derive(Debug, Default)]
-struct Pending {
-    state: Mutex<PendingState>,
-    /// Frames received: whoever waits in vain sees from it whether the node says anything at all.
-    received: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct PendingState {
-    /// Ordered, so that a seed replays the order in which they fail.
-    slots: BTreeMap<u64, Slot>,
-    /// Why the link is dead.
-    dead: Option<ClientError>,
-}
-
-/// Who waits for an answer, and the place in the window that it takes until it comes.
-#[derive(Debug)]
-struct Slot {
-    answer: oneshot::Sender<Answer>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Pending {
-    fn lock(&self) -> MutexGuard<'_, PendingState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Marks the link dead, once, and fails everything in flight.
-    fn fail(&self, error: &ClientError) {
-        let mut state = self.lock();
-        if state.dead.is_none() {
-            state.dead = Some(error.clone());
-        }
-        for slot in std::mem::take(&mut state.slots).into_values() {
-            // The caller may have gone away.
-            let _gone = slot.answer.send(Err(error.clone()));
-        }
-    }
-}
-
 /// Fails what is pending when the reader is dropped unfinished, with the runtime it ran on.
 struct Unfinished<'a> {
-    pending: &'a Pending,
+    pending: &'a Answers,
     endpoint: &'a Endpoint,
 }
 
@@ -184,7 +140,7 @@ impl Connect {
 
     fn open<S: FrameSender, R: FrameReceiver>(self, sender: S, receiver: R, node: NodeHello) -> Link {
         let lender = sender.lender();
-        let pending = Arc::new(Pending::default());
+        let pending = Arc::new(Answers::default());
         let (queue, queued) = mpsc::unbounded_channel();
         let (alive, dropped) = watch::channel(());
         let (reading, read_ended) = oneshot::channel();
@@ -239,7 +195,7 @@ async fn write<S: FrameSender>(
 async fn read<R: FrameReceiver>(
     mut receiver: R,
     mut dropped: watch::Receiver<()>,
-    pending: Arc<Pending>,
+    pending: Arc<Answers>,
     endpoint: Endpoint,
     _reading: oneshot::Sender<Infallible>,
 ) {
@@ -253,8 +209,7 @@ async fn read<R: FrameReceiver>(
         };
         match received {
             Ok(Some(frame)) => {
-                // The one that reads it waits for nothing that stands behind it: no order is needed.
-                pending.received.fetch_add(1, Ordering::Relaxed);
+                pending.count_received();
                 if let Err(error) = hand_over(frame, &pending, &endpoint) {
                     break error;
                 }
@@ -271,18 +226,16 @@ async fn read<R: FrameReceiver>(
 }
 
 /// Gives a frame to the request it answers.
-fn hand_over(frame: Frame, pending: &Pending, endpoint: &Endpoint) -> Result<(), ClientError> {
+fn hand_over(frame: Frame, pending: &Answers, endpoint: &Endpoint) -> Result<(), ClientError> {
     let malformed = |source| ClientError::Malformed { endpoint: endpoint.clone(), source };
     let (header, kind, _) = Header::split(&frame).map_err(malformed)?;
     if kind == FrameKind::Refusal {
         return Err(refused(endpoint, &frame).unwrap_or_else(|| malformed(WireError::BadBody { what: "refusal" })));
     }
     let request = header.request.get();
-    let Some(slot) = pending.lock().slots.remove(&request) else {
+    if !pending.answer(request, Ok(frame)) {
         return Err(malformed(WireError::UnknownRequest { got: request }));
-    };
-    // The caller may have gone away.
-    let _gone = slot.answer.send(Ok(frame));
+    }
     Ok(())
 }
 
@@ -293,12 +246,12 @@ impl Link {
 
     /// Why the link is dead, if it is.
     pub(super) fn dead(&self) -> Option<ClientError> {
-        self.pending.lock().dead.clone()
+        self.pending.dead()
     }
 
     /// Frames received so far.
     pub(super) fn received(&self) -> u64 {
-        self.pending.received.load(Ordering::Relaxed)
+        self.pending.received()
     }
 
     /// Gives the link up where nothing came since it had received so many frames, for a whole deadline: behind a
@@ -321,19 +274,8 @@ impl Link {
     }
 
     /// Makes ready to take the answer to `request`; `None` where the link is dead, and nothing may be sent.
-    pub(super) fn reserve(&self, request: u64, permit: OwnedSemaphorePermit) -> Option<oneshot::Receiver<Answer>> {
-        let (slot, answer) = oneshot::channel();
-        let mut state = self.pending.lock();
-        if state.dead.is_some() {
-            return None;
-        }
-        state.slots.insert(request, Slot { answer: slot, _permit: permit });
-        Some(answer)
-    }
-
-    /// Takes back what [`Link::reserve`] made ready, for a frame that is not sent.
-    pub(super) fn cancel(&self, request: u64) {
-        self.pending.lock().slots.remove(&request);
+    pub(super) fn reserve(&self, request: u64, permit: OwnedSemaphorePermit) -> Option<Awaited> {
+        self.pending.reserve(request, permit)
     }
 
     /// Sends a frame whose header carries a reserved number.

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod again;
+mod answers;
 mod backoff;
 mod batch;
 mod coalescer;

@@ -4,7 +4,8 @@
 use super::backoff::Backoff;
 use super::coalescer::Coalescer;
 use super::keeper::Keeper;
-use super::link::{self, Answer, Link};
+use super::answers::Awaited;
+use super::link::{self, Link};
 use super::session::{Sequence, Session};
 use super::{ClientConfig, ClientError, Loss, NoHello, Unsent};
 use crate::limits::FRAME_BYTES_MIN;
@@ -18,7 +19,6 @@ use crate::wire::{
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// How long a frame waits for its answer before a newer map is looked for: no longer, and an eighth of its deadline.
@@ -72,7 +72,7 @@ impl State {
 pub(super) struct Ready {
     link: Arc<Link>,
     request: u64,
-    answer: oneshot::Receiver<Answer>,
+    answer: Awaited,
 }
 
 impl Ready {
@@ -87,7 +87,7 @@ impl Ready {
 
     /// Gives the place back, with nothing sent.
     pub(super) fn cancel(self) {
-        self.link.cancel(self.request);
+        self.answer.cancel();
     }
 }
 
@@ -187,7 +187,7 @@ impl NodeClient {
     }
 
     /// A number for the next frame, where the client has a session.
-    pub(super) fn sequence(&self) -> Option<Arc<Sequence>> {
+    pub(super) fn sequence(&self) -> Option<Sequence> {
         self.session.as_ref().map(Session::next)
     }
 
@@ -357,11 +357,11 @@ impl NodeClient {
     /// Sends a frame that carries the number of `ready`, and waits for its answer: no longer than it takes a newer map
     /// to give some of it to others.
     pub(super) async fn exchange_on(&self, ready: Ready, deadline: Instant, frame: &Frame) -> Exchange {
-        let Ready { link, request, mut answer } = ready;
+        let Ready { link, mut answer, .. } = ready;
         let (needed, max) = (frame.frame_bytes().into(), link.node().frame_bytes_max);
         if needed > u64::from(max) {
             // It was built for a life of the node that took longer frames.
-            link.cancel(request);
+            answer.cancel();
             return Exchange::Unsent(BuildError::FrameFull { needed, max }.into());
         }
         let received = link.received();
@@ -378,11 +378,10 @@ impl NodeClient {
             };
         }
         match answered {
-            Ok(Ok(Ok(frame))) => Exchange::Answered(frame, link),
+            Ok(Ok(frame)) => Exchange::Answered(frame, link),
             // A node answers all that it executed before it refuses to go on.
-            Ok(Ok(Err(error @ ClientError::Refused { .. }))) => Exchange::Unsent(error),
-            Ok(Ok(Err(error))) => Exchange::Unknown(error),
-            Ok(Err(_)) => Exchange::Unknown(self.lost(Loss::RuntimeEnded)),
+            Ok(Err(error @ ClientError::Refused { .. })) => Exchange::Unsent(error),
+            Ok(Err(error)) => Exchange::Unknown(error),
             Err(_) => {
                 link.fail_if_silent(received, self.config.deadline);
                 Exchange::Unknown(self.late())

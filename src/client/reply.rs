@@ -8,6 +8,7 @@ use super::session::Sequence;
 use crate::op::Outcome;
 use crate::transport::{Endpoint, Frame};
 use crate::wire::{ReplyOutcomes, ReplyView};
+use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
 
 /// Why a node's operations have no outcome.
@@ -22,7 +23,7 @@ pub struct Failure {
 /// The outcomes of a batch. Borrowed values live in the frames it holds; they are lent again when it is dropped.
 #[derive(Debug)]
 pub struct Reply {
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Parts,
     /// Which part answers an operation, and where; empty where the first answers all.
     pub(super) routes: Vec<Route>,
     pub(super) op_count: u32,
@@ -63,11 +64,14 @@ impl<'a> Iterator for Outcomes<'a> {
     }
 }
 
+/// The shares of a batch, in place where one node has all.
+pub(super) type Parts = SmallVec<[Part; 1]>;
+
 /// One node's share.
 #[derive(Debug, Default)]
 pub(super) struct Part {
     /// The first frame answers the share in its order; further ones what it left out.
-    frames: Vec<Frame>,
+    frames: SmallVec<[Frame; 1]>,
     /// Which frame answers an operation, and where; empty where the first answers all.
     places: Vec<Route>,
     /// The outcome of every operation, where the node answered none.
@@ -93,7 +97,7 @@ pub(super) struct Unplaced {
 }
 
 impl Reply {
-    pub(super) fn new(parts: Vec<Part>, routes: Vec<Route>, op_count: u32) -> Self {
+    pub(super) fn new(parts: Parts, routes: Vec<Route>, op_count: u32) -> Self {
         Self { parts, routes, op_count }
     }
 
@@ -174,7 +178,7 @@ impl Reply {
 
 impl Part {
     pub(super) fn new(bytes_sent: u32, reply: Frame) -> Self {
-        Self { frames: vec![reply], bytes_sent: u64::from(bytes_sent), ..Self::default() }
+        Self { frames: smallvec![reply], bytes_sent: u64::from(bytes_sent), ..Self::default() }
     }
 
     pub(super) fn failed(outcome: Outcome<'static>, failure: Failure) -> Self {

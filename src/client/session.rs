@@ -43,13 +43,13 @@ impl Session {
         Some(Arc::new(Self { id: id.max(1), numbers }))
     }
 
-    pub(super) fn next(self: &Arc<Self>) -> Arc<Sequence> {
+    pub(super) fn next(self: &Arc<Self>) -> Sequence {
         let mut numbers = self.numbers();
         let number = numbers.next;
         numbers.next += 1;
         numbers.unanswered.insert(number);
         drop(numbers);
-        Arc::new(Sequence { session: Arc::clone(self), number })
+        Sequence { session: Arc::clone(self), number }
     }
 
     fn numbers(&self) -> MutexGuard<'_, Numbers> {

@@ -78,9 +78,9 @@ pub(super) async fn execute(
         }
     };
     let sequence = node.sequence();
-    let request = finish(node, builder, ready.request(), sequence.as_deref());
-    let Delivered { exchange, is_again } = deliver(node, ready, deadline, &request, sequence.as_deref()).await;
-    let sent = Sent { request, sequence: sequence.filter(|_| is_again) };
+    let request = finish(node, builder, ready.request(), sequence.as_ref());
+    let Delivered { exchange, is_again } = deliver(node, ready, deadline, &request, sequence.as_ref()).await;
+    let sent = Sent { request, sequence: sequence.filter(|_| is_again).map(Arc::new) };
     settle(node, exchange, sent, deadline, reply_bytes_max, is_mapped).await
 }
 

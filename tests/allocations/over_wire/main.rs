@@ -5,8 +5,7 @@
 //!   node's        receive, execute, reply                         all other threads together
 //! ```
 //!
-//! The node allocates nothing for a batch. The client does four times, once more in a session, for what it hands from
-//! task to task. An operation costs neither anything: a batch of a thousand allocates as often as one of ten.
+//! Neither allocates anything.
 //!
 //! One test alone: threads of another would be counted as the node's.
 
@@ -39,7 +38,7 @@ enum Kind {
 }
 
 #[test]
-fn a_warm_batch_allocates_nothing_on_the_node_and_nothing_an_operation_on_the_client() {
+fn a_warm_batch_allocates_nothing_on_client_or_node() {
     let folder = tempfile::tempdir().expect("a folder");
     let socket = format!("shm://{}/node.sock", folder.path().display());
     let listen: Vec<Endpoint> = ["tcp://127.0.0.1:0", &socket].map(|text| text.parse().expect("an endpoint")).into();
@@ -51,11 +50,10 @@ fn a_warm_batch_allocates_nothing_on_the_node_and_nothing_an_operation_on_the_cl
             let config = ClientConfig { at_most_once, ..ClientConfig::default() };
             let client = runtime.block_on(Client::connect(std::slice::from_ref(endpoint), config)).expect("a client");
             for kind in [Kind::Puts, Kind::Gets] {
-                let most = Cost { client: if at_most_once { 5.0 } else { 4.0 }, node: 0.0 };
                 for ops in [10, RECORDS] {
                     let cost = runtime.block_on(cost(&client, kind, ops));
                     let name = format!("{}, at most once {at_most_once}, {ops} {kind:?}", endpoint.scheme());
-                    assert!(cost.client <= most.client && cost.node <= most.node, "{name}: {cost:?}, at most {most:?}");
+                    assert_eq!(cost, Cost { client: 0.0, node: 0.0 }, "{name}");
                 }
             }
         }

@@ -7,6 +7,7 @@
 //!   cargo bench --bench store -- --alone       client and node on frames that nothing carries: what two cores
 //!                                              could do of the default workload of `freight bench`
 //!   cargo bench --bench store -- --floors     what the machine allows: copies, loads, values by their number
+//!   cargo bench --bench store -- --locks      how many cores the shards' locks could serve: a model, and what of it shows here
 //!   cargo bench --bench store -- --batches 100 a fixed amount of work, to count instructions under valgrind
 //! ```
 //!
@@ -20,6 +21,7 @@ mod alone;
 mod contenders;
 mod floors;
 mod growth;
+mod locks;
 mod memory;
 mod throughput;
 mod workload;
@@ -54,6 +56,8 @@ fn main() {
         };
         if has("--alone") {
             alone::run(&settings);
+        } else if has("--locks") {
+            locks::run(&settings);
         } else if has("--floors") {
             floors::run(&settings);
         } else if has("--batches") {

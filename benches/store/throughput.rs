@@ -93,7 +93,7 @@ fn entrants(settings: &Settings) -> Vec<Entrant> {
     entrants
 }
 
-fn fill(store: &dyn Contender, records: usize) {
+pub(crate) fn fill(store: &dyn Contender, records: usize) {
     let (mut batch, mut reply, mut scratch) = (FlatBatch::default(), Reply::new(1000), Scratch::new(0));
     for first in (0..records).step_by(1000) {
         load(&mut batch, first, 1000.min(records - first));
@@ -103,7 +103,7 @@ fn fill(store: &dyn Contender, records: usize) {
 }
 
 /// Runs one thread for each pool; gives M op/s of all of them.
-fn round(store: &dyn Contender, pools: &[Vec<FlatBatch>], milliseconds: u64, clock: ClockId) -> f64 {
+pub(crate) fn round(store: &dyn Contender, pools: &[Vec<FlatBatch>], milliseconds: u64, clock: ClockId) -> f64 {
     let (stop, barrier) = (AtomicBool::new(false), Barrier::new(pools.len() + 1));
     std::thread::scope(|scope| {
         let handles: Vec<_> = pools
@@ -112,7 +112,8 @@ fn round(store: &dyn Contender, pools: &[Vec<FlatBatch>], milliseconds: u64, clo
             .map(|(thread, pool)| {
                 let (stop, barrier) = (&stop, &barrier);
                 scope.spawn(move || {
-                    let (mut reply, mut scratch) = (Reply::new(pool[0].len()), Scratch::new(8 * thread as u32));
+                    let ops_max = pool.iter().map(FlatBatch::len).max().unwrap_or(0);
+                    let (mut reply, mut scratch) = (Reply::new(ops_max), Scratch::new(8 * thread as u32));
                     let mut done = 0;
                     barrier.wait();
                     let begin = seconds(clock);

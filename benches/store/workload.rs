@@ -10,7 +10,7 @@ pub(crate) const KEY_BYTES: usize = 24;
 pub(crate) const VALUE_BYTES: usize = 128;
 
 /// A frame-like batch: a byte an operation (is it a put?), then keys and values side by side.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct FlatBatch {
     is_put: Vec<u8>,
     bytes: Vec<u8>,

@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""What scripts/bench --compare says of two reports, and how it ends.
+"""What scripts/bench --compare says of two reports, and how it ends; how scripts/budget reads a flamegraph, and
+scripts/profile-cost its pairs.
 
 usage: python3 tests/bench_parts.py
 """
+import importlib.machinery
+import importlib.util
 import json
 import pathlib
 import subprocess
@@ -120,12 +123,44 @@ def what_is_no_report_is_refused_in_a_line_before_anything_runs():
     assert bench("--compare", path, "--new", path, "redis").returncode == 2
 
 
+def a_sample_counts_to_the_stage_of_its_leaf_on_its_side():
+    found = script("budget").stages(flamegraph(
+        (0, 0, 10, "all"), (1, 0, 4, "client-0"), (1, 4, 6, "freight-0"),
+        (2, 0, 3, "freight::bench::lane::build&lt;T&gt;"), (2, 4, 5, "execute_bin&lt;A, B&lt;C&gt;&gt;"),
+        (2, 9, 1, "__libc_recv"),
+        (3, 4, 3, "prefetch_record"), (3, 7, 1, "write_plain_value"), (4, 4, 2, "_mm_prefetch&lt;3&gt;")))
+    assert dict(found["client"]) == {"build": 3, "runtime, transport and the rest": 1}, found
+    assert dict(found["node"]) == {
+        "records: waiting for memory": 2, "index: buckets and cells": 1, "reply: descriptors": 1,
+        "execute: the rest": 1, "transport: system calls": 1}, found
+
+
+def flamegraph(*frames):
+    """As pprof's renderer writes it: the root lowest, each frame 16 higher than its caller."""
+    drawn = (f'<g><title>{name} ({width} samples, 1.00%)</title><rect x="0%" y="{500 - 16 * depth}" width="1%" '
+             f'height="15" fill="rgb(1,2,3)" fg:x="{x}" fg:w="{width}"/></g>' for depth, x, width, name in frames)
+    return "<svg>" + "".join(drawn) + "</svg>"
+
+
+def only_an_interval_without_one_shows_a_cost():
+    told = script("profile-cost").told
+    assert "no cost" in told([0.1, -0.1] * 12)
+    assert "no cost" not in told([0.1, 0.12] * 12)
+
+
+def script(name):
+    loader = importlib.machinery.SourceFileLoader(name, str(ROOT / "scripts" / name))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+    loader.exec_module(module)
+    return module
+
+
 def bench(*arguments):
     return subprocess.run([ROOT / "scripts" / "bench", *arguments], capture_output=True, text=True)
 
 
 def main():
-    helpers = (report, only, change_of, bench, main)
+    helpers = (report, only, change_of, flamegraph, script, bench, main)
     tests = [value for name, value in globals().items() if callable(value) and value not in helpers]
     return facts.run(tests)
 

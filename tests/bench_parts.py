@@ -131,7 +131,7 @@ def a_sample_counts_to_the_stage_of_its_leaf_on_its_side():
         (3, 4, 3, "prefetch_record"), (3, 7, 1, "write_plain_value"), (4, 4, 2, "_mm_prefetch&lt;3&gt;")))
     assert dict(found["client"]) == {"build": 3, "runtime, transport and the rest": 1}, found
     assert dict(found["node"]) == {
-        "records: waiting for memory": 2, "index: buckets and cells": 1, "reply: descriptors": 1,
+        "find: index and records, waiting for memory": 3, "reply: descriptors": 1,
         "execute: the rest": 1, "transport: system calls": 1}, found
 
 

@@ -10,11 +10,9 @@ use super::node::{Exchange, NodeClient, Ready};
 use super::session::Sequence;
 use super::{ClientError, Loss};
 use crate::hash::slot;
-use crate::map::ShardMap;
 use crate::op::Op;
 use crate::transport::Frame;
 use crate::wire::{RequestView, mark_retry};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -95,17 +93,15 @@ pub(super) async fn again(
     request: &Frame,
     sequence: &Sequence,
 ) -> Option<Exchange> {
-    let mut epoch = epoch_of(request);
+    let mut place = Place::of(node, request);
     let mut backoff = Backoff::new(node.config());
     loop {
-        if let Some(map) = node.newer_map(epoch) {
-            match node.share(&map, request) {
-                Share::Whole => epoch = map.epoch(),
-                // An orderly move may have taken the slots to another node.
-                Share::Part => return Some(Exchange::Unsent(node.lost(Loss::Moved))),
-                // One that the map names no longer took them along.
-                Share::Gone => return None,
-            }
+        match place.share() {
+            Share::Whole => {}
+            // An orderly move may have taken the slots to another node.
+            Share::Part => return Some(Exchange::Unsent(node.lost(Loss::Moved))),
+            // One that the map names no longer took them along.
+            Share::Gone => return None,
         }
         match node.ready(deadline).await {
             Ok(ready) if incarnation.is_none_or(|known| ready.link().node().incarnation == known) => {
@@ -124,7 +120,7 @@ pub(super) async fn again(
             Err(ClientError::MemoryLost { .. } | ClientError::NotSent { .. }) => return None,
             Err(unreachable) => {
                 tracing::debug!("sent before, and not reached again: {unreachable}");
-                if node.look(deadline).await > epoch {
+                if place.look(deadline).await {
                     continue;
                 }
             }
@@ -138,11 +134,8 @@ pub(super) async fn again(
     }
 }
 
-fn epoch_of(request: &Frame) -> u64 {
-    RequestView::parse(request).map_or(0, |view| view.header().map_epoch.get())
-}
-
 /// What of a frame is its node's by a map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Share {
     Whole,
     /// Not all of it.
@@ -151,41 +144,53 @@ enum Share {
     Gone,
 }
 
-impl NodeClient {
-    /// The newest map that is known, where it is newer than of this epoch.
-    fn newer_map(&self, epoch: u64) -> Option<Arc<ShardMap>> {
-        Some(self.keeper()?.newest()).filter(|map| map.epoch() > epoch)
+/// A frame at its node, as maps come. None of them is taken for known: a frame that waits while one comes says its
+/// epoch, and goes to the node that the one before named.
+struct Place<'a> {
+    node: &'a NodeClient,
+    request: &'a Frame,
+    /// The map that was gone by last.
+    epoch: u64,
+}
+
+impl<'a> Place<'a> {
+    fn of(node: &'a NodeClient, request: &'a Frame) -> Self {
+        Self { node, request, epoch: 0 }
     }
 
-    /// Looks for a newer map; the epoch of the newest.
-    async fn look(&self, deadline: Instant) -> u64 {
-        match self.keeper() {
-            Some(keeper) => keeper.look(deadline).await.epoch(),
-            None => 0,
+    /// What of it is its node's by the newest map that anybody saw. All, where that is the one of the last time, and
+    /// where there are no maps.
+    fn share(&mut self) -> Share {
+        let Some(keeper) = self.node.keeper() else { return Share::Whole };
+        let map = keeper.newest();
+        if map.epoch() == self.epoch {
+            return Share::Whole;
         }
-    }
-
-    fn share(&self, map: &ShardMap, request: &Frame) -> Share {
-        let Some(place) = self.place_in(map) else { return Share::Gone };
+        self.epoch = map.epoch();
+        let Some(place) = self.node.place_in(&map) else { return Share::Gone };
         let is_its = |op: Op<'_>| map.owner(slot(op.key)) == Some(place);
         // What is no batch is about no slot.
-        let is_whole = RequestView::parse(request).map_or(true, |view| view.ops().all(is_its));
+        let is_whole = RequestView::parse(self.request).map_or(true, |view| view.ops().all(is_its));
         if is_whole { Share::Whole } else { Share::Part }
     }
 
-    /// Waits until a newer map gives some of a frame to others than this node: for ever, where there are no maps. Looks
-    /// for one now and then.
+    /// Looks for a newer map; whether there is one.
+    async fn look(&self, deadline: Instant) -> bool {
+        match self.node.keeper() {
+            Some(keeper) => keeper.look(deadline).await.epoch() > self.epoch,
+            None => false,
+        }
+    }
+}
+
+impl NodeClient {
+    /// Waits until a map gives some of a frame to others than this node: for ever, where there are no maps. Looks for
+    /// a newer one now and then.
     pub(super) async fn moved(&self, request: &Frame, look_every: Duration) {
-        let mut epoch = epoch_of(request);
-        loop {
-            if let Some(map) = self.newer_map(epoch) {
-                match self.share(&map, request) {
-                    Share::Whole => epoch = map.epoch(),
-                    Share::Part | Share::Gone => return,
-                }
-            }
+        let mut place = Place::of(self, request);
+        while place.share() == Share::Whole {
             sleep(look_every).await;
-            self.look(Instant::now() + look_every).await;
+            place.look(Instant::now() + look_every).await;
         }
     }
 

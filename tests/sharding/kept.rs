@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 /// Nodes that do what they are told, each another incarnation.
-async fn scripted<const NODES: usize>() -> [ScriptedNode; NODES] {
+pub(crate) async fn scripted<const NODES: usize>() -> [ScriptedNode; NODES] {
     let mut nodes = Vec::new();
     for number in 0..NODES as u8 {
         let mut node = ScriptedNode::start().await;
@@ -31,7 +31,7 @@ async fn scripted<const NODES: usize>() -> [ScriptedNode; NODES] {
 }
 
 /// A map of these nodes, whose slots are dealt by a function.
-fn map_of(nodes: &[&ScriptedNode], epoch: u64, owner: impl Fn(u16) -> Option<usize>) -> ShardMap {
+pub(crate) fn map_of(nodes: &[&ScriptedNode], epoch: u64, owner: impl Fn(u16) -> Option<usize>) -> ShardMap {
     let named =
         |node: &ScriptedNode| MapNode { addresses: vec![node.endpoint()], incarnation: Id(node.hello.incarnation) };
     let slots = |place| (0..SLOTS as u16).filter(|slot| owner(*slot) == Some(place)).collect();
@@ -39,22 +39,22 @@ fn map_of(nodes: &[&ScriptedNode], epoch: u64, owner: impl Fn(u16) -> Option<usi
     ShardMap::new(Id([7; 16]), epoch, nodes).expect("a map")
 }
 
-fn view(frame: &Frame) -> RequestView<'_> {
+pub(crate) fn view(frame: &Frame) -> RequestView<'_> {
     RequestView::parse(frame).expect("a request")
 }
 
 /// Where the operations of a frame stood when it was sent first.
-fn places(frame: &Frame) -> Vec<u32> {
+pub(crate) fn places(frame: &Frame) -> Vec<u32> {
     (0..view(frame).op_count()).map(|index| view(frame).first_index(index)).collect()
 }
 
-fn assert_same(first: &Frame, copy: &Frame) {
+pub(crate) fn assert_same(first: &Frame, copy: &Frame) {
     let named = |frame| (view(frame).header().session.get(), view(frame).header().sequence.get());
     assert_eq!(named(first), named(copy));
     assert!(view(copy).header().is_retry());
 }
 
-async fn answer_all(peer: &mut Peer, request: &Frame, outcome: Outcome<'_>) {
+pub(crate) async fn answer_all(peer: &mut Peer, request: &Frame, outcome: Outcome<'_>) {
     let outcomes = vec![outcome; view(request).op_count() as usize];
     peer.answer(request, &outcomes).await;
 }
@@ -72,14 +72,14 @@ async fn lose_and_disown(node: &mut ScriptedNode) -> Frame {
 }
 
 /// A call, while nodes do what they are told: that is what the client makes them do, or the test fails.
-async fn call<T, S>(call: impl Future<Output = T>, script: impl Future<Output = S>) -> T {
+pub(crate) async fn call<T, S>(call: impl Future<Output = T>, script: impl Future<Output = S>) -> T {
     let script = async { timeout(3 * DEADLINE, script).await.expect("the client asks whom it should ask") };
     let (called, _) = tokio::join!(call, script);
     called
 }
 
 /// A put by itself, or in a batch.
-async fn put(client: &Client, is_single: bool) -> Result<(), ClientError> {
+pub(crate) async fn put(client: &Client, is_single: bool) -> Result<(), ClientError> {
     if is_single {
         return client.put(b"k", b"v").await;
     }

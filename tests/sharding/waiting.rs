@@ -1,13 +1,16 @@
 //! Clients that wait for a node: for no longer than it helps.
 #![forbid(unsafe_code)]
 
-use crate::sharded::{DEADLINE, client_of, get_all, give_all, keys, node_of, plan, turned};
+use crate::kept::{answer_all, assert_same, call, map_of, put, scripted, view};
+use crate::sharded::{DEADLINE, DONE, client_of, get_all, give_all, keys, node_of, plan, turned};
 use crate::support::cluster::{Cluster, Wire, identity};
 use crate::support::scripted::ScriptedNode;
 use freight::client::ClientError;
+use freight::hash::slot;
 use freight::map::{Id, MapNode, MapStore, ShardMap};
 use freight::op::Outcome;
 use freight::slots::SlotSet;
+use freight::wire::hello_reply;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -106,4 +109,43 @@ fn the_node_that_a_map_names_is_found_again_when_it_is_back() {
             sleep(Duration::from_millis(10)).await;
         }
     });
+}
+
+#[test]
+fn what_waited_while_the_map_changed_goes_to_whom_it_names_where_its_node_is_silent() {
+    for is_single in [false, true] {
+        Wire::Sim.runtime().block_on(async {
+            let [mut old, mut new, mut teller] = scripted().await;
+            let nodes = [&old, &new, &teller];
+            // All but one slot move; its owner tells of the newer map.
+            let told = slot(b"told");
+            let before = map_of(&nodes, 1, |slot| Some(if slot == told { 2 } else { 0 }));
+            let after = map_of(&nodes, 2, |_| Some(1));
+            let (store, client) = client_of(&before).await;
+            let began = Instant::now();
+            let puts = async { tokio::join!(put(&client, is_single), client.put(b"told", b"v")) };
+            let (waited, telling) = call(puts, async {
+                let mut silent = old.accept_silently().await;
+                silent.next().await;
+                store.replace(1, &after).await.expect("the epoch is right");
+                let mut peer = teller.accept().await;
+                let request = peer.next().await;
+                answer_all(&mut peer, &request, Outcome::WrongNode).await;
+                let mut peer = new.accept().await;
+                let request = peer.next().await;
+                answer_all(&mut peer, &request, DONE).await;
+                silent.send(&hello_reply(&old.hello)).await;
+                let first = silent.next().await;
+                assert_eq!(view(&first).header().map_epoch.get(), 2, "the newer map is known by now");
+                let copy = peer.next().await;
+                assert_same(&first, &copy);
+                answer_all(&mut peer, &copy, DONE).await;
+                silent
+            })
+            .await;
+            telling.expect("whom the newer map names answers");
+            waited.expect("so it does");
+            assert!(began.elapsed() < DEADLINE / 2, "{:?} of simulated time", began.elapsed());
+        });
+    }
 }

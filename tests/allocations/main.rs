@@ -1,5 +1,6 @@
 //! What allocates nothing: views of frames, and a warm store.
 
+mod completions;
 #[path = "over_wire/counting.rs"]
 mod counting;
 #[path = "../golden/mod.rs"]

@@ -3,7 +3,9 @@
 
 use crate::support::for_each_seed;
 use crate::table::{Node, again, first};
-use freight::op::{Action, Op, Outcome};
+use freight::hash::Key;
+use freight::op::{Action, Batch, Op, Outcome, Position};
+use freight::op_list::OpList;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -29,8 +31,42 @@ fn draw_batch(random: &mut ChaCha8Rng) -> Vec<Op<'static>> {
     (0..random.random_range(1..24)).map(|_| draw(random)).collect()
 }
 
-/// Executes batches and asks each again behind the next; how many operations on keys that their batch changes were told
-/// again, and how many of those were gets.
+/// Some of the operations of a batch, which keep their places.
+struct Part {
+    ops: OpList,
+    places: Vec<u32>,
+}
+
+impl Part {
+    /// All on some of the keys.
+    fn draw(random: &mut ChaCha8Rng, batch: &[Op<'_>]) -> Self {
+        let is_in = KEYS.map(|_| random.random::<bool>());
+        let is_in = |op: &Op<'_>| is_in[KEYS.iter().position(|key| *key == op.key).expect("one of them")];
+        let places: Vec<u32> = (0..).zip(batch).filter(|(_, op)| is_in(op)).map(|(place, _)| place).collect();
+        Self { ops: places.iter().map(|place| batch[*place as usize]).collect(), places }
+    }
+}
+
+impl Batch for Part {
+    fn op_count(&self) -> u32 {
+        self.ops.op_count()
+    }
+
+    fn for_each_key<'a>(&'a self, visit: impl FnMut(Position, Key<'a>, bool)) {
+        self.ops.for_each_key(visit);
+    }
+
+    fn op(&self, position: Position) -> Op<'_> {
+        Batch::op(&self.ops, position)
+    }
+
+    fn first_index(&self, index: u32) -> u32 {
+        self.places[index as usize]
+    }
+}
+
+/// Executes batches and asks each again behind the next, whole and in part; how many operations on keys that their
+/// batch changes were told again, and how many of those were gets.
 fn play(seed: u64) -> (u32, u32) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut node = Node::new();
@@ -48,6 +84,12 @@ fn play(seed: u64) -> (u32, u32) {
             assert_ne!(sees, Outcome::Unknown, "there is room");
             told += 1;
             gets += u32::from(is_plain_get(op));
+        }
+        let part = Part::draw(&mut random, &batch);
+        let sees = node.execute_batch(&mut carrier, again(1, sequence), &part);
+        for (place, sees) in part.places.iter().zip(sees.iter()).filter(|(at, _)| is_changed(batch[**at as usize].key))
+        {
+            assert_eq!(sees, saw.outcome(*place as usize), "seed {seed}, {:?} of {batch:?}", part.places);
         }
     }
     (told, gets)

@@ -3,7 +3,7 @@
 
 use freight::budget::Budget;
 use freight::completions::{Carrier, Completions, CompletionsConfig, Identity};
-use freight::op::{Action, Op, Outcome};
+use freight::op::{Action, Batch, Op, Outcome};
 use freight::op_list::{OpList, OutcomeList};
 use freight::shard::{IndexKind, Scratch, Store, StoreConfig};
 use std::sync::Arc;
@@ -37,9 +37,12 @@ impl Node {
 
     /// What becomes of a batch that comes on a connection.
     pub(crate) fn execute(&mut self, on: &mut Carrier, identity: Identity, ops: &[Op<'_>]) -> OutcomeList {
-        let batch: OpList = ops.iter().copied().collect();
+        self.execute_batch(on, identity, &ops.iter().copied().collect::<OpList>())
+    }
+
+    pub(crate) fn execute_batch(&mut self, on: &mut Carrier, identity: Identity, batch: &impl Batch) -> OutcomeList {
         let mut outcomes = OutcomeList::new();
-        on.execute(&self.store, &batch, identity, &mut outcomes, &mut self.scratch).expect("memory");
+        on.execute(&self.store, batch, identity, &mut outcomes, &mut self.scratch).expect("memory");
         outcomes
     }
 

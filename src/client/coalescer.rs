@@ -15,10 +15,9 @@
 #![forbid(unsafe_code)]
 
 use super::again::{Begun, Lost, begin};
-use super::link::Link;
+use super::carried::Carried;
 use super::node::{Exchange, NodeClient, Ready};
-use super::reply::Unplaced;
-use super::routing::Cause;
+use super::routing::Router;
 use super::session::Sequence;
 use super::share::check as check_reply;
 use super::{BatchError, ClientError, Loss, Unsent};
@@ -48,7 +47,9 @@ const _: () = assert!(OPS_MAX <= limits::FRAME_OPS_MAX as usize);
 pub(super) struct Single {
     key: Box<[u8]>,
     action: SingleAction,
-    done: oneshot::Sender<Result<Issued, ClientError>>,
+    /// Of the map by which it came to its node.
+    pub(super) epoch: u64,
+    done: oneshot::Sender<Result<Answered, ClientError>>,
 }
 
 /// [`Action`] with bytes of its own.
@@ -59,14 +60,6 @@ pub(super) enum SingleAction {
     Delete,
     CompareAndSwap(Version, Box<[u8]>),
     Add(i64),
-}
-
-/// What came of an operation.
-#[derive(Debug)]
-pub(super) enum Issued {
-    Answered(Answered),
-    /// It was sent more than once, and is to go where a newer map says, under the number of its frame.
-    Kept(Unplaced),
 }
 
 /// An outcome: where it stands in the frame that brought it.
@@ -94,6 +87,11 @@ impl Answered {
 }
 
 impl Single {
+    /// Tells its caller what came of it; he may have gone away.
+    pub(super) fn tell(self, answer: Result<Answered, ClientError>) {
+        let _gone = self.done.send(answer);
+    }
+
     fn op(&self) -> Op<'_> {
         let action = match &self.action {
             SingleAction::Get { .. } => Action::Get,
@@ -189,15 +187,16 @@ impl Coalescer {
     /// is in flight may still take effect.
     pub(super) async fn issue(
         &self,
-        node: &Arc<NodeClient>,
+        (node, router): (&Arc<NodeClient>, &Arc<Router>),
+        epoch: u64,
         key: &[u8],
         action: SingleAction,
         deadline: Instant,
-    ) -> Result<Issued, ClientError> {
+    ) -> Result<Answered, ClientError> {
         let (done, answered) = oneshot::channel();
-        let single = Single { key: key.into(), action, done };
+        let single = Single { key: key.into(), action, epoch, done };
         check(&single)?;
-        let place = self.push(node, single);
+        let place = self.push(node, router, single);
         match timeout_at(deadline, answered).await {
             Ok(Ok(answer)) => {
                 // What was answered was carried: its place is nobody's, and needs no lock to be left.
@@ -210,7 +209,7 @@ impl Coalescer {
         }
     }
 
-    fn push(&self, node: &Arc<NodeClient>, single: Single) -> Place<'_> {
+    fn push(&self, node: &Arc<NodeClient>, router: &Arc<Router>, single: Single) -> Place<'_> {
         let mut queue = lock(&self.queue);
         let number = queue.push(single);
         let too_few = queue.carriers < CARRIERS_MAX;
@@ -218,9 +217,8 @@ impl Coalescer {
         // A runtime that is ending drops the task inside `spawn`, and the task's own drop takes the lock.
         drop(queue);
         if too_few {
-            let carrying =
-                Carrying { node: Arc::clone(node), queue: Arc::clone(&self.queue), in_flight: 0, finished: false };
-            tokio::spawn(carrying.run());
+            let (node, router, queue) = (Arc::clone(node), Arc::clone(router), Arc::clone(&self.queue));
+            tokio::spawn(Carrying { node, router, queue, in_flight: 0, finished: false }.run());
         }
         Place { queue: &self.queue, number }
     }
@@ -229,6 +227,7 @@ impl Coalescer {
 /// A task that empties a queue.
 struct Carrying {
     node: Arc<NodeClient>,
+    router: Arc<Router>,
     queue: Arc<Mutex<Queue>>,
     /// Operations in flight with it.
     in_flight: usize,
@@ -278,51 +277,18 @@ impl Carrying {
             yield_now().await;
         }
         match sent {
-            Sent::Ended(answer) => tell(singles, answer, Issued::Answered),
+            Sent::Ended(Ok(frame)) => {
+                for (index, single) in (0..).zip(singles) {
+                    single.tell(Ok(Answered { frame: frame.clone(), index }));
+                }
+            }
+            Sent::Ended(Err(error)) => singles.into_iter().for_each(|single| single.tell(Err(error.clone()))),
             // Who comes next need not wait for a node that may be gone. It ends by the deadline.
             Sent::Lost(lost, request, sequence) => {
-                tokio::spawn(carry_again(Arc::clone(&self.node), lost, request, Arc::new(sequence), singles));
+                let (node, router) = (Arc::clone(&self.node), Arc::clone(&self.router));
+                tokio::spawn(Carried::new(node, router, request, Arc::new(sequence), singles).deliver(lost));
             }
         }
-    }
-}
-
-/// Carries singles again whose connection was lost.
-async fn carry_again(node: Arc<NodeClient>, lost: Lost, request: Frame, sequence: Arc<Sequence>, singles: Vec<Single>) {
-    let kept = |index, cause| {
-        let (request, sequence) = (request.clone(), Some(Arc::clone(&sequence)));
-        Issued::Kept(Unplaced { request, ops: vec![index], cause, sequence })
-    };
-    let answer = match lost.deliver(&node, node.deadline(), &request, &sequence).await {
-        Exchange::Answered(frame, link) => checked(frame, &link, &singles),
-        Exchange::Unsent(_) => {
-            for (index, single) in (0..).zip(singles) {
-                // The caller may have gone away.
-                let _gone = single.done.send(Ok(kept(index, Cause::Unsent)));
-            }
-            return;
-        }
-        Exchange::Unknown(error) => Err(error),
-    };
-    tell(singles, answer, |answered| match answered.outcome() {
-        // It may have taken effect before.
-        Outcome::WrongNode => kept(answered.index, Cause::WrongNode { epoch: answered.epoch() }),
-        _ => Issued::Answered(answered),
-    });
-}
-
-/// A reply, if it is one to these operations.
-fn checked(frame: Frame, link: &Link, singles: &[Single]) -> Result<Frame, ClientError> {
-    check_reply(link, &frame, singles.len() as u32)?;
-    Ok(frame)
-}
-
-/// Tells callers what came of the frame of their operations.
-fn tell(singles: Vec<Single>, answer: Result<Frame, ClientError>, issued: impl Fn(Answered) -> Issued) {
-    for (index, single) in (0..).zip(singles) {
-        let answer = answer.clone().map(|frame| issued(Answered { frame, index }));
-        // The caller may have gone away.
-        let _gone = single.done.send(answer);
     }
 }
 
@@ -341,8 +307,7 @@ impl Drop for Carrying {
         let waiting = std::mem::take(&mut queue.waiting);
         drop(queue);
         for single in waiting.into_values() {
-            // The caller may have gone away.
-            let _gone = single.done.send(Err(self.node.not_sent(Unsent::RuntimeEnded)));
+            single.tell(Err(self.node.not_sent(Unsent::RuntimeEnded)));
         }
     }
 }
@@ -381,7 +346,10 @@ async fn exchange(node: &NodeClient, ready: Ready, singles: &[Single]) -> Sent {
     };
     match begin(node, ready, node.deadline(), &request, sequence.is_some()).await {
         Begun::Lost(lost) => Sent::Lost(lost, request, sequence.expect("only with a number it is sent again")),
-        Begun::Ended(Exchange::Answered(frame, link)) => Sent::Ended(checked(frame, &link, singles)),
+        Begun::Ended(Exchange::Answered(frame, link)) => {
+            let checked = check_reply(&link, &frame, singles.len() as u32).map(drop);
+            Sent::Ended(checked.map(|()| frame))
+        }
         Begun::Ended(Exchange::Unsent(error) | Exchange::Unknown(error)) => Sent::Ended(Err(error)),
     }
 }

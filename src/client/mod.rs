@@ -18,6 +18,7 @@ mod again;
 mod answers;
 mod backoff;
 mod batch;
+mod carried;
 mod coalescer;
 mod control;
 mod error;

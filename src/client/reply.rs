@@ -3,6 +3,7 @@
 
 use super::ClientError;
 use super::batch::Route;
+use super::coalescer::Answered;
 use super::routing::Cause;
 use super::session::Sequence;
 use crate::op::Outcome;
@@ -239,10 +240,13 @@ impl Part {
         missing
     }
 
-    /// The frame that answers its only operation, or why none does.
-    pub(super) fn into_only(self) -> Result<Frame, ClientError> {
-        let Self { mut frames, failure, .. } = self;
-        frames.pop().ok_or_else(|| failure.expect("what was not answered says why").error)
+    /// Where an operation is answered, or why it is not.
+    pub(super) fn answered(&self, index: u32) -> Result<Answered, ClientError> {
+        if self.outcome.is_some() {
+            return Err(self.failure.as_ref().expect("what was not answered says why").error.clone());
+        }
+        let place = self.place(index);
+        Ok(Answered { frame: self.frames[place.part as usize].clone(), index: place.index })
     }
 
     /// From here on what a node does not own counts as unknown.
@@ -262,7 +266,11 @@ impl Part {
         if let Some(outcome) = self.outcome {
             return outcome;
         }
-        let place = self.places.get(index as usize).copied().unwrap_or(Route { part: 0, index });
+        let place = self.place(index);
         ReplyView::parsed(&self.frames[place.part as usize]).outcome(place.index)
+    }
+
+    fn place(&self, index: u32) -> Route {
+        self.places.get(index as usize).copied().unwrap_or(Route { part: 0, index })
     }
 }

@@ -46,7 +46,7 @@ impl Reply {
         }
         for round in 0.. {
             let Some(cause) = self.cause() else { break };
-            match router.next(&routing, cause, round, deadline).await {
+            match router.next(routing.epoch(), cause, round, deadline).await {
                 Ok(next) => routing = next,
                 Err(error) => {
                     self.give_up(error.as_ref());

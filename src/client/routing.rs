@@ -169,41 +169,45 @@ impl Router {
         self.keeper.is_some()
     }
 
+    pub(super) fn config(&self) -> &ClientConfig {
+        &self.config
+    }
+
     pub(super) fn routing(&self) -> Arc<Routing> {
         Arc::clone(&self.routing.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// How to send again what `old` sent in vain, for the `round`th time. Waits, until the deadline, for a map that
-    /// may help.
+    /// How to send again what was sent in vain by the map of epoch `old`, for the `round`th time. Waits, until the
+    /// deadline, for a map that may help.
     ///
     /// # Errors
     /// There is none: `None` where the first error says all there is to say.
     pub(super) async fn next(
         &self,
-        old: &Arc<Routing>,
+        old: u64,
         cause: Cause,
         round: u32,
         deadline: Instant,
     ) -> Result<Arc<Routing>, Option<ClientError>> {
         let Some(keeper) = &self.keeper else { return Err(None) };
         let current = self.routing();
-        if current.epoch() > old.epoch() {
+        if current.epoch() > old {
             return Ok(current);
         }
-        let late = || ClientError::NoNewerMap { epoch: old.epoch(), deadline: self.config.deadline };
+        let late = || ClientError::NoNewerMap { epoch: old, deadline: self.config.deadline };
         match cause {
             Cause::FrameFull if Instant::now() < deadline => Ok(current),
             Cause::FrameFull => Err(Some(late())),
             Cause::Unsent => match keeper.look(deadline).await {
-                map if map.epoch() > old.epoch() => self.take(map).map_err(Some),
+                map if map.epoch() > old => self.take(map).map_err(Some),
                 // What kept it from being sent is the better error.
                 _ => Err(None),
             },
             // The node has not heard of our map yet, or is just hearing of it.
-            Cause::WrongNode { epoch } if epoch <= old.epoch() => {
+            Cause::WrongNode { epoch } if epoch <= old => {
                 let pause = BEHIND_WAIT_MIN.saturating_mul(1 << round.min(16)).min(BEHIND_WAIT_MAX);
                 let until = (Instant::now() + pause).min(deadline);
-                match timeout_at(until, self.newer_than(keeper, old.epoch(), &mut None)).await {
+                match timeout_at(until, self.newer_than(keeper, old, &mut None)).await {
                     Ok(newer) => newer.map_err(Some),
                     Err(_) if Instant::now() < deadline => Ok(current),
                     Err(_) => Err(Some(late())),
@@ -211,7 +215,7 @@ impl Router {
             }
             Cause::WrongNode { .. } | Cause::NoOwner => {
                 let mut unreadable = None;
-                let newer = timeout_at(deadline, self.newer_than(keeper, old.epoch(), &mut unreadable)).await;
+                let newer = timeout_at(deadline, self.newer_than(keeper, old, &mut unreadable)).await;
                 newer.unwrap_or_else(|_| Err(unreadable.unwrap_or_else(late))).map_err(Some)
             }
         }

@@ -1,12 +1,10 @@
 //! One operation at a time: many callers' operations share frames by themselves.
 #![forbid(unsafe_code)]
 
-use super::coalescer::{Answered, Issued, SingleAction};
-use super::kept;
+use super::coalescer::{Answered, SingleAction};
 use super::node::NodeClient;
-use super::reply::Unplaced;
-use super::routing::{Cause, Routing};
-use super::{Client, ClientError, Inner};
+use super::routing::Cause;
+use super::{Client, ClientError};
 use crate::op::{Outcome, VERSION_ABSENT, Version};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -118,56 +116,25 @@ impl Client {
         let router = &self.inner.router;
         let mut routing = router.routing();
         for round in 0.. {
+            let epoch = routing.epoch();
             let (cause, failed) = match routing.nodes.get(routing.part_of(key)) {
                 None => (Cause::NoOwner, routing.no_owner()),
-                Some(node) => match node.coalescer().issue(node, key, action(), deadline).await {
-                    Ok(Issued::Kept(kept)) => return self.issue_kept(node, kept, Arc::clone(&routing), deadline).await,
-                    Ok(Issued::Answered(answered))
-                        if router.is_mapped() && answered.outcome() == Outcome::WrongNode =>
-                    {
+                Some(node) => match node.coalescer().issue((node, router), epoch, key, action(), deadline).await {
+                    Ok(answered) if router.is_mapped() && answered.outcome() == Outcome::WrongNode => {
                         (Cause::WrongNode { epoch: answered.epoch() }, unexpected(node, &answered))
                     }
-                    Ok(Issued::Answered(answered)) => return Ok((Arc::clone(node), answered)),
+                    Ok(answered) => return Ok((Arc::clone(node), answered)),
                     Err(error) if error.is_unsent() => (Cause::Unsent, error),
                     Err(error) => return Err(error),
                 },
             };
-            routing = match router.next(&routing, cause, round, deadline).await {
+            routing = match router.next(epoch, cause, round, deadline).await {
                 Ok(next) => next,
                 Err(_) if cause == Cause::NoOwner => return Err(failed),
                 Err(error) => return Err(error.unwrap_or(failed)),
             };
         }
         unreachable!("the deadline comes first")
-    }
-
-    /// Goes on with an operation whose frame was sent more than once, and whose node does not own it any more: it may
-    /// have taken effect, and keeps its number.
-    async fn issue_kept(
-        &self,
-        node: &Arc<NodeClient>,
-        mut kept: Unplaced,
-        mut routing: Arc<Routing>,
-        deadline: Instant,
-    ) -> Result<(Arc<NodeClient>, Answered), ClientError> {
-        let Inner { router, config } = &*self.inner;
-        for round in 0.. {
-            let Ok(next) = router.next(&routing, kept.cause, round, deadline).await else { break };
-            routing = next;
-            let sent = kept::send(&kept, &routing, config, deadline).await?;
-            let mut left = None;
-            for (mut part, places) in sent {
-                left = left.or(part.unplaced.take());
-                if left.is_none() && !places.is_empty() {
-                    return part.into_only().map(|frame| (Arc::clone(node), Answered { frame, index: 0 }));
-                }
-            }
-            match left {
-                Some(left) => kept = left,
-                None => break,
-            }
-        }
-        Err(ClientError::Forgotten { endpoint: node.endpoint().clone() })
     }
 }
 

@@ -1,14 +1,14 @@
 //! Clients that wait for a node: for no longer than it helps.
 #![forbid(unsafe_code)]
 
-use crate::kept::{answer_all, assert_same, call, map_of, put, scripted, view};
+use crate::kept::{answer_all, assert_same, call, map_of, places, put, scripted, view};
 use crate::sharded::{DEADLINE, DONE, client_of, get_all, give_all, keys, node_of, plan, turned};
 use crate::support::cluster::{Cluster, Wire, identity};
-use crate::support::scripted::ScriptedNode;
+use crate::support::scripted::{Peer, ScriptedNode};
 use freight::client::ClientError;
 use freight::hash::slot;
 use freight::map::{Id, MapNode, MapStore, ShardMap};
-use freight::op::Outcome;
+use freight::op::{Batch as _, Outcome};
 use freight::slots::SlotSet;
 use freight::wire::hello_reply;
 use std::sync::Arc;
@@ -148,4 +148,57 @@ fn what_waited_while_the_map_changed_goes_to_whom_it_names_where_its_node_is_sil
             assert!(began.elapsed() < DEADLINE / 2, "{:?} of simulated time", began.elapsed());
         });
     }
+}
+
+#[test]
+fn singles_of_a_lost_frame_stay_together_where_one_of_its_slots_moved() {
+    Wire::Sim.runtime().block_on(async {
+        let [mut old, mut new] = scripted().await;
+        let (nodes, moved) = ([&old, &new], slot(b"moved"));
+        let before = map_of(&nodes, 1, |_| Some(0));
+        let after = map_of(&nodes, 2, |slot| Some(usize::from(slot == moved)));
+        let (store, client) = client_of(&before).await;
+        let mut keys: Vec<_> = keys().into_iter().filter(|key| slot(key) != moved).collect();
+        let stay = keys.len();
+        keys.push(b"moved".to_vec());
+        let mut puts = JoinSet::new();
+        for key in keys {
+            let client = client.clone();
+            puts.spawn(async move { client.put(&key, b"v").await });
+        }
+        let first_frames = async |peer: &mut Peer, ops: usize| {
+            let mut frames = Vec::new();
+            while frames.iter().map(|frame| view(frame).op_count() as usize).sum::<usize>() < ops {
+                frames.push(peer.next().await);
+            }
+            frames
+        };
+        let script = async {
+            let mut peer = old.accept().await;
+            let lost = first_frames(&mut peer, stay + 1).await;
+            assert!(lost.len() <= 2, "{} frames", lost.len());
+            old.away_during(async {
+                drop(peer);
+                store.replace(1, &after).await.expect("the epoch is right");
+                let mut peer = new.accept().await;
+                let copy = peer.next().await;
+                assert_eq!(view(&copy).ops().map(|op| op.key).collect::<Vec<_>>(), [b"moved"]);
+                answer_all(&mut peer, &copy, DONE).await;
+            })
+            .await;
+            let mut peer = old.accept().await;
+            let again = first_frames(&mut peer, stay).await;
+            assert_eq!(again.len(), lost.len(), "as many as were lost");
+            for copy in &again {
+                let sequence = |frame| view(frame).header().sequence;
+                let first = lost.iter().find(|first| sequence(first) == sequence(copy)).expect("it keeps its number");
+                assert_same(first, copy);
+                let ops: Vec<_> = view(first).ops().collect();
+                assert!(view(copy).ops().eq(places(copy).into_iter().map(|place| ops[place as usize])));
+                answer_all(&mut peer, copy, DONE).await;
+            }
+            peer
+        };
+        call(puts.join_all(), script).await.into_iter().for_each(|put| put.expect("written"));
+    });
 }

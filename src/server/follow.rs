@@ -76,18 +76,20 @@ pub(super) async fn follow(shared: Arc<Shared>, store: Arc<dyn MapStore>) {
     let mut draining = shared.draining.subscribe();
     let looking = async {
         let (mut told, mut looks) = (String::new(), Looks { spent_until: Instant::now() });
+        let mut next = None;
         loop {
-            let until = next_look(&shared);
+            // However often somebody rings, what is due stays due.
+            next = sooner(next, next_look(&shared));
             let due = async {
-                match until {
-                    Some(until) => sleep_until(until).await,
+                match next {
+                    Some(next) => sleep_until(next).await,
                     None => pending().await,
                 }
             };
             let is_due = tokio::select! {
                 biased;
-                () = shared.bell.rung.notified() => false,
                 () = due => true,
+                () = shared.bell.rung.notified() => false,
             };
             let store_here = shared.session.store();
             shared.map.when_swept(store_here, |state| state.end_idle(store_here)).await;
@@ -96,6 +98,7 @@ pub(super) async fn follow(shared: Arc<Shared>, store: Arc<dyn MapStore>) {
                 continue;
             }
             looks.wait().await;
+            next = None;
             // Who asks from here on may know of a map that this look misses.
             shared.bell.is_asked.store(false, Ordering::Relaxed);
             // A peer can ask as often as it likes: the same is said once.
@@ -111,6 +114,11 @@ pub(super) async fn follow(shared: Arc<Shared>, store: Arc<dyn MapStore>) {
         () = drained(&mut draining) => {}
         () = looking => {}
     }
+}
+
+/// The sooner of two instants, but none where nothing moves any more.
+fn sooner(before: Option<Instant>, new: Option<Instant>) -> Option<Instant> {
+    new.map(|new| before.map_or(new, |before| before.min(new)))
 }
 
 /// When to look next without being asked.

@@ -4,15 +4,17 @@
 use crate::hostile_moves::{Asking, ID};
 use crate::kept::Counting;
 use crate::moves::{filled, moving};
-use crate::sharded::{NODES, give_all, node_of, plan, turned};
-use crate::support::cluster::{Cluster, Wire};
+use crate::sharded::{NODES, client_of, give_all, keys, node_of, plan, turned};
+use crate::support::cluster::{Cluster, Plan, Wire};
 use freight::client::Client;
 use freight::map::{MapStore, ShardMap};
+use freight::transport::sim::NetworkConfig;
 use freight::wire::{MoveBody, MoveCommand, MoveReplyView, MoveStatus, move_request};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::time::sleep;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 
 const MIB: usize = 1 << 20;
 
@@ -110,5 +112,43 @@ fn however_often_peers_ask_for_a_look_the_keeper_is_asked_now_and_then() {
         asking.expect(MoveCommand::Look, ID, [0, 0, 0], &[], MoveStatus::Done).await;
         sleep(Duration::from_secs(1)).await;
         assert_eq!(cluster.stats(0).map_epoch, 2);
+    });
+}
+
+#[test]
+fn however_often_peers_ring_a_node_an_abandoned_move_is_fenced_in_time() {
+    let delay = Duration::from_millis(5)..=Duration::from_millis(5);
+    let network = NetworkConfig { delay, ..NetworkConfig::calm(1) };
+    Plan { network, ..plan(Wire::Sim) }.run(async |cluster: &mut Cluster| {
+        let map: ShardMap = cluster.map(1, turned(0));
+        give_all(cluster, &map);
+        let store = Arc::new(Counting::default());
+        store.replace(0, &map).await.expect("nothing was there");
+        (0..NODES).for_each(|node| cluster.follow(node, Arc::<Counting>::clone(&store)));
+        let mut peers = JoinSet::new();
+        for _ in 0..20 {
+            // Twenty of them, as each waits for its answer: a few each millisecond.
+            sleep(Duration::from_millis(1)).await;
+            let mut asking = Asking::connect(cluster, 0).await;
+            peers.spawn(async move {
+                loop {
+                    // Of no move: it does nothing but ring.
+                    asking.expect(MoveCommand::End, [9; 16], [1, 0, 0], &[], MoveStatus::Done).await;
+                }
+            });
+        }
+        let own = map.slots_of(0).to_bytes();
+        let mut asking = Asking::connect(cluster, 0).await;
+        asking.expect(MoveCommand::ExportBegin, ID, [1, 0, 0], &own, MoveStatus::Done).await;
+        let frozen = Instant::now();
+        asking.expect(MoveCommand::Freeze, ID, [1, 0, 0], &[], MoveStatus::Done).await;
+        while store.load().await.expect("memory").expect("a map").epoch() == 1 {
+            assert!(frozen.elapsed() < Duration::from_secs(20), "nobody serves the slots");
+            sleep(Duration::from_millis(100)).await;
+        }
+        assert!(frozen.elapsed() >= Duration::from_secs(5), "the mover had its time");
+        let client = client_of(&map.fenced().expect("a map")).await.1;
+        let key = keys().into_iter().find(|key| node_of(key, 0) == 0).expect("a third");
+        client.put(&key, b"v").await.expect("served again");
     });
 }

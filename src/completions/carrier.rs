@@ -115,7 +115,7 @@ impl<B: Batch> Once<'_, B> {
             Known::Outcomes(record) => {
                 let draft = Draft::on(account, record);
                 let mut answered = replay(self.batch, draft.bytes(), outcomes);
-                if session.doubt().is_some() {
+                if session.is_in_doubt(sequence) {
                     self.forget_rest(&mut answered, outcomes);
                 }
                 let epoch = self.store.execute(&Rest::new(self.batch, &answered), outcomes, self.scratch);

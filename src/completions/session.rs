@@ -22,11 +22,13 @@ pub(super) struct Doubt {
     elsewhere: bool,
     /// The first frame in doubt that did not say that it was sent before.
     met: Option<u64>,
+    /// The lowest frame that was never here before: what was sent first behind it was not either.
+    new_from: Option<u64>,
 }
 
 impl Doubt {
     pub(super) fn new(lost_up_to: u64, elsewhere: bool) -> Option<Self> {
-        (lost_up_to > 0).then_some(Self { lost_up_to, elsewhere, met: None })
+        (lost_up_to > 0).then_some(Self { lost_up_to, elsewhere, met: None, new_from: None })
     }
 
     /// Both.
@@ -70,6 +72,11 @@ impl Session {
         self.doubt
     }
 
+    /// Whether more may have been executed of a sequence than is recorded.
+    pub(super) fn is_in_doubt(&self, sequence: u64) -> bool {
+        self.doubt.is_some_and(|doubt| doubt.new_from.is_none_or(|new| sequence < new))
+    }
+
     /// More may have been executed of it than is known.
     pub(super) fn put_in_doubt(&mut self, doubt: Option<Doubt>) {
         self.doubt = Doubt::merged(self.doubt, doubt);
@@ -80,16 +87,17 @@ impl Session {
     pub(super) fn meet(&mut self, identity: Identity, began_at: u64) {
         let Some(doubt) = &mut self.doubt else { return };
         let Identity { sequence, acknowledged_up_to, is_retry, .. } = identity;
-        if is_retry {
-            return self.raise_floor(sequence.saturating_add(1));
+        if !is_retry {
+            // Others may be on their way with the first: not what was sent when that had been answered.
+            let met = *doubt.met.get_or_insert(sequence);
+            if doubt.lost_up_to <= began_at || acknowledged_up_to > met {
+                // Two of them may come in either order.
+                doubt.new_from = Some(doubt.new_from.map_or(sequence, |new| new.min(sequence)));
+                return;
+            }
         }
-        // Others may be on their way with the first: not what was sent when that had been answered.
-        let met = *doubt.met.get_or_insert(sequence);
-        if doubt.lost_up_to <= began_at || acknowledged_up_to > met {
-            // What was sent first behind this was never here before; what comes under a lower number may have been.
-            self.doubt = None;
-            self.raise_floor(sequence);
-        } else if !doubt.elsewhere {
+        let is_exempt = doubt.elsewhere && !is_retry && doubt.new_from.is_none();
+        if self.is_in_doubt(sequence) && !is_exempt {
             self.raise_floor(sequence.saturating_add(1));
         }
     }
@@ -134,6 +142,8 @@ impl Session {
 
     pub(super) fn raise_floor(&mut self, floor: u64) {
         self.floor = self.floor.max(floor);
+        // Nothing is left that was in doubt.
+        self.doubt.take_if(|doubt| doubt.new_from.is_some_and(|new| new <= self.floor));
     }
 
     /// Takes out what is known of a sequence, which is then to be executed, and [`Session::keep`] given what became of

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod bounds;
+mod doubt;
 mod frames;
 mod model;
 mod moves;

@@ -179,15 +179,14 @@ impl Session {
         }
     }
 
-    /// Forgets the oldest records until no more than so many bytes are left.
+    /// Forgets the oldest records until no more than so many bytes are left, and the memory for the next.
     pub(super) fn forget(&mut self, bytes_left: u64, account: &Account) {
-        drop(self.draft(account));
-        while self.bytes > bytes_left {
+        while self.bytes - self.spare.capacity() as u64 > bytes_left {
             let Some((sequence, record)) = self.records.pop_first() else { break };
-            self.bytes -= RECORD_BYTES + record.capacity() as u64;
-            account.give_back(RECORD_BYTES + record.capacity() as u64);
+            self.give_back(record, account);
             self.raise_floor(sequence.saturating_add(1));
         }
+        drop(self.draft(account));
     }
 
     /// Gives a record back, or keeps its memory for the next.

@@ -318,6 +318,7 @@ pub(super) fn client_error_kind(error: &ClientError) -> &'static str {
     match error {
         ClientError::BadNodeCount { .. } => "BadNodeCount",
         ClientError::Connect(_) => "Connect",
+        ClientError::Unreachable(_) => "Unreachable",
         ClientError::Hello { .. } => "Hello",
         ClientError::Refused { .. } => "Refused",
         ClientError::MemoryLost { .. } => "MemoryLost",

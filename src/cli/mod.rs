@@ -55,7 +55,7 @@ enum Command {
     Ping(key_value::NodesArgs),
     /// Draws the charts of a report as SVG and PNG
     Plot(plot::PlotArgs),
-    /// Makes the shard map of several nodes, or holds it against them
+    /// The shard map of several nodes: create, status, add, remove, move, rebalance
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
     /// What this machine has for rdma:// endpoints
@@ -117,8 +117,14 @@ fn is_refused(error: &(dyn Error + 'static)) -> bool {
         Some(BenchError::Client(error)) => Some(error),
         _ => None,
     });
-    let Some(ClientError::Connect(error)) = client else { return false };
-    matches!(&**error, TransportError::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused)
+    client.is_some_and(|error| match error {
+        ClientError::Connect(error) => matches!(
+            &**error,
+            TransportError::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused
+        ),
+        ClientError::Unreachable(each) => each.iter().any(|error| is_refused(error)),
+        _ => false,
+    })
 }
 
 /// Prints help where that was asked for, or in one line what is wrong with the command line.

@@ -22,6 +22,9 @@ pub enum ClientError {
     /// The node cannot be reached; nothing was sent.
     #[error(transparent)]
     Connect(Arc<TransportError>),
+    /// None of the node's addresses can be reached; nothing was sent. What is wrong with each, in their order.
+    #[error("{}", joined(.0))]
+    Unreachable(Arc<[Self]>),
     /// The node did not answer the hello; nothing was sent.
     #[error("{endpoint} does not answer: {source}")]
     Hello {
@@ -212,6 +215,7 @@ impl ClientError {
         matches!(
             self,
             Self::Connect(_)
+                | Self::Unreachable(_)
                 | Self::Hello { .. }
                 | Self::Refused { .. }
                 | Self::MemoryLost { .. }
@@ -231,4 +235,8 @@ impl ClientError {
                 | Self::WrongOutcome { .. }
         )
     }
+}
+
+fn joined(errors: &[ClientError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

@@ -282,7 +282,7 @@ impl NodeClient {
     /// Connects to the first address that answers, of a node that a map names: as the incarnation that it names. Where
     /// every address answers as others, the node is not there any more.
     async fn open(&self) -> Result<Link, ClientError> {
-        let (mut other, mut failed) = (None, None);
+        let (mut other, mut failed) = (None, Vec::new());
         // Of what a node says nothing to, half the deadline is left to whom a newer map names.
         let tries = self.addresses.len() as u32 * if self.is_named() { 2 } else { 1 };
         let patience = self.config.deadline / tries;
@@ -290,10 +290,14 @@ impl NodeClient {
             match open(address, &self.config, patience, &self.pool).await {
                 Ok(link) if self.named.is_none_or(|named| named == link.node().incarnation) => return Ok(link),
                 Ok(link) => other = Some(link),
-                Err(error) => failed = failed.or(Some(error)),
+                Err(error) => failed.push(error),
             }
         }
-        failed.map_or_else(|| Ok(other.expect("there is an address")), Err)
+        match failed.len() {
+            0 => Ok(other.expect("there is an address")),
+            1 => Err(failed.remove(0)),
+            _ => Err(ClientError::Unreachable(failed.into())),
+        }
     }
 
     fn live(&self) -> Result<Option<Arc<Link>>, ClientError> {

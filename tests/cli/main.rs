@@ -222,6 +222,12 @@ fn help_and_version_go_to_standard_output() {
     let expected = format!("freight {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!((version.code, version.stdout), (Some(0), expected.into_bytes()));
     assert_eq!(run(&["bench", "--help"]).code, Some(0));
+    let help = String::from_utf8(run(&["--help"]).stdout).expect("text");
+    let cluster = help.lines().find(|line| line.trim_start().starts_with("cluster ")).expect("a line of its own");
+    assert!(
+        ["create", "status", "add", "remove", "move", "rebalance"].iter().all(|step| cluster.contains(step)),
+        "{help}"
+    );
     let nothing = run::<&str>(&[]);
     assert!(nothing.code == Some(2) && nothing.stderr.contains("Usage"), "{}", nothing.stderr);
 }

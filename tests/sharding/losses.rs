@@ -9,6 +9,7 @@ use freight::client::{Client, ClientConfig, ClientError, Reply};
 use freight::map::{MapMemory, MapNode, MapStore, ShardMap};
 use freight::op::Outcome;
 use freight::slots::SlotSet;
+use freight::transport::Endpoint;
 use freight::transport::sim::NetworkConfig;
 use std::sync::Arc;
 use std::time::Duration;
@@ -179,6 +180,21 @@ fn a_node_is_reached_at_whichever_address_answers_as_itself() {
         let (_, client) = client_of(&map).await;
         client.put(b"k", b"v").await.expect("written");
         assert_eq!((cluster.stats(0).store.records, cluster.stats(1).store.records), (1, 0));
+    });
+}
+
+#[test]
+fn of_several_addresses_each_one_s_error_is_told() {
+    plan(Wire::Sim).run(async |cluster: &mut Cluster| {
+        let nowhere = |place| format!("sim://{}/{place}", cluster.network().name()).parse().expect("an endpoint");
+        let addresses: Vec<Endpoint> = ["here", "there"].map(nowhere).to_vec();
+        let node = MapNode { addresses: addresses.clone(), incarnation: cluster.named(0).incarnation };
+        let map = ShardMap::new(freight::map::Id([7; 16]), 1, vec![(node, SlotSet::ALL)]).expect("a map");
+        let (_, client) = client_of(&map).await;
+        let error = client.put(b"k", b"v").await.expect_err("nobody is there");
+        assert!(matches!(&error, ClientError::Unreachable(each) if each.len() == 2), "{error:?}");
+        assert!(addresses.iter().all(|address| error.to_string().contains(&address.to_string())), "{error}");
+        assert!(!error.may_have_taken_effect());
     });
 }
 

@@ -12,11 +12,13 @@ VALUE_BYTES_MAX, FRAME_OPS_MAX, FRAME_BYTES_MIN, FRAME_BYTES_MAX = 8 << 20, 65_5
 KINDS = ("?,hello,hello reply,request,reply,refusal,stats,stats reply,wire limit,wire limit reply,move,"
          "move reply").split(",")
 OPERATIONS = [("?", "", ""), ("get", "", ""), ("put", "<I", "value"), ("delete", "", ""),
-              ("compare-and-swap", "<QI", "expected value"), ("add", "<q", "delta")]
+              ("compare-and-swap", "<QI", "expected value"), ("add", "<q", "delta"),
+              ("edit", "<BBBBIQ", "condition content expiry reserved value time")]
 STATUSES = ("?,value,done,counter,not found,version mismatch,not a number,counter overflow,out of memory,"
-            "reply full,wrong node,unknown").split(",")
+            "reply full,wrong node,unknown,edited,edited,value too long").split(",")
+FACTS = ("done", "was there", "is there")
 HEADER = ("<4sBBHII6Q", "magic version kind flags frame_bytes op_count "
-          "session sequence acknowledged_up_to map_epoch request reserved")
+          "session sequence acknowledged_up_to map_epoch request time")
 NO_BODY = ("", "")
 BODIES = {
     1: ("<BBHIQQ", "version_min version_max authentication_method frame_bytes_max capabilities reserved"),
@@ -46,12 +48,12 @@ def shown(data):
 def decode(frame):
     check(len(frame) >= 64, "Truncated")
     header = fields(HEADER, frame, 0)
-    magic, version, kind, flags, frame_bytes, op_count, *_, reserved = header.values()
+    magic, version, kind, flags, frame_bytes, op_count, *_, time = header.values()
     check(magic == b"FRGT", "BadMagic")
     check(version == 1, "BadVersion")
     check(1 <= kind <= 11, "BadKind")
     check(64 <= frame_bytes <= FRAME_BYTES_MAX, "BadFrameBytes")
-    check(reserved == 0 and (flags == 0 or kind == 3 and flags in (1, 3)), "ReservedNotZero")
+    check((time == 0 or kind == 4) and (flags == 0 or kind == 3 and flags in (1, 3)), "ReservedNotZero")
     check(op_count <= FRAME_OPS_MAX, "TooManyOps")
     check(op_count == 0 or kind in (3, 4), "ReservedNotZero")
     check(frame_bytes <= len(frame), "Truncated")
@@ -69,8 +71,8 @@ def decode_request(frame, begin, marks):
     at = begin
     for index in range(count):
         code, flags, key_bytes = unpack_from("<BBH", frame, begin + 4 * (index - count))
-        check(1 <= code <= 5, "BadOpCode")
-        check(flags <= 1, "BadFlags")
+        check(1 <= code <= 6, "BadOpCode")
+        check(flags <= (3 if code in (1, 6) else 1), "BadFlags")
         name, *layout = OPERATIONS[code]
         key = at + calcsize(layout[0])
         value = key + key_bytes
@@ -79,30 +81,51 @@ def decode_request(frame, begin, marks):
         at = value + operand.get("value", 0)
         check(at - value <= VALUE_BYTES_MAX, "ValueTooLong")
         check(at <= len(frame), "OutOfFrame")
+        check(code != 6 or edit_is_known(flags, **operand), "BadEdit")
         words = [f" {word} {shown(frame[value:at]) if word == 'value' else operand[word]}" for word in operand]
         place = f"{index} (first {first[index]})" if first else f"{index}"
-        yield f"{place}: {name} {shown(frame[key:value])}{''.join(words)}" + ", version wanted" * flags
+        yield f"{place}: {name} {shown(frame[key:value])}{''.join(words)}" + wanted(flags)
     check(at == len(frame), "PayloadMismatch")
 
+def wanted(flags):
+    return "".join(f", {what} wanted" for bit, what in enumerate(("version", "more")) if flags >> bit & 1)
+
+def edit_is_known(flags, condition, content, expiry, reserved, value, time):
+    is_known = condition <= 7 and content <= 3 and expiry <= 3 and reserved == 0
+    is_get = flags & 2 and condition == content == expiry == 0
+    return is_known and not is_get and (value == 0 or content in (1, 2)) and (time == 0 or expiry >= 2)
+
+def edited(frame, at, value_bytes, with_value):
+    """An edit's outcome in words, and whether it says what it can say."""
+    facts, deadline = frame[at], int.from_bytes(frame[at + 1:at + 8], "little")
+    now = unpack_from("<I", frame, at + 8)[0] if with_value else value_bytes
+    said = ", ".join(fact for bit, fact in enumerate(FACTS) if facts >> bit & 1) or "nothing"
+    before = f", before {shown(frame[at + 12:at + 12 + value_bytes])}" if with_value else ""
+    return f" ({said}) {now} bytes, deadline {deadline}{before}", facts < 8 and now <= VALUE_BYTES_MAX
+
 def decode_reply(frame, begin, _):
-    stretches = []
+    stretches, edits_are_known = [], True
     for index in range((begin - 64) // 8):
         word, offset = unpack_from("<II", frame, 64 + 8 * index)
         status, versioned, value_bytes = word & 0x7F, word >> 7 & 1, word >> 8
-        check(1 <= status <= 11, "BadStatus")
+        check(1 <= status <= 14, "BadStatus")
         check(status != 3 or value_bytes == 8, "BadCounter")
-        check(value_bytes <= {1: VALUE_BYTES_MAX, 3: 8}.get(status, 0), "ValueTooLong")
-        check(status <= 3 or versioned == (status == 5), "BadStatus")
-        end = offset + value_bytes + 8 * versioned
+        check(value_bytes <= (8 if status == 3 else VALUE_BYTES_MAX if status in (1, 12, 13) else 0), "ValueTooLong")
+        check(status in (1, 2, 3, 12, 13) or versioned == (status == 5), "BadStatus")
+        end = offset + 8 * versioned + {12: 8, 13: 12 + value_bytes}.get(status, value_bytes)
         check(begin <= offset and end <= len(frame), "OutOfFrame")
         stretches += [(offset, end)] if end > offset else []
         value = frame[end - value_bytes:end]
         text = f" {shown(value)}" if status == 1 else f" {unpack_from('<q', value)[0]}" if status == 3 else ""
         version = f", version {unpack_from('<Q', frame, offset)[0]}" if versioned else ""
+        if status in (12, 13):
+            text, is_known = edited(frame, offset + 8 * versioned, value_bytes, status == 13)
+            edits_are_known &= is_known and version != ", version 0"
         yield f"{index}: {STATUSES[status]}{text}{version}"
     stretches.sort()
     check(sum(end - offset for offset, end in stretches) == len(frame) - begin, "PayloadMismatch")
     check(all(end <= offset for (_, end), (offset, _) in zip(stretches, stretches[1:])), "Overlap")
+    check(edits_are_known, "BadEdit")
 
 def decode_move(frame, begin, kind):
     body = fields(BODIES[kind], frame, 64)

@@ -44,6 +44,9 @@ pub const MOVE_NOTED_BYTES_MAX: u64 = 64 << 20;
 /// The highest version that a record may bring along: half of what 64 bits hold, so that a peer cannot use up the rest.
 pub const MOVE_VERSION_MAX: u64 = 1 << 63;
 
+/// The latest deadline that a record can have, in milliseconds since 1970: 56 bits hold it. A later one counts as this.
+pub const DEADLINE_MAX: u64 = (1 << 56) - 1;
+
 /// A counter's longest decimal text, in bytes: `-9223372036854775808`.
 pub const COUNTER_BYTES_MAX: u32 = 20;
 

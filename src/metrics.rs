@@ -80,6 +80,10 @@ pub struct NodeStats {
 pub struct StoreStats {
     /// Number of records.
     pub records: u64,
+    /// Those of them that have a deadline; it may be reached.
+    pub records_expiring: u64,
+    /// Records removed for their deadline.
+    pub records_expired: u64,
     /// Bytes of all keys and values.
     pub payload_bytes: u64,
     /// Bytes held by indexes.

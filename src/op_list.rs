@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::hash::Key;
-use crate::op::{Action, Batch, Op, Outcome, Outcomes, Position, ReadBack, Version};
+use crate::op::{Action, Batch, Edit, Edited, Op, Outcome, Outcomes, Position, ReadBack, Version};
 use std::ops::Range;
 
 /// A batch that owns its bytes. Clear it and fill it again to reuse its memory.
@@ -25,8 +25,14 @@ enum Kind {
     Get,
     Put,
     Delete,
-    CompareAndSwap { expected: Version },
-    Add { delta: i64 },
+    CompareAndSwap {
+        expected: Version,
+    },
+    Add {
+        delta: i64,
+    },
+    /// Its bytes are the operation's value.
+    Edit(Edit<'static>),
 }
 
 impl OpList {
@@ -44,6 +50,7 @@ impl OpList {
             Action::Delete => (Kind::Delete, &[]),
             Action::CompareAndSwap { expected, value } => (Kind::CompareAndSwap { expected }, value),
             Action::Add { delta } => (Kind::Add { delta }, &[]),
+            Action::Edit(edit) => (Kind::Edit(edit.with_bytes(&[])), edit.bytes()),
         };
         let (key, value) = (append(&mut self.bytes, op.key), append(&mut self.bytes, value));
         self.ops.push(ListedOp { kind, version_wanted: op.version_wanted, key, value });
@@ -99,6 +106,7 @@ impl Batch for OpList {
             Kind::Delete => Action::Delete,
             Kind::CompareAndSwap { expected } => Action::CompareAndSwap { expected, value },
             Kind::Add { delta } => Action::Add { delta },
+            Kind::Edit(edit) => Action::Edit(edit.with_bytes(value)),
         };
         Op { key: &self.bytes[op.key.clone()], action, version_wanted: op.version_wanted }
     }
@@ -128,6 +136,10 @@ impl OutcomeList {
         let (outcome, value) = self.outcomes[index].as_ref().expect("every operation of a batch has an outcome");
         match *outcome {
             Outcome::Value { version, .. } => Outcome::Value { value: &self.bytes[value.clone()], version },
+            Outcome::Edited(edited) => {
+                let value = edited.value.is_some().then(|| &self.bytes[value.clone()]);
+                Outcome::Edited(Edited { value, ..edited })
+            }
             outcome => outcome,
         }
     }
@@ -159,6 +171,11 @@ impl Outcomes for OutcomeList {
             Outcome::Counter { value, version } => (Outcome::Counter { value, version }, 0..0),
             Outcome::NotFound => (Outcome::NotFound, 0..0),
             Outcome::VersionMismatch { current } => (Outcome::VersionMismatch { current }, 0..0),
+            Outcome::Edited(edited) => {
+                let value = append(&mut self.bytes, edited.value.unwrap_or_default());
+                (Outcome::Edited(Edited { value: edited.value.map(|_| &[][..]), ..edited }), value)
+            }
+            Outcome::ValueTooLong => (Outcome::ValueTooLong, 0..0),
             Outcome::NotANumber => (Outcome::NotANumber, 0..0),
             Outcome::CounterOverflow => (Outcome::CounterOverflow, 0..0),
             Outcome::OutOfMemory => (Outcome::OutOfMemory, 0..0),

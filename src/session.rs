@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use crate::completions::{Carrier, Completions, Identity, NoMemory};
-use crate::op::Batch;
+use crate::op::{Batch, Time};
 use crate::shard::{Scratch, Store};
 use crate::wire::{
     Capabilities, FrameBuffer, Hello, HelloReply, Origin, PROTOCOL_VERSION, RefusalCode, ReplyBuilder, RequestView,
@@ -142,14 +142,15 @@ impl Session {
         Ok(Accepted { reply: hello_reply(&reply), reply_bytes_max })
     }
 
-    /// Executes a request, once if it is of a client's session, and builds its reply in a buffer that `lend` gives for
-    /// at least that many bytes.
+    /// Executes a request, whose time is `now`, once if it is of a client's session, and builds its reply in a buffer
+    /// that `lend` gives for at least that many bytes.
     ///
     /// # Errors
     /// [`SessionError::Malformed`], and nothing was executed; [`SessionError::OutOfMemory`] likewise.
     pub fn execute<B: FrameBuffer>(
         &self,
         frame: &[u8],
+        now: Time,
         reply_bytes_max: u32,
         lend: impl FnOnce(usize) -> Option<B>,
         carrier: &mut Carrier,
@@ -159,14 +160,14 @@ impl Session {
         let ops = request.op_count();
         let out_of_memory = || SessionError::OutOfMemory { ops };
         let buffer = lend(REPLY_BYTES_FIRST).ok_or_else(out_of_memory)?;
-        let mut reply = ReplyBuilder::new(buffer, ops, reply_bytes_max).ok_or_else(out_of_memory)?;
+        let mut reply = ReplyBuilder::new(buffer, ops, reply_bytes_max).ok_or_else(out_of_memory)?.at(now);
         let Origin { session, sequence, acknowledged_up_to, .. } = request.header().origin();
         let map_epoch = if session == 0 || !request.has_changes() {
-            self.store.execute(&request, &mut reply, scratch)
+            self.store.execute(&request, now, &mut reply, scratch)
         } else {
             let is_retry = request.header().is_retry();
             let identity = Identity { session, sequence, acknowledged_up_to, is_retry };
-            let executed = carrier.execute(&self.store, &request, identity, &mut reply, scratch);
+            let executed = carrier.execute(&self.store, &request, now, identity, &mut reply, scratch);
             executed.map_err(|NoMemory| out_of_memory())?
         };
         Ok(reply.finish(Origin { map_epoch, ..request.header().origin() }))

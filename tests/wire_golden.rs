@@ -6,16 +6,22 @@
 mod golden;
 
 use freight::limits::{FRAME_BYTES_DEFAULT, FRAME_BYTES_MIN};
-use freight::op::{Action, Batch as _, Carried, Op, Outcome, Outcomes as _};
+use freight::op::{
+    Action, Batch as _, Carried, Condition, Content, Edit, Edited, Expiry, Op, Outcome, Outcomes as _, Time,
+};
 use freight::wire::{
     self, Capabilities, FrameKind, Handed, Header, Hello, HelloReply, MoveBody, MoveChunk, MoveCommand, MoveReplyBody,
     MoveReplyView, MoveStatus, MoveView, Origin, Refusal, RefusalCode, ReplyBuilder, ReplyView, RequestBuilder,
     RequestView, WireError, WireLimitView,
 };
+use std::num::NonZeroU64;
 
 const ORIGIN: Origin = Origin { request: 7, session: 0, sequence: 0, acknowledged_up_to: 0, map_epoch: 0 };
 const SESSION: Origin =
     Origin { request: 258, session: 0x1122_3344_5566_7788, sequence: 12, acknowledged_up_to: 10, map_epoch: 5 };
+
+/// The first instant of 2026.
+const NEW_YEAR: Time = 1_767_225_600_000;
 
 /// Builder and view agree with a golden request.
 fn holds_request(name: &str, origin: Origin, ops: &[Op<'_>]) {
@@ -32,15 +38,21 @@ fn holds_request(name: &str, origin: Origin, ops: &[Op<'_>]) {
 
 /// Builder and view agree with a golden reply whose payload stands in the given order.
 fn holds_reply(name: &str, origin: Origin, order: &[u32], outcomes: &[Outcome<'_>]) {
+    holds_reply_at(name, origin, 0, order, outcomes);
+}
+
+/// As [`holds_reply`], of a node that tells its time.
+fn holds_reply_at(name: &str, origin: Origin, time: Time, order: &[u32], outcomes: &[Outcome<'_>]) {
     let golden = golden::frame(name);
-    let mut builder = ReplyBuilder::new(Vec::new(), outcomes.len() as u32, FRAME_BYTES_MIN).expect("room");
+    let builder = ReplyBuilder::new(Vec::new(), outcomes.len() as u32, FRAME_BYTES_MIN).expect("room");
+    let mut builder = builder.at(time);
     order.iter().for_each(|index| builder.set(*index, outcomes[*index as usize]));
     let (mut built, bytes) = builder.finish(origin);
     built.truncate(bytes as usize);
     assert_eq!(built, golden, "{name}");
     let view = ReplyView::parse(&golden).expect("valid");
     assert_eq!(view.outcomes().collect::<Vec<_>>(), outcomes, "{name}");
-    assert_eq!(view.header().origin(), origin, "{name}");
+    assert_eq!((view.header().origin(), view.header().time.get()), (origin, time), "{name}");
 }
 
 fn op<'a>(key: &'a [u8], action: Action<'a>) -> Op<'a> {
@@ -64,6 +76,14 @@ fn requests_are_the_golden_bytes() {
     let adds = [op(b"hits", Action::Add { delta: 1 }), op_versioned(b"n", Action::Add { delta: i64::MIN })];
     holds_request("request_add", ORIGIN, &adds);
     holds_request("example_request", ORIGIN, &[op_versioned(b"key", put(b"value")), op(b"key", Action::Get)]);
+    let sooner = Edit::new(Content::Append(b"more"), Expiry::At(NEW_YEAR)).on(Condition::IfExpiringSooner);
+    let edits = [
+        op(b"key", Action::Edit(Edit::new(Content::Write(b"value"), Expiry::After(5_000)))),
+        op_versioned(b"key", Action::Edit(sooner.wanting_value())),
+        op(b"k", Action::Edit(Edit::new(Content::Remove, Expiry::Clear).on(Condition::IfExpiring))),
+        op_versioned(b"key", Action::Edit(Edit::READ)),
+    ];
+    holds_request("request_edit", ORIGIN, &edits);
     let batch = [
         op(b"alpha", Action::Get),
         op_versioned(b"beta", put(b"two words")),
@@ -125,6 +145,32 @@ fn replies_are_the_golden_bytes() {
     let epoch = Origin { map_epoch: 5, ..ORIGIN };
     holds_reply("reply_wrong_node", epoch, &[0], &[Outcome::WrongNode]);
     holds_reply("reply_unknown", ORIGIN, &[0], &[Outcome::Unknown]);
+    let untouched = Edited {
+        is_done: false,
+        was_there: true,
+        is_there: true,
+        value: None,
+        value_bytes: 5,
+        deadline: None,
+        version: None,
+    };
+    let appended = Edited {
+        is_done: true,
+        value: Some(b"value"),
+        value_bytes: 9,
+        deadline: NonZeroU64::new(NEW_YEAR),
+        version: NonZeroU64::new(9),
+        ..untouched
+    };
+    let edited = [
+        appended,
+        untouched,
+        Edited { is_done: true, is_there: false, value_bytes: 0, ..untouched },
+        Edited { value_bytes: 5, version: NonZeroU64::new(8), ..appended },
+        Edited { is_done: true, was_there: false, is_there: false, value_bytes: 0, ..untouched },
+    ];
+    holds_reply_at("reply_edited", ORIGIN, NEW_YEAR - 10_000, &[4, 1, 2, 0, 3], &edited.map(Outcome::Edited));
+    holds_reply("reply_value_too_long", ORIGIN, &[0], &[Outcome::ValueTooLong]);
     holds_reply("example_reply", ORIGIN, &[0, 1], &[Outcome::Done { version: Some(42) }, value(b"value", None)]);
     let batch = [
         value(b"a value", None),
@@ -200,8 +246,8 @@ fn statistics_and_wire_limit_frames_are_the_golden_bytes() {
 fn moves_are_the_golden_bytes() {
     let id = std::array::from_fn(|index| index as u8);
     let carried = [
-        Handed::Record(Carried { key: b"key", version: 42, value: b"value" }),
-        Handed::Record(Carried { key: b"gone", version: 0, value: b"" }),
+        Handed::Record(Carried { key: b"key", version: 42, value: b"value", deadline: None }),
+        Handed::Record(Carried { key: b"gone", version: 0, value: b"", deadline: None }),
         Handed::Completions(&[1, 0]),
     ];
     let body = MoveReplyBody {

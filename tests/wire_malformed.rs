@@ -5,8 +5,9 @@
 #![forbid(unsafe_code)]
 
 use freight::limits;
-use freight::op::{Action, Op, Outcome, Outcomes as _};
+use freight::op::{Action, Condition, Content, Edit, Edited, Expiry, Op, Outcome, Outcomes as _};
 use freight::wire::{self, Header, Origin, ReplyBuilder, ReplyView, RequestBuilder, RequestView, WireError};
+use std::num::NonZeroU64;
 
 const LIMIT: u32 = limits::FRAME_BYTES_MIN;
 
@@ -146,8 +147,65 @@ fn a_count_beyond_the_frame_is_refused_before_anything_is_read() {
 #[test]
 fn unknown_operations_and_flags_are_refused() {
     assert_eq!(request_error(&with(get(), 64, &[0])), WireError::BadOpCode { index: 0, got: 0 });
-    assert_eq!(request_error(&with(get(), 64, &[6])), WireError::BadOpCode { index: 0, got: 6 });
-    assert_eq!(request_error(&with(get(), 65, &[2])), WireError::BadFlags { index: 0, got: 2 });
+    assert_eq!(request_error(&with(get(), 64, &[7])), WireError::BadOpCode { index: 0, got: 7 });
+    assert_eq!(request_error(&with(get(), 65, &[4])), WireError::BadFlags { index: 0, got: 4 });
+}
+
+#[test]
+fn an_edit_that_says_nothing_known_is_refused() {
+    let put = Edit::new(Content::Write(b"value"), Expiry::After(5_000)).on(Condition::IfAbsent);
+    let frame = |edit: Edit<'_>| request(&[op(b"key", Action::Edit(edit))]);
+    assert!(RequestView::parse(&frame(put)).is_ok());
+    // Descriptor 64-67; condition, content, expiry, 0 at 68-71; length of the value 72-75; time 76-83.
+    for (at, byte) in [(68, 8), (69, 4), (70, 4), (71, 1)] {
+        assert_eq!(request_error(&with(frame(put), at, &[byte])), WireError::BadEdit { index: 0 }, "{byte} at {at}");
+    }
+    for content in [0, 3] {
+        let error = request_error(&with(frame(put), 69, &[content]));
+        assert_eq!(error, WireError::BadEdit { index: 0 }, "content {content} has no value");
+    }
+    for expiry in [0, 1] {
+        let error = request_error(&with(frame(put), 70, &[expiry]));
+        assert_eq!(error, WireError::BadEdit { index: 0 }, "expiry {expiry} has no time");
+    }
+    assert_eq!(request_error(&with(frame(put), 65, &[4])), WireError::BadFlags { index: 0, got: 4 });
+    let read = frame(Edit::new(Content::Keep, Expiry::Keep));
+    assert!(RequestView::parse(&read).is_ok());
+    assert_eq!(request_error(&with(read, 65, &[2])), WireError::BadEdit { index: 0 }, "a get says so shorter");
+    let (got, max) = ((8 << 20) + 1, 8 << 20);
+    let error = request_error(&with(frame(put), 72, &u32::to_le_bytes(got)));
+    assert_eq!(error, WireError::ValueTooLong { index: 0, got, max });
+}
+
+#[test]
+fn an_edits_outcome_that_says_nothing_known_is_refused() {
+    let edited = Edited {
+        is_done: true,
+        was_there: false,
+        is_there: true,
+        value: None,
+        value_bytes: 5,
+        deadline: None,
+        version: NonZeroU64::new(1),
+    };
+    // Descriptor 64-71, version 72-79; facts at 80, deadline 81-87, length now 88-91, value 92-96.
+    let without = reply(&[Outcome::Edited(edited)]);
+    let before = reply(&[Outcome::Edited(Edited { value: Some(b"value"), ..edited })]);
+    for frame in [&without, &before] {
+        assert!(ReplyView::parse(frame).is_ok());
+        for (at, byte, what) in [(72, 0, "no version"), (80, 8, "facts")] {
+            let error = reply_error(&with(frame.clone(), at, &[byte]));
+            assert_eq!(error, WireError::BadEdit { index: 0 }, "{what}");
+        }
+        let (got, max) = ((8 << 20) + 1, 8 << 20);
+        let long = with(frame.clone(), 65, &u32::to_le_bytes(got)[..3]);
+        assert_eq!(reply_error(&long), WireError::ValueTooLong { index: 0, got, max });
+    }
+    assert_eq!(reply_error(&with(before.clone(), 91, &[1])), WireError::BadEdit { index: 0 }, "a longer value now");
+    let outside = |end| WireError::OutOfFrame { index: 0, begin: 72, end, payload_begin: 72, payload_end: 97 };
+    assert_eq!(reply_error(&with(before.clone(), 65, &[6])), outside(98));
+    assert_eq!(reply_error(&with(before.clone(), 64, &[0x8C])), WireError::PayloadMismatch { used: 16, payload: 25 });
+    assert_eq!(reply_error(&with(before, 65, &[4])), WireError::PayloadMismatch { used: 24, payload: 25 });
 }
 
 #[test]
@@ -198,14 +256,14 @@ fn value(value: &[u8]) -> Outcome<'_> {
 fn unknown_statuses_are_refused() {
     let frame = reply(&[Outcome::NotFound]);
     assert_eq!(reply_error(&with(frame.clone(), 64, &[0])), WireError::BadStatus { index: 0, got: 0 });
-    assert_eq!(reply_error(&with(frame, 64, &[12])), WireError::BadStatus { index: 0, got: 12 });
+    assert_eq!(reply_error(&with(frame, 64, &[15])), WireError::BadStatus { index: 0, got: 15 });
 }
 
 #[test]
 fn statuses_and_versions_go_together() {
     let mismatch = reply(&[Outcome::VersionMismatch { current: 1 }]);
     assert_eq!(reply_error(&with(mismatch, 64, &[5])), WireError::BadStatus { index: 0, got: 5 });
-    for status in [4, 6, 7, 8, 9, 10, 11] {
+    for status in [4, 6, 7, 8, 9, 10, 11, 14] {
         let done = reply(&[Outcome::Done { version: Some(1) }]);
         let got = status | 0x80;
         assert_eq!(reply_error(&with(done, 64, &[got])), WireError::BadStatus { index: 0, got });
@@ -214,7 +272,7 @@ fn statuses_and_versions_go_together() {
 
 #[test]
 fn statuses_and_lengths_go_together() {
-    for status in [2, 4, 6, 7, 8, 9, 11] {
+    for status in [2, 4, 6, 7, 8, 9, 11, 14] {
         let error = reply_error(&with(reply(&[value(b"v")]), 64, &[status]));
         assert_eq!(error, WireError::ValueTooLong { index: 0, got: 1, max: 0 });
     }

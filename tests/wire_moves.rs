@@ -130,14 +130,14 @@ fn every_status_is_read_as_written_and_no_other() {
 #[test]
 fn a_chunk_is_full_at_its_bounds_but_takes_one_record_of_any_size() {
     let mut chunk = MoveChunk::new(Vec::new()).expect("room");
-    assert!((0..MOVE_ENTRIES_MAX).all(|_| chunk.push(Carried { key: b"k", version: 0, value: b"" })));
-    assert!(!chunk.push(Carried { key: b"k", version: 0, value: b"" }));
+    assert!((0..MOVE_ENTRIES_MAX).all(|_| chunk.push(Carried { key: b"k", version: 0, value: b"", deadline: None })));
+    assert!(!chunk.push(Carried { key: b"k", version: 0, value: b"", deadline: None }));
     let (key, value) = (vec![1; 65_535], vec![2; VALUE_BYTES_MAX as usize]);
     let mut chunk = MoveChunk::new(Vec::new()).expect("room");
-    assert!(chunk.push(Carried { key: &key, version: 1, value: &value }));
-    assert!(!chunk.push(Carried { key: b"", version: 1, value: b"" }));
+    assert!(chunk.push(Carried { key: &key, version: 1, value: &value, deadline: None }));
+    assert!(!chunk.push(Carried { key: b"", version: 1, value: b"", deadline: None }));
     let half = vec![3; MOVE_CHUNK_BYTES as usize / 2];
     let mut chunk = MoveChunk::new(Vec::new()).expect("room");
-    assert!(chunk.push(Carried { key: b"a", version: 1, value: &half }));
-    assert!(!chunk.push(Carried { key: b"b", version: 1, value: &half }) && !chunk.out_of_memory);
+    assert!(chunk.push(Carried { key: b"a", version: 1, value: &half, deadline: None }));
+    assert!(!chunk.push(Carried { key: b"b", version: 1, value: &half, deadline: None }) && !chunk.out_of_memory);
 }

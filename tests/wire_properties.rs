@@ -4,11 +4,12 @@
 #[path = "../fuzz/src/bodies.rs"]
 mod bodies;
 
-use freight::limits::FRAME_BYTES_MIN;
-use freight::op::{Action, Batch as _, Op, Outcome, Outcomes as _};
+use freight::limits::{DEADLINE_MAX, FRAME_BYTES_MIN};
+use freight::op::{Action, Batch as _, Condition, Content, Edit, Edited, Expiry, Op, Outcome, Outcomes as _};
 use freight::wire::{BuildError, Origin, ReplyBuilder, ReplyView, RequestBuilder, RequestView};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use std::num::NonZeroU64;
 
 /// An operation that owns its bytes.
 #[derive(Debug, Clone)]
@@ -27,9 +28,44 @@ impl OwnedOp {
             1 => Action::Put { value: &self.value },
             2 => Action::Delete,
             3 => Action::CompareAndSwap { expected: self.number, value: &self.value },
-            _ => Action::Add { delta: self.number.cast_signed() },
+            4 => Action::Add { delta: self.number.cast_signed() },
+            _ => Action::Edit(self.edit()),
         };
         Op { key: &self.key, action, version_wanted: self.version_wanted }
+    }
+}
+
+impl OwnedOp {
+    /// An edit whose every part the operation's number says.
+    fn edit(&self) -> Edit<'_> {
+        let part = |shift: u32, bound: usize| (self.number >> shift) as usize % bound;
+        let conditions = [
+            Condition::Always,
+            Condition::IfAbsent,
+            Condition::IfPresent,
+            Condition::IfLasting,
+            Condition::IfExpiring,
+            Condition::IfLater,
+            Condition::IfSooner,
+            Condition::IfExpiringSooner,
+        ];
+        let contents = [Content::Keep, Content::Write(&self.value), Content::Append(&self.value), Content::Remove];
+        let expiries = [Expiry::Keep, Expiry::Clear, Expiry::At(self.number), Expiry::After(self.number)];
+        let edit = Edit::new(contents[part(8, 4)], expiries[part(16, 4)]).on(conditions[part(0, 8)]);
+        if part(24, 2) == 0 { edit.wanting_value() } else { edit }
+    }
+
+    fn edited(&self) -> Edited<'_> {
+        let has = |bit: u32| self.number >> bit & 1 == 1;
+        Edited {
+            is_done: has(0),
+            was_there: has(1),
+            is_there: has(2),
+            value: has(3).then_some(&self.value),
+            value_bytes: self.key.len() as u32,
+            deadline: NonZeroU64::new(self.number & DEADLINE_MAX).filter(|_| has(4)),
+            version: NonZeroU64::new(self.number).filter(|_| self.version_wanted),
+        }
     }
 }
 
@@ -39,7 +75,7 @@ fn bytes(bytes_max: usize) -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn owned_op() -> impl Strategy<Value = OwnedOp> {
-    (bytes(65_535), bytes(100_000), 0..5_u8, any::<u64>(), any::<bool>())
+    (bytes(65_535), bytes(100_000), 0..6_u8, any::<u64>(), any::<bool>())
         .prop_map(|(key, value, code, number, version_wanted)| OwnedOp { key, value, code, number, version_wanted })
 }
 
@@ -55,15 +91,17 @@ fn origin() -> impl Strategy<Value = Origin> {
 
 fn outcome<'a>(owned: &'a OwnedOp) -> Outcome<'a> {
     let version = owned.version_wanted.then_some(owned.number);
-    match (owned.code, owned.key.len() % 6) {
+    match (owned.code, owned.key.len() % 7) {
         (0 | 1, _) => Outcome::Value { value: &owned.value, version },
         (2, _) => Outcome::Done { version },
         (3, _) => Outcome::Counter { value: owned.number.cast_signed(), version },
+        (5, _) => Outcome::Edited(owned.edited()),
         (_, 0) => Outcome::NotFound,
         (_, 1) => Outcome::VersionMismatch { current: owned.number },
         (_, 2) => Outcome::NotANumber,
         (_, 4) => Outcome::WrongNode,
         (_, 3) => Outcome::CounterOverflow,
+        (_, 5) => Outcome::ValueTooLong,
         _ => Outcome::OutOfMemory,
     }
 }

@@ -83,7 +83,8 @@ impl Node {
             lent.resize(lent.len().max(bytes), 0);
             Some(lent)
         };
-        let answered = self.session.execute(request, FRAME_BYTES_DEFAULT, lend, &mut self.carrier, &mut self.scratch);
+        let answered =
+            self.session.execute(request, 0, FRAME_BYTES_DEFAULT, lend, &mut self.carrier, &mut self.scratch);
         (self.lent, self.reply_bytes) = answered.expect("a bench may panic");
         &self.lent[..self.reply_bytes as usize]
     }

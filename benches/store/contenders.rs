@@ -19,7 +19,7 @@ pub(crate) fn freight(index: IndexKind, shards: u32) -> Store {
 
 impl Contender for Store {
     fn execute(&self, batch: &FlatBatch, reply: &mut Reply, scratch: &mut Scratch) {
-        self.execute(batch, reply, scratch);
+        self.execute(batch, 0, reply, scratch);
     }
 }
 

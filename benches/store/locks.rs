@@ -1,4 +1,4 @@
-//! How far the shards' locks carry, past the cores of this machine: a model, its figures, and what of it can be checked.
+//! How far the shards' locks carry, past the cores of this machine: a model, its figures, and a check of it.
 //!
 //! A thread holds a shard's lock while it executes the operations of its batch on it. The hottest shard has the most
 //! popular key, `p` of all operations, and its share of the others: `s = p + (1 - p) / shards`. Its lock is held
@@ -33,13 +33,18 @@ pub(crate) fn run(settings: &Settings) {
     let cold = flat(&drawn, |record| record != 0);
     let ops: usize = drawn.iter().map(Vec::len).sum();
     let popular = drawn.iter().flatten().filter(|(record, _)| *record == 0).count() as f64 / ops as f64;
-    let all_ns = ns_an_op(settings, settings.shards, &[all.clone()]);
+    let all_ns = ns_an_op(settings, settings.shards, std::slice::from_ref(&all));
     let [hot_ns, cold_ns] = [&hot, &cold].map(|pool| ns_an_op(settings, 1, &[pool.clone(), pool.clone()]));
-    println!("{rounds} rounds, ns an operation: {all_ns:.1}; locked: most popular key {hot_ns:.1}, others {cold_ns:.1}");
+    println!(
+        "{rounds} rounds, ns an operation: {all_ns:.1}; locked: most popular key {hot_ns:.1}, others {cold_ns:.1}"
+    );
     println!("most popular key: {:.1} % of operations\n", 100.0 * popular);
 
     let held = |shards: usize| popular * hot_ns + (1.0 - popular) / shards as f64 * cold_ns;
-    println!("{:>6} {:>7} {:>22} {:>22} {:>10}", "cores", "shards", "cores could, M op/s", "lock allows, M op/s", "busy");
+    println!(
+        "{:>6} {:>7} {:>22} {:>22} {:>10}",
+        "cores", "shards", "cores could, M op/s", "lock allows, M op/s", "busy"
+    );
     for cores in CORES {
         let shards = cores * SHARDS_PER_CORE;
         let (demand, cap) = (1e3 * cores as f64 / all_ns, 1e3 / held(shards));

@@ -7,7 +7,7 @@
 //!   cargo bench --bench store -- --alone       client and node on frames that nothing carries: what two cores
 //!                                              could do of the default workload of `freight bench`
 //!   cargo bench --bench store -- --floors     what the machine allows: copies, loads, values by their number
-//!   cargo bench --bench store -- --locks      how many cores the shards' locks could serve: a model, and what of it shows here
+//!   cargo bench --bench store -- --locks      how many cores the shards' locks could serve: a model, and its check
 //!   cargo bench --bench store -- --batches 100 a fixed amount of work, to count instructions under valgrind
 //! ```
 //!

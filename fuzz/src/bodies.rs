@@ -7,8 +7,8 @@
 // Each target uses one body of the three.
 #![allow(dead_code, reason = "each fuzz target and test uses some of the bodies")]
 
-use freight::limits::{FRAME_BYTES_MAX, FRAME_OPS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use freight::op::{Action, Batch as _, Carried, Outcome, Outcomes as _};
+use freight::limits::{DEADLINE_MAX, FRAME_BYTES_MAX, FRAME_OPS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use freight::op::{Action, Batch as _, Carried, Edit, Outcome, Outcomes as _};
 use freight::wire::{
     self, FrameKind, Handed, Header, Hello, HelloReply, MoveChunk, MoveReplyView, MoveView, Refusal, ReplyBuilder,
     ReplyView, RequestBuilder, RequestView, WireError, WireLimitView,
@@ -31,6 +31,9 @@ pub(crate) fn request(bytes: &[u8]) -> Result<(), WireError> {
         if let Action::Put { value } | Action::CompareAndSwap { value, .. } = op.action {
             assert!(value.len() <= VALUE_BYTES_MAX as usize);
         }
+        if let Action::Edit(edit) = op.action {
+            assert!(edit.bytes().len() <= VALUE_BYTES_MAX as usize);
+        }
         builder.push(&op).expect("what was read can be built");
         visited += 1;
     });
@@ -48,7 +51,8 @@ pub(crate) fn request(bytes: &[u8]) -> Result<(), WireError> {
     }
     // There is one way to write a batch.
     assert_eq!(&frame[..frame_bytes as usize], bytes);
-    assert_eq!(view.has_changes(), view.ops().any(|op| op.action != Action::Get));
+    let is_get = |action| matches!(action, Action::Get | Action::Edit(Edit::READ));
+    assert_eq!(view.has_changes(), view.ops().any(|op| !is_get(op.action)));
     Ok(())
 }
 
@@ -68,6 +72,11 @@ pub(crate) fn reply(bytes: &[u8]) -> Result<(), WireError> {
         if let Outcome::Value { value, .. } = outcome {
             assert!(value.len() <= VALUE_BYTES_MAX as usize);
             value_bytes += value.len();
+        }
+        if let Outcome::Edited(edited) = outcome {
+            assert!(edited.value_bytes <= VALUE_BYTES_MAX && edited.deadline.is_none_or(|at| at.get() <= DEADLINE_MAX));
+            assert!(edited.value.is_none_or(|value| value.len() <= VALUE_BYTES_MAX as usize));
+            value_bytes += edited.value.map_or(0, <[u8]>::len);
         }
         builder.set(index, *outcome);
     }

@@ -299,7 +299,8 @@ fn count(reply: &Reply, value_bytes: usize, measure: &mut Measure) {
 #[cold]
 pub(super) fn outcome_kind(outcome: &Outcome<'_>) -> &'static str {
     match outcome {
-        Outcome::Value { .. } | Outcome::Done { .. } | Outcome::Counter { .. } => WRONG_OUTCOME,
+        Outcome::Value { .. } | Outcome::Done { .. } | Outcome::Counter { .. } | Outcome::Edited(_) => WRONG_OUTCOME,
+        Outcome::ValueTooLong => "ValueTooLong",
         Outcome::NotFound => "NotFound",
         Outcome::VersionMismatch { .. } => "VersionMismatch",
         Outcome::NotANumber => "NotANumber",
@@ -337,6 +338,8 @@ pub(super) fn client_error_kind(error: &ClientError) -> &'static str {
         ClientError::Build(error) => build_error_kind(error),
         ClientError::OutOfMemory => "OutOfMemory",
         ClientError::ReplyTooLarge { .. } => "ReplyTooLarge",
+        ClientError::ReplyFull => "ReplyFull",
+        ClientError::ValueTooLong => "ValueTooLong",
         ClientError::NotANumber => "NotANumber",
         ClientError::CounterOverflow => "CounterOverflow",
     }

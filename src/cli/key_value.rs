@@ -1,13 +1,14 @@
-//! `freight get | put | delete | stats | ping`: a store at a shell.
+//! `freight get | put | touch | ttl | delete | stats | ping`: a store at a shell.
 //!
 //! Standard output carries the answer alone; which transport carried it stands on standard error, as a line of the log
 //! that `RUST_LOG=warn` silences.
 #![forbid(unsafe_code)]
 
 use super::{CommandResult, NOT_AS_EXPECTED, print, runtime};
-use crate::client::{BatchError, Client, ClientConfig, ClientError};
+use crate::client::{BatchError, Client, ClientConfig, ClientError, Lifetime};
 use crate::limits::VALUE_BYTES_MAX;
 use crate::map;
+use crate::op::Expiry;
 use crate::transport::rdma::RdmaOptions;
 use crate::transport::{Endpoint, TransportOptions};
 use std::ffi::OsString;
@@ -46,8 +47,30 @@ pub(super) struct PutArgs {
     key: OsString,
     /// The value, any bytes; - reads standard input
     value: OsString,
+    /// How long it is there, like 5s or 250ms, by the node's clock; for ever if not given
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    expires: Option<Duration>,
     #[command(flatten)]
     nodes: NodesArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct TouchArgs {
+    /// The key, any bytes
+    key: OsString,
+    /// How long it is there from now on, like 5s or 250ms, or never to let it last for ever
+    #[arg(value_name = "DURATION", value_parser = expiry)]
+    expires: Expiry,
+    #[command(flatten)]
+    nodes: NodesArgs,
+}
+
+/// What becomes of a deadline: `never`, or a duration.
+fn expiry(text: &str) -> Result<Expiry, humantime::DurationError> {
+    match text {
+        "never" => Ok(Expiry::Clear),
+        text => humantime::parse_duration(text).map(Expiry::in_no_less_than),
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -113,7 +136,26 @@ pub(super) fn put(args: &PutArgs) -> CommandResult {
     if value.len() > VALUE_BYTES_MAX as usize {
         return Err(BatchError::ValueTooLong { got: value.len(), max: VALUE_BYTES_MAX }.into());
     }
-    args.nodes.with(async |client| client.put(args.key.as_bytes(), &value).await)?;
+    let key = args.key.as_bytes();
+    args.nodes.with(async |client| match args.expires {
+        Some(lifetime) => client.put_expiring(key, &value, lifetime).await,
+        None => client.put(key, &value).await,
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn touch(args: &TouchArgs) -> CommandResult {
+    let found = args.nodes.with(async |client| client.touch(args.key.as_bytes(), args.expires).await)?;
+    Ok(if found { ExitCode::SUCCESS } else { ExitCode::from(NOT_AS_EXPECTED) })
+}
+
+/// How long a record is there: a duration, or `never` where it does not expire.
+pub(super) fn ttl(args: &GetArgs) -> CommandResult {
+    match args.nodes.with(async |client| client.lifetime(args.key.as_bytes()).await)? {
+        None => return Ok(ExitCode::from(NOT_AS_EXPECTED)),
+        Some(Lifetime::Forever) => print("never")?,
+        Some(Lifetime::Left(left)) => print(humantime::format_duration(left))?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 

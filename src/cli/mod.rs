@@ -47,6 +47,10 @@ enum Command {
     Get(key_value::GetArgs),
     /// Writes a value
     Put(key_value::PutArgs),
+    /// Sets how long a key is there, or lets it last for ever; exit code 1 where there is none
+    Touch(key_value::TouchArgs),
+    /// Prints how long a key is there; exit code 1 where there is none
+    Ttl(key_value::GetArgs),
     /// Removes a key; exit code 1 where there was none
     Delete(key_value::DeleteArgs),
     /// Prints every node's statistics as JSON
@@ -97,6 +101,8 @@ pub fn run() -> ExitCode {
         Command::Bench(args) => bench::run(*args),
         Command::Get(args) => key_value::get(&args),
         Command::Put(args) => key_value::put(&args),
+        Command::Touch(args) => key_value::touch(&args),
+        Command::Ttl(args) => key_value::ttl(&args),
         Command::Delete(args) => key_value::delete(&args),
         Command::Stats(args) => key_value::stats(&args),
         Command::Ping(args) => key_value::ping(&args),

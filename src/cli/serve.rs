@@ -8,22 +8,23 @@ use crate::bench::sizes;
 use crate::cores::{self, CoreList, Placement};
 use crate::limits;
 use crate::profile::Profile;
-use crate::server::{Identity, Node, NodeConfig};
+use crate::server::{Identity, Node, NodeConfig, RedisEndpoint};
 use crate::shard::IndexKind;
 use crate::transport::rdma::RdmaOptions;
-use crate::transport::{Endpoint, TransportOptions};
+use crate::transport::{Endpoint, EndpointError, TransportOptions};
 use clap::value_parser;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ServeArgs {
     /// Where to listen; may be given several times. A name (its first address), IPv4, or IPv6 in
-    /// brackets; port 0 takes a free one
+    /// brackets; port 0 takes a free one. resp://host:port is for Redis clients
     #[arg(long, value_name = "ENDPOINT", default_value = "tcp://127.0.0.1:7411", value_delimiter = ',')]
-    listen: Vec<Endpoint>,
+    listen: Vec<Door>,
     #[command(flatten)]
     cores: CoreArgs,
     /// The shard map, a file or etcd://host:2379/prefix: the node owns what the map gives to its incarnation, and
@@ -85,6 +86,22 @@ struct CoreArgs {
     /// Which core serves a connection
     #[arg(long, value_enum, default_value_t)]
     placement: Placement,
+}
+
+/// Where to listen, and for whom.
+#[derive(Debug, Clone)]
+enum Door {
+    Frames(Endpoint),
+    Redis(RedisEndpoint),
+}
+
+impl FromStr for Door {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        let is_redis = text.split_once("://").is_some_and(|(scheme, _)| scheme == RedisEndpoint::SCHEME);
+        if is_redis { text.parse().map(Self::Redis) } else { text.parse().map(Self::Frames) }
+    }
 }
 
 fn as_text<S: serde::Serializer>(value: &IndexKind, serializer: S) -> Result<S::Ok, S::Error> {
@@ -183,10 +200,17 @@ pub(super) fn run(args: ServeArgs) -> CommandResult {
     let entered = runtime.enter();
     // Before the node listens, so that no signal finds the default action.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let config = args.node.config(args.listen, threads, cores, placement, &args.rdma)?;
+    let (mut listen, mut redis) = (Vec::new(), Vec::new());
+    for door in args.listen {
+        match door {
+            Door::Frames(endpoint) => listen.push(endpoint),
+            Door::Redis(endpoint) => redis.push(endpoint),
+        }
+    }
+    let config = args.node.config(listen, threads, cores, placement, &args.rdma)?;
     let ServeArgs { insecure, allow_wire_limit, .. } = args;
     let mapped = args.map.is_some();
-    let mut config = NodeConfig { insecure, allow_wire_limit, mapped, ..config };
+    let mut config = NodeConfig { redis, insecure, allow_wire_limit, mapped, ..config };
     fit_descriptors(&mut config, raise_descriptor_limit());
     let follower = args.map.as_deref().map(Follower::new).transpose()?;
     let first = follower.as_ref().map(|follower| runtime.block_on(follower.first())).transpose()?.flatten();
@@ -204,6 +228,9 @@ pub(super) fn run(args: ServeArgs) -> CommandResult {
     }
     for endpoint in node.endpoints() {
         print(format_args!("listening {endpoint} (transport {})", endpoint.scheme()))?;
+    }
+    for endpoint in node.redis_endpoints() {
+        print(format_args!("listening {endpoint} (transport {})", RedisEndpoint::SCHEME))?;
     }
     runtime.block_on(async {
         let following = async {

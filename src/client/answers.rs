@@ -182,7 +182,7 @@ impl Drop for Awaited {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::task::Poll::{Pending, Ready};
+    use std::task::Poll::Ready;
     use tokio::sync::Semaphore;
 
     fn frame(bytes: &[u8]) -> Frame {
@@ -206,7 +206,7 @@ mod tests {
         assert!(poll(&mut first).is_pending() && window.available_permits() == 0);
         assert!(answers.answer(2, Ok(frame(b"two"))));
         assert_eq!(window.available_permits(), 1);
-        assert!(matches!(poll(&mut first), Pending));
+        assert!(poll(&mut first).is_pending());
         let Ready(Ok(answer)) = poll(&mut second) else { panic!("it was answered") };
         assert_eq!(&answer[..], b"two");
     }

@@ -7,11 +7,12 @@ use super::share::{begin, execute, unowned};
 use super::{BatchError, ClientConfig, ClientError};
 use crate::hash::Key;
 use crate::limits::FRAME_OPS_MAX;
-use crate::op::{Action, Op, Version};
+use crate::op::{Action, Content, Edit, Expiry, Op, Version};
 use crate::transport::Buffer;
 use crate::wire::RequestBuilder;
 use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Operations on their way to a client's nodes. A batch belongs to the client that made it.
@@ -150,6 +151,44 @@ impl Batch {
     #[inline]
     pub fn add(&mut self, key: &[u8], delta: i64) -> Result<(), BatchError> {
         self.push(&Op { key, action: Action::Add { delta }, version_wanted: false })
+    }
+
+    /// Appends a put of a value that is there for so long, from when its node executes it on. A part of a millisecond
+    /// counts as one.
+    ///
+    /// # Errors
+    /// As [`Batch::push`].
+    #[inline]
+    pub fn put_expiring(&mut self, key: &[u8], value: &[u8], lifetime: Duration) -> Result<(), BatchError> {
+        self.edit(key, Edit::new(Content::Write(value), Expiry::in_no_less_than(lifetime)))
+    }
+
+    /// Appends a change of a record's deadline alone.
+    ///
+    /// # Errors
+    /// As [`Batch::push`].
+    #[inline]
+    pub fn touch(&mut self, key: &[u8], expiry: Expiry) -> Result<(), BatchError> {
+        self.edit(key, Edit::new(Content::Keep, expiry))
+    }
+
+    /// Appends a get that returns the record's deadline too.
+    ///
+    /// # Errors
+    /// As [`Batch::push`].
+    #[inline]
+    pub fn get_with_deadline(&mut self, key: &[u8]) -> Result<(), BatchError> {
+        self.edit(key, Edit::READ)
+    }
+
+    /// Appends a change of value and deadline in one step. One that wants the value before, and changes something, is
+    /// not executed where the reply has no room for that value: it stays `ReplyFull`.
+    ///
+    /// # Errors
+    /// As [`Batch::push`].
+    #[inline]
+    pub fn edit(&mut self, key: &[u8], edit: Edit<'_>) -> Result<(), BatchError> {
+        self.push(&Op { key, action: Action::Edit(edit), version_wanted: false })
     }
 
     /// Whether the frame of a part holds operations.

@@ -22,7 +22,7 @@ use super::session::Sequence;
 use super::share::check as check_reply;
 use super::{BatchError, ClientError, Loss, Unsent};
 use crate::limits;
-use crate::op::{Action, Op, Outcome, Version};
+use crate::op::{Action, Edit, Edited, Op, Outcome, Time, Version};
 use crate::transport::Frame;
 use crate::wire::{ReplyView, RequestBuilder};
 use std::collections::BTreeMap;
@@ -55,11 +55,15 @@ pub(super) struct Single {
 /// [`Action`] with bytes of its own.
 #[derive(Debug)]
 pub(super) enum SingleAction {
-    Get { version_wanted: bool },
+    Get {
+        version_wanted: bool,
+    },
     Put(Box<[u8]>),
     Delete,
     CompareAndSwap(Version, Box<[u8]>),
     Add(i64),
+    /// With the bytes that it writes or appends.
+    Edit(Edit<'static>, Box<[u8]>),
 }
 
 /// An outcome: where it stands in the frame that brought it.
@@ -75,6 +79,11 @@ impl Answered {
         ReplyView::parsed(&self.frame).header().map_epoch.get()
     }
 
+    /// The node's time as it executed the frame.
+    pub(super) fn time(&self) -> Time {
+        ReplyView::parsed(&self.frame).header().time.get()
+    }
+
     pub(super) fn outcome(&self) -> Outcome<'_> {
         ReplyView::parsed(&self.frame).outcome(self.index)
     }
@@ -82,7 +91,9 @@ impl Answered {
     /// Whether the frame that left this get out had room for none: one value always fits, if there is memory.
     pub(super) fn without_any_value(&self) -> bool {
         let view = ReplyView::parsed(&self.frame);
-        !view.outcomes().any(|outcome| matches!(outcome, Outcome::Value { .. }))
+        let brings =
+            |outcome| matches!(outcome, Outcome::Value { .. } | Outcome::Edited(Edited { value: Some(_), .. }));
+        !view.outcomes().any(brings)
     }
 }
 
@@ -99,15 +110,20 @@ impl Single {
             SingleAction::Delete => Action::Delete,
             SingleAction::CompareAndSwap(expected, value) => Action::CompareAndSwap { expected: *expected, value },
             SingleAction::Add(delta) => Action::Add { delta: *delta },
+            SingleAction::Edit(edit, bytes) => Action::Edit(edit.with_bytes(bytes)),
         };
-        let version_wanted =
-            matches!(self.action, SingleAction::Get { version_wanted: true } | SingleAction::CompareAndSwap(..));
+        let version_wanted = matches!(
+            self.action,
+            SingleAction::Get { version_wanted: true } | SingleAction::CompareAndSwap(..) | SingleAction::Edit(..)
+        );
         Op { key: &self.key, action, version_wanted }
     }
 
     fn bytes(&self) -> usize {
         let value = match &self.action {
-            SingleAction::Put(value) | SingleAction::CompareAndSwap(_, value) => value.len(),
+            SingleAction::Put(value) | SingleAction::CompareAndSwap(_, value) | SingleAction::Edit(_, value) => {
+                value.len()
+            }
             _ => 0,
         };
         self.key.len() + value
@@ -318,7 +334,7 @@ fn check(single: &Single) -> Result<(), BatchError> {
         return Err(BatchError::KeyTooLong { got: single.key.len(), max: limits::KEY_BYTES_MAX });
     }
     match &single.action {
-        SingleAction::Put(value) | SingleAction::CompareAndSwap(_, value)
+        SingleAction::Put(value) | SingleAction::CompareAndSwap(_, value) | SingleAction::Edit(_, value)
             if value.len() > limits::VALUE_BYTES_MAX as usize =>
         {
             Err(BatchError::ValueTooLong { got: value.len(), max: limits::VALUE_BYTES_MAX })

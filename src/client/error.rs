@@ -147,6 +147,12 @@ pub enum ClientError {
         /// `reply_bytes_max`.
         max: u64,
     },
+    /// An edit wants the value that was there, and the batch's reply had no room for it: it was not executed.
+    #[error("the reply has no room for the value that an edit wants, which was not executed")]
+    ReplyFull,
+    /// An append would make the value too long; nothing was changed.
+    #[error("the value would be longer than {} bytes, nothing was changed", crate::limits::VALUE_BYTES_MAX)]
+    ValueTooLong,
     /// An add found a value that is no decimal 64-bit integer; nothing was changed.
     #[error("the value is no decimal 64-bit integer, nothing was changed")]
     NotANumber,

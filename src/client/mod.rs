@@ -21,6 +21,7 @@ mod batch;
 mod carried;
 mod coalescer;
 mod control;
+mod edits;
 mod error;
 mod keeper;
 mod kept;
@@ -35,6 +36,7 @@ mod single;
 
 pub use batch::Batch;
 pub use control::{Control, MoveReply};
+pub use edits::{EditReply, Lifetime};
 pub use error::{ClientError, Loss, NoHello, Unsent};
 pub use reply::{Failure, Outcomes, Reply};
 

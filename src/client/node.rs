@@ -1,10 +1,10 @@
 //! One node as its client sees it: the link of the moment, and the incarnation it trusts.
 #![forbid(unsafe_code)]
 
+use super::answers::Awaited;
 use super::backoff::Backoff;
 use super::coalescer::Coalescer;
 use super::keeper::Keeper;
-use super::answers::Awaited;
 use super::link::{self, Link};
 use super::session::{Sequence, Session};
 use super::{ClientConfig, ClientError, Loss, NoHello, Unsent};

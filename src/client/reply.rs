@@ -6,7 +6,7 @@ use super::batch::Route;
 use super::coalescer::Answered;
 use super::routing::Cause;
 use super::session::Sequence;
-use crate::op::Outcome;
+use crate::op::{Outcome, Time};
 use crate::transport::{Endpoint, Frame};
 use crate::wire::{ReplyOutcomes, ReplyView};
 use smallvec::{SmallVec, smallvec};
@@ -147,6 +147,19 @@ impl Reply {
         }
     }
 
+    /// The node's time as it answered an operation, what its deadline is to be held against; 0 where none answered.
+    ///
+    /// # Panics
+    /// Past the last operation.
+    #[must_use]
+    pub fn time(&self, index: usize) -> Time {
+        assert!(index < self.len(), "operation {index} of {}", self.len());
+        match self.routes.get(index) {
+            Some(route) => self.parts[route.part as usize].time(route.index),
+            None => self.parts[0].time(index as u32),
+        }
+    }
+
     fn take_outcome(&self, next: &mut usize) -> Option<Outcome<'_>> {
         let index = *next;
         *next += 1;
@@ -259,6 +272,11 @@ impl Part {
             Outcome::WrongNode if self.is_again => Outcome::Unknown,
             outcome => outcome,
         }
+    }
+
+    fn time(&self, index: u32) -> Time {
+        let place = self.places.get(index as usize).copied().unwrap_or(Route { part: 0, index });
+        self.frames.get(place.part as usize).map_or(0, |frame| ReplyView::parsed(frame).header().time.get())
     }
 
     /// What its node said.

@@ -115,11 +115,14 @@ pub(super) async fn settle(
         Exchange::Unknown(error) => return failed(node, error, Outcome::Unknown),
     };
     let view = check(&link, &reply, op_count)?;
-    let (mut missing, mut is_wrong) = (missing(view), view.has_wrong_node());
+    let (mut missing, has_left_changes) = missing(&link, &request, view)?;
+    let mut is_wrong = view.has_wrong_node();
     let is_forgotten = view.has_unknown();
     // A reply that is not full is the rule; everything else asks again.
     let mut part = Part::new(request.frame_bytes(), reply);
-    only_gets(&link, &request, &missing)?;
+    if has_left_changes {
+        part.fail(node.endpoint(), ClientError::ReplyFull);
+    }
     while !missing.is_empty() {
         let (got, max) = (part.bytes_received(), reply_bytes_max);
         if got >= max {
@@ -171,13 +174,25 @@ fn op_count(request: &Frame) -> u32 {
     RequestView::parse(request).expect("the view reads what the builder wrote").op_count()
 }
 
-/// Operations that a reply left out.
-fn missing(reply: ReplyView<'_>) -> Vec<u32> {
+/// What a reply left out and is asked again, and whether it left out changes: those are not, for what stands behind
+/// them on their keys was executed. Nothing but what brings a value may be left out: whatever else was may have taken
+/// effect.
+fn missing(link: &Link, request: &Frame, reply: ReplyView<'_>) -> Result<(Vec<u32>, bool), ClientError> {
+    let (mut missing, mut has_changes) = (Vec::new(), false);
     if !reply.has_reply_full() {
-        return Vec::new();
+        return Ok((missing, has_changes));
     }
-    let full = (0..).zip(reply.outcomes()).filter(|(_, outcome)| *outcome == Outcome::ReplyFull);
-    full.map(|(index, _)| index).collect()
+    let view = RequestView::parse(request).expect("the view reads what the builder wrote");
+    for (index, (op, outcome)) in (0..).zip(view.ops().zip(reply.outcomes())) {
+        match op.action {
+            _ if outcome != Outcome::ReplyFull => {}
+            Action::Get => missing.push(index),
+            Action::Edit(edit) if edit.value_wanted() && edit.only_reads() => missing.push(index),
+            Action::Edit(edit) if edit.value_wanted() => has_changes = true,
+            _ => return Err(link.malformed(WireError::BadStatus { index, got: Status::ReplyFull as u8 })),
+        }
+    }
+    Ok((missing, has_changes))
 }
 
 fn finish(node: &NodeClient, builder: RequestBuilder<Buffer>, request: u64, sequence: Option<&Sequence>) -> Frame {
@@ -203,20 +218,6 @@ pub(super) fn check<'a>(link: &Link, reply: &'a Frame, expected: u32) -> Result<
     match view.op_count() {
         got if got == expected => Ok(view),
         got => Err(link.malformed(WireError::WrongOpCount { got, expected })),
-    }
-}
-
-/// Only a get is left out of a full reply: whatever else was may have taken effect, and is not sent again.
-fn only_gets(link: &Link, request: &Frame, missing: &[u32]) -> Result<(), ClientError> {
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let view = RequestView::parse(request).expect("the view reads what the builder wrote");
-    let mut wanted = missing.iter().copied().peekable();
-    let mut left_out = (0..).zip(view.ops()).filter(|(index, _)| wanted.next_if_eq(index).is_some());
-    match left_out.find(|(_, op)| op.action != Action::Get) {
-        Some((index, _)) => Err(link.malformed(WireError::BadStatus { index, got: Status::ReplyFull as u8 })),
-        None => Ok(()),
     }
 }
 

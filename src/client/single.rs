@@ -102,12 +102,12 @@ impl Client {
         }
     }
 
-    fn deadline(&self) -> Instant {
+    pub(super) fn deadline(&self) -> Instant {
         self.inner.config.deadline_from_now()
     }
 
     /// Issues an operation, and with a map issues it again while its node is not the one to ask, until the deadline.
-    async fn issue(
+    pub(super) async fn issue(
         &self,
         key: &[u8],
         action: impl Fn() -> SingleAction,
@@ -138,13 +138,14 @@ impl Client {
     }
 }
 
-fn unexpected(node: &NodeClient, answered: &Answered) -> ClientError {
+pub(super) fn unexpected(node: &NodeClient, answered: &Answered) -> ClientError {
     match answered.outcome() {
         Outcome::WrongNode => ClientError::WrongNode { endpoint: node.endpoint().clone(), epoch: answered.epoch() },
         Outcome::Unknown => ClientError::Forgotten { endpoint: node.endpoint().clone() },
         Outcome::OutOfMemory => ClientError::OutOfMemory,
         Outcome::NotANumber => ClientError::NotANumber,
         Outcome::CounterOverflow => ClientError::CounterOverflow,
+        Outcome::ValueTooLong => ClientError::ValueTooLong,
         outcome => ClientError::WrongOutcome { endpoint: node.endpoint().clone(), outcome: format!("{outcome:?}") },
     }
 }

@@ -7,7 +7,7 @@ use super::rest::{Rest, may_be_changed};
 use super::session::{Known, Session};
 use super::table::{Completions, Held};
 use crate::hash::slot;
-use crate::op::{Batch, Outcome, ReadBack};
+use crate::op::{Batch, Outcome, ReadBack, Time};
 use crate::shard::{Scratch, Store};
 use std::sync::Arc;
 
@@ -55,6 +55,7 @@ impl Carrier {
         &mut self,
         store: &Store,
         batch: &B,
+        now: Time,
         identity: Identity,
         outcomes: &mut impl ReadBack,
         scratch: &mut Scratch,
@@ -63,7 +64,7 @@ impl Carrier {
         let mut session = held.lock();
         session.meet(identity, self.began_at);
         session.acknowledge(identity.acknowledged_up_to, &self.completions.account);
-        let mut once = Once { store, batch, scratch, completions: &self.completions };
+        let mut once = Once { store, batch, now, scratch, completions: &self.completions };
         let epoch = once.execute(&mut session, identity.sequence, outcomes);
         held.count(&session);
         drop(session);
@@ -98,6 +99,7 @@ impl Drop for Carrier {
 struct Once<'a, B> {
     store: &'a Store,
     batch: &'a B,
+    now: Time,
     scratch: &'a mut Scratch,
     completions: &'a Completions,
 }
@@ -107,7 +109,7 @@ impl<B: Batch> Once<'_, B> {
         let account = &self.completions.account;
         match session.take(sequence, account) {
             Known::Nothing => {
-                let epoch = self.store.execute(self.batch, outcomes, self.scratch);
+                let epoch = self.store.execute(self.batch, self.now, outcomes, self.scratch);
                 let draft = session.draft(account);
                 session.keep(sequence, self.record(draft, outcomes), account);
                 epoch
@@ -118,14 +120,14 @@ impl<B: Batch> Once<'_, B> {
                 if session.is_in_doubt(sequence) {
                     self.forget_rest(&mut answered, outcomes);
                 }
-                let epoch = self.store.execute(&Rest::new(self.batch, &answered), outcomes, self.scratch);
+                let epoch = self.store.execute(&Rest::new(self.batch, &answered), self.now, outcomes, self.scratch);
                 session.keep(sequence, self.record(draft, outcomes), account);
                 epoch
             }
             Known::Gone => {
                 let mut gone = vec![false; self.batch.op_count() as usize];
                 self.forget_rest(&mut gone, outcomes);
-                self.store.execute(&Rest::new(self.batch, &gone), outcomes, self.scratch)
+                self.store.execute(&Rest::new(self.batch, &gone), self.now, outcomes, self.scratch)
             }
         }
     }
@@ -145,9 +147,9 @@ impl<B: Batch> Once<'_, B> {
         self.scratch.visit_changed(|position| {
             let first = self.batch.first_index(position.index);
             debug_assert!(first <= u16::MAX.into(), "a frame holds no more operations");
-            let (slot, outcome) = (slot(self.batch.op(position).key), outcomes.read_back(position.index));
-            draft.push(&Recorded { index: first as u16, slot, outcome });
-            tells(&outcome)
+            let (op, outcome) = (self.batch.op(position), outcomes.read_back(position.index));
+            draft.push(&Recorded { index: first as u16, slot: slot(op.key), outcome });
+            tells(&op, &outcome)
         });
         draft
     }

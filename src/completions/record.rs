@@ -3,6 +3,8 @@
 //! ```text
 //!   outcome   first index u16 | slot u16 | code u8, bit 7: a version follows | version u64 | the rest by code:
 //!             value: value_bytes u32, value        counter: i64        others: nothing
+//!             edited: flags u8, value_bytes u32 behind the edit, deadline u64 if flagged,
+//!                     value_bytes u32 and value before it if flagged
 //! ```
 //!
 //! Little-endian. A put that took effect takes 5 bytes. Records travel in this form from node to node.
@@ -10,12 +12,23 @@
 
 use super::account::Account;
 use crate::limits::{SLOTS, VALUE_BYTES_MAX};
-use crate::op::{Outcome, Version};
+use crate::op::{Edited, Outcome, Version};
+use std::num::NonZeroU64;
 
 const VERSION: u8 = 0x80;
 
 /// Bytes of an outcome without version, value or counter.
 pub(super) const OUTCOME_BYTES_MIN: usize = 5;
+
+/// The most that an outcome takes beyond those and its value: a version and an edit's numbers.
+const FIXED_BYTES_MAX: usize = 8 + 1 + 4 + 8 + 4;
+
+/// What an edit's flags say: three facts, and what follows.
+const IS_DONE: u8 = 1;
+const WAS_THERE: u8 = 2;
+const IS_THERE: u8 = 4;
+const DEADLINE: u8 = 8;
+const VALUE: u8 = 16;
 
 /// One recorded outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +53,8 @@ fn parts<'a>(outcome: &Outcome<'a>) -> Option<(u8, Option<Version>, &'a [u8])> {
         Outcome::NotANumber => (6, None, &[]),
         Outcome::CounterOverflow => (7, None, &[]),
         Outcome::OutOfMemory => (8, None, &[]),
+        Outcome::Edited(Edited { version, value, .. }) => (9, version.map(NonZeroU64::get), value.unwrap_or_default()),
+        Outcome::ValueTooLong => (10, None, &[]),
         Outcome::WrongNode | Outcome::ReplyFull | Outcome::Unknown | Outcome::NotSent => return None,
     })
 }
@@ -48,7 +63,7 @@ fn parts<'a>(outcome: &Outcome<'a>) -> Option<(u8, Option<Version>, &'a [u8])> {
 fn append(bytes: &mut Vec<u8>, recorded: &Recorded<'_>, make_room: impl FnOnce(&mut Vec<u8>, usize) -> bool) -> bool {
     let Recorded { index, slot, outcome } = recorded;
     let Some((code, version, value)) = parts(outcome) else { return true };
-    let needed = OUTCOME_BYTES_MIN + 16 + value.len();
+    let needed = OUTCOME_BYTES_MIN + FIXED_BYTES_MAX + value.len();
     if bytes.capacity() - bytes.len() < needed && !make_room(bytes, needed) {
         return false;
     }
@@ -57,14 +72,29 @@ fn append(bytes: &mut Vec<u8>, recorded: &Recorded<'_>, make_room: impl FnOnce(&
     bytes.push(code | if version.is_some() { VERSION } else { 0 });
     bytes.extend(version.into_iter().flat_map(u64::to_le_bytes));
     match outcome {
-        Outcome::Value { .. } => {
-            bytes.extend_from_slice(&(value.len() as u32).to_le_bytes());
-            bytes.extend_from_slice(value);
-        }
+        Outcome::Value { .. } => append_value(bytes, value),
+        Outcome::Edited(edited) => append_edited(bytes, edited),
         Outcome::Counter { value, .. } => bytes.extend_from_slice(&value.to_le_bytes()),
         _ => {}
     }
     true
+}
+
+fn append_value(bytes: &mut Vec<u8>, value: &[u8]) {
+    bytes.extend_from_slice(&(value.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(value);
+}
+
+fn append_edited(bytes: &mut Vec<u8>, edited: &Edited<'_>) {
+    let Edited { is_done, was_there, is_there, value, value_bytes, deadline, version: _ } = *edited;
+    let facts = [(is_done, IS_DONE), (was_there, WAS_THERE), (is_there, IS_THERE)];
+    let parts = [(deadline.is_some(), DEADLINE), (value.is_some(), VALUE)];
+    bytes.push(facts.into_iter().chain(parts).map(|(is_so, flag)| if is_so { flag } else { 0 }).sum());
+    bytes.extend_from_slice(&value_bytes.to_le_bytes());
+    bytes.extend(deadline.into_iter().flat_map(|deadline| deadline.get().to_le_bytes()));
+    if let Some(value) = value {
+        append_value(bytes, value);
+    }
 }
 
 /// Reads outcomes; ends after the first that is malformed.
@@ -94,15 +124,7 @@ fn read<'a>(rest: &mut &'a [u8]) -> Option<Recorded<'a>> {
     let [code] = take(rest)?;
     let version = if code & VERSION == 0 { None } else { Some(u64::from_le_bytes(take(rest)?)) };
     let outcome = match (code & !VERSION, version) {
-        (1, version) => {
-            let value_bytes = u32::from_le_bytes(take(rest)?);
-            if value_bytes > VALUE_BYTES_MAX {
-                return None;
-            }
-            let (value, after) = rest.split_at_checked(value_bytes as usize)?;
-            *rest = after;
-            Outcome::Value { value, version }
-        }
+        (1, version) => Outcome::Value { value: take_value(rest)?, version },
         (2, version) => Outcome::Done { version },
         (3, version) => Outcome::Counter { value: i64::from_le_bytes(take(rest)?), version },
         (4, None) => Outcome::NotFound,
@@ -110,9 +132,30 @@ fn read<'a>(rest: &mut &'a [u8]) -> Option<Recorded<'a>> {
         (6, None) => Outcome::NotANumber,
         (7, None) => Outcome::CounterOverflow,
         (8, None) => Outcome::OutOfMemory,
+        (9, version) => Outcome::Edited(take_edited(rest, version)?),
+        (10, None) => Outcome::ValueTooLong,
         _ => return None,
     };
     (u32::from(slot) < SLOTS).then_some(Recorded { index, slot, outcome })
+}
+
+fn take_value<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let value_bytes = u32::from_le_bytes(take(rest)?);
+    let (value, after) = rest.split_at_checked(value_bytes as usize)?;
+    *rest = after;
+    (value_bytes <= VALUE_BYTES_MAX).then_some(value)
+}
+
+fn take_edited<'a>(rest: &mut &'a [u8], version: Option<Version>) -> Option<Edited<'a>> {
+    let [flags] = take(rest)?;
+    let value_bytes = u32::from_le_bytes(take(rest)?);
+    let has = |flag| flags & flag != 0;
+    let deadline = if has(DEADLINE) { Some(NonZeroU64::new(u64::from_le_bytes(take(rest)?))?) } else { None };
+    let value = if has(VALUE) { Some(take_value(rest)?) } else { None };
+    let (is_done, was_there, is_there) = (has(IS_DONE), has(WAS_THERE), has(IS_THERE));
+    let is_known = flags < 2 * VALUE && value_bytes <= VALUE_BYTES_MAX;
+    let version = version.map(|version| NonZeroU64::new(version).ok_or(())).transpose().ok()?;
+    is_known.then_some(Edited { is_done, was_there, is_there, value, value_bytes, deadline, version })
 }
 
 /// The bytes of a number off the front.
@@ -194,6 +237,9 @@ mod tests {
     use std::sync::Arc;
 
     fn all() -> Vec<Recorded<'static>> {
+        let (value, deadline, version) = (Some(&b"before"[..]), Some(NonZeroU64::MAX), NonZeroU64::new(7));
+        let edited =
+            Edited { is_done: true, was_there: true, is_there: true, value, value_bytes: 9, deadline, version };
         let outcomes = [
             Outcome::Value { value: b"a value", version: None },
             Outcome::Value { value: b"", version: Some(7) },
@@ -206,9 +252,12 @@ mod tests {
             Outcome::NotANumber,
             Outcome::CounterOverflow,
             Outcome::OutOfMemory,
+            Outcome::Edited(edited),
+            Outcome::Edited(Edited { deadline: None, value: None, version: None, ..edited }),
+            Outcome::ValueTooLong,
         ];
-        let recorded = |(index, outcome)| Recorded { index, slot: index - 65_525 + 16_373, outcome };
-        (65_525..=u16::MAX).zip(outcomes).map(recorded).collect()
+        let recorded = |(index, outcome)| Recorded { index, slot: index - 65_522 + 16_370, outcome };
+        (65_522..=u16::MAX).zip(outcomes).map(recorded).collect()
     }
 
     #[test]

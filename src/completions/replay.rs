@@ -2,11 +2,11 @@
 //!
 //! Recorded is the outcome of each change, and of the gets on its key up to the first operation that tells what the key
 //! holds. What the other gets on the key saw follows from that: the operations of a batch on one key take effect at one
-//! instant, and what its changes wrote comes with the frame once more.
+//! instant, so that nothing expires between them, and what its changes wrote comes with the frame once more.
 #![forbid(unsafe_code)]
 
 use super::record::own_outcomes;
-use crate::op::{Action, Batch, Op, Outcome, Outcomes};
+use crate::op::{Action, Batch, Content, Edit, Edited, Op, Outcome, Outcomes};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -14,8 +14,14 @@ use std::collections::HashMap;
 type Holds<'a> = Option<Cow<'a, [u8]>>;
 
 /// Whether it follows from an outcome what the key holds behind the operation.
-pub(super) fn tells(outcome: &Outcome<'_>) -> bool {
-    matches!(outcome, Outcome::Value { .. } | Outcome::Done { .. } | Outcome::Counter { .. } | Outcome::NotFound)
+pub(super) fn tells(op: &Op<'_>, outcome: &Outcome<'_>) -> bool {
+    match (op.action, outcome) {
+        (Action::Edit(edit), Outcome::Edited(edited)) => held(&edit, edited).is_some(),
+        _ => matches!(
+            outcome,
+            Outcome::Value { .. } | Outcome::Done { .. } | Outcome::Counter { .. } | Outcome::NotFound
+        ),
+    }
 }
 
 /// Hands over the outcomes that a record tells of a batch; which operations have theirs now. Of a part of the frame
@@ -30,20 +36,18 @@ pub(super) fn replay(batch: &impl Batch, record: &[u8], outcomes: &mut impl Outc
     }
     let mut ops = Vec::with_capacity(recorded.len());
     batch.for_each_key(|position, _, is_plain_get| ops.push((position, is_plain_get)));
-    // A plain get that is recorded stands before every change of its key that took effect.
-    let plain_gets = ops.iter().filter(|(_, is_plain_get)| *is_plain_get);
-    let saw_first = plain_gets
-        .filter_map(|(position, _)| Some((batch.op(*position).key, saw(&recorded[position.index as usize]?))));
-    let mut holds: HashMap<&[u8], Holds<'_>> = saw_first.collect();
+    let mut holds: HashMap<&[u8], Holds<'_>> = HashMap::new();
     let mut answered = vec![false; ops.len()];
     for (position, is_plain_get) in ops {
-        let (op, recorded) = (batch.op(position), recorded[position.index as usize]);
-        let outcome = if is_plain_get { holds.get(op.key).map(read) } else { recorded };
-        let Some(outcome) = outcome else { continue };
+        let (op, told) = (batch.op(position), recorded[position.index as usize]);
+        let read = holds.get(op.key).filter(|_| is_plain_get).map(read);
+        let Some(outcome) = told.or(read) else { continue };
         outcomes.set(position.index, outcome);
         answered[position.index as usize] = true;
-        if !is_plain_get && let Some(outcome) = recorded.filter(tells) {
-            holds.insert(op.key, behind(&op, &outcome));
+        if let Some(outcome) = told
+            && let Some(behind) = behind(&op, &outcome, holds.get(op.key))
+        {
+            holds.insert(op.key, behind);
         }
     }
     answered
@@ -69,18 +73,31 @@ fn read<'a>(holds: &'a Holds<'_>) -> Outcome<'a> {
     holds.as_ref().map_or(Outcome::NotFound, |value| Outcome::Value { value, version: None })
 }
 
-/// What a get saw.
-fn saw<'a>(outcome: &Outcome<'a>) -> Holds<'a> {
-    if let Outcome::Value { value, .. } = *outcome { Some(Cow::Borrowed(value)) } else { None }
+/// What a key holds behind an operation, where that follows from its outcome and from what the key held before.
+fn behind<'a>(op: &Op<'a>, outcome: &Outcome<'a>, before: Option<&Holds<'a>>) -> Option<Holds<'a>> {
+    let behind = match (op.action, outcome) {
+        (Action::Get, Outcome::Value { value, .. }) => Some(Cow::Borrowed(*value)),
+        (Action::Put { value } | Action::CompareAndSwap { value, .. }, Outcome::Done { .. }) => Some(value.into()),
+        (Action::Add { .. }, Outcome::Counter { value, .. }) => Some(value.to_string().into_bytes().into()),
+        (Action::Get, Outcome::NotFound) | (Action::Delete, Outcome::Done { .. } | Outcome::NotFound) => None,
+        (Action::Edit(edit), Outcome::Edited(edited)) => match (held(&edit, edited), edit.content()) {
+            (Some(held), _) => held.map(Cow::Borrowed),
+            (None, Content::Append(bytes)) if edited.is_done => {
+                Some([before?.as_deref().unwrap_or_default(), bytes].concat().into())
+            }
+            _ => return before.cloned(),
+        },
+        _ => return before.cloned(),
+    };
+    Some(behind)
 }
 
-/// What a key holds behind an operation whose outcome tells it.
-fn behind<'a>(op: &Op<'a>, outcome: &Outcome<'a>) -> Holds<'a> {
-    debug_assert!(tells(outcome), "{outcome:?}");
-    match (op.action, outcome) {
-        (Action::Get, _) => saw(outcome),
-        (Action::Put { value } | Action::CompareAndSwap { value, .. }, _) => Some(Cow::Borrowed(value)),
-        (Action::Add { .. }, Outcome::Counter { value, .. }) => Some(Cow::Owned(value.to_string().into_bytes())),
-        _ => None,
+/// What a key holds behind an edit, where that follows from its outcome alone.
+fn held<'a>(edit: &Edit<'a>, edited: &Edited<'a>) -> Option<Option<&'a [u8]>> {
+    match edit.content() {
+        _ if !edited.is_there => Some(None),
+        Content::Write(value) if edited.is_done => Some(Some(value)),
+        Content::Append(_) if edited.is_done => None,
+        _ => edited.value.map(Some),
     }
 }

@@ -3,12 +3,15 @@
 
 use super::connection;
 use super::node::{self, ServerError, Shared};
+use super::redis;
+use super::redis_endpoint::{RedisConnection, RedisEndpoint};
 use super::worker::Worker;
 use crate::cores::Placement;
 use crate::limits::HELLO_BYTES_MAX;
 use crate::metrics::Counters;
-use crate::transport::{self, ConnectionConfig, Endpoint, Incoming, Listener, Transport, Visitor};
+use crate::transport::{self, Connection, ConnectionConfig, Endpoint, Incoming, Listener, Transport, Visitor};
 use crate::wire::{RefusalCode, refusal};
+use std::fmt::Display;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -27,14 +30,27 @@ const REFUSED_MAX: usize = 64;
 
 type Listening = Pin<Box<dyn Future<Output = Result<Endpoint, ServerError>> + Send>>;
 
+/// Where a node listens.
+#[derive(Debug, Default)]
+pub(super) struct Doors {
+    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) redis_endpoints: Vec<RedisEndpoint>,
+}
+
 /// Listens at every endpoint of the node and accepts on the first worker's runtime, which must be the caller's.
-pub(super) async fn listen(shared: Arc<Shared>) -> Result<Vec<Endpoint>, ServerError> {
-    let mut endpoints = Vec::new();
+pub(super) async fn listen(shared: Arc<Shared>) -> Result<Doors, ServerError> {
+    let mut doors = Doors::default();
     for endpoint in &shared.config.listen {
         let visitor = Listen { shared: Arc::clone(&shared), endpoint: endpoint.clone() };
-        endpoints.push(transport::dispatch(endpoint.scheme(), &shared.config.transport, visitor).await?);
+        doors.endpoints.push(transport::dispatch(endpoint.scheme(), &shared.config.transport, visitor).await?);
     }
-    Ok(endpoints)
+    for endpoint in &shared.config.redis {
+        let listener = endpoint.listen().await?;
+        let endpoint = listener.redis_endpoint().clone();
+        accept_at(&shared, listener, &endpoint)?;
+        doors.redis_endpoints.push(endpoint);
+    }
+    Ok(doors)
 }
 
 struct Listen {
@@ -49,21 +65,61 @@ impl Visitor for Listen {
         Box::pin(async move {
             let Self { shared, endpoint } = self;
             let listener = transport.listen(&endpoint).await?;
-            let (endpoint, local_only) = (listener.endpoint().clone(), listener.local_only());
-            if !local_only && !shared.config.insecure {
-                return Err(ServerError::Insecure { endpoint });
-            }
-            tracing::debug!(transport = %endpoint.scheme(), "listening at {endpoint}");
-            let accepting = Accepting {
-                shared: Arc::clone(&shared),
-                local_only,
-                turn: AtomicUsize::new(0),
-                dealt: Arc::new(Semaphore::new(DEALT_MAX)),
-                refused: Semaphore::new(REFUSED_MAX),
-            };
-            shared.workers[0].spawn(Arc::new(accepting).run::<T>(listener));
+            let endpoint = listener.endpoint().clone();
+            accept_at(&shared, listener, &endpoint)?;
             Ok(endpoint)
         })
+    }
+}
+
+/// Accepts what comes to a listener, at an endpoint that is called so.
+fn accept_at<L>(shared: &Arc<Shared>, listener: L, endpoint: &impl Display) -> Result<(), ServerError>
+where
+    L: Listener<Incoming: Incoming<Connection: Attended>>,
+{
+    let local_only = listener.local_only();
+    if !local_only && !shared.config.insecure {
+        return Err(ServerError::Insecure { endpoint: endpoint.to_string() });
+    }
+    tracing::debug!("listening at {endpoint}");
+    let accepting = Accepting {
+        shared: Arc::clone(shared),
+        local_only,
+        turn: AtomicUsize::new(0),
+        dealt: Arc::new(Semaphore::new(DEALT_MAX)),
+        refused: Semaphore::new(REFUSED_MAX),
+    };
+    shared.workers[0].spawn(Arc::new(accepting).run(listener));
+    Ok(())
+}
+
+/// A connection of any kind, as far as accepting it goes.
+pub(super) trait Attended: Send + 'static {
+    /// Serves it until it ends; `local_only` where only clients of this machine reach its endpoint.
+    fn serve(self, shared: &Shared, worker: &Worker, local_only: bool) -> impl Future<Output = ()> + Send;
+
+    /// Tells its client that it is one too many, and ends it.
+    fn refuse(self, shared: &Shared) -> impl Future<Output = ()> + Send;
+}
+
+impl<C: Connection> Attended for C {
+    async fn serve(self, shared: &Shared, worker: &Worker, local_only: bool) {
+        connection::serve(self, shared, worker, local_only).await;
+    }
+
+    async fn refuse(self, shared: &Shared) {
+        let text = format!("this node serves {} connections and no more", shared.config.connections_max);
+        connection::refuse(self, refusal(RefusalCode::Connections, &text)).await;
+    }
+}
+
+impl Attended for RedisConnection {
+    async fn serve(self, shared: &Shared, worker: &Worker, _: bool) {
+        redis::serve(self, shared, worker).await;
+    }
+
+    async fn refuse(self, _: &Shared) {
+        redis::refuse(self).await;
     }
 }
 
@@ -79,7 +135,10 @@ struct Accepting {
 
 impl Accepting {
     /// Accepts until the node drains.
-    async fn run<T: Transport>(self: Arc<Self>, mut listener: T::Listener) {
+    async fn run<L>(self: Arc<Self>, mut listener: L)
+    where
+        L: Listener<Incoming: Incoming<Connection: Attended>>,
+    {
         let mut draining = self.shared.draining.subscribe();
         loop {
             let next = async {
@@ -93,7 +152,7 @@ impl Accepting {
             };
             match accepted {
                 Ok(incoming) => {
-                    let dealing = Arc::clone(&self).deal::<T>(incoming, place);
+                    let dealing = Arc::clone(&self).deal(incoming, place);
                     self.shared.workers[0].spawn(dealing);
                 }
                 Err(error) => {
@@ -105,7 +164,10 @@ impl Accepting {
     }
 
     /// Hands a connection to the thread that shall serve it.
-    async fn deal<T: Transport>(self: Arc<Self>, incoming: T::Incoming, place: OwnedSemaphorePermit) {
+    async fn deal<I>(self: Arc<Self>, incoming: I, place: OwnedSemaphorePermit)
+    where
+        I: Incoming<Connection: Attended>,
+    {
         let cpu = match self.shared.config.placement {
             Placement::Free => None,
             Placement::Paired | Placement::Split if self.shared.workers.len() == 1 => None,
@@ -114,12 +176,12 @@ impl Accepting {
         let worker = Arc::clone(&self.shared.workers[self.worker_for(cpu)]);
         worker.clone().spawn(async move {
             drop(place);
-            self.attend::<T>(incoming, &worker).await;
+            self.attend(incoming, &worker).await;
         });
     }
 
     /// Serves or refuses a connection, on its thread.
-    async fn attend<T: Transport>(&self, incoming: T::Incoming, worker: &Worker) {
+    async fn attend(&self, incoming: impl Incoming<Connection: Attended>, worker: &Worker) {
         let shared = &*self.shared;
         let config = ConnectionConfig {
             pool: Arc::clone(&worker.pool),
@@ -131,7 +193,7 @@ impl Accepting {
         let open = Open::new(shared);
         if open.count <= shared.config.connections_max {
             match incoming.attach(&config) {
-                Ok(connection) => connection::serve(connection, shared, worker, self.local_only).await,
+                Ok(connection) => connection.serve(shared, worker, self.local_only).await,
                 Err(error) => tracing::warn!("{error}"),
             }
             return;
@@ -141,8 +203,7 @@ impl Accepting {
         Counters::add(&worker.counters.refusals, 1);
         let Ok(_told) = self.refused.try_acquire() else { return };
         if let Ok(connection) = incoming.attach(&config) {
-            let text = format!("this node serves {} connections and no more", shared.config.connections_max);
-            connection::refuse(connection, refusal(RefusalCode::Connections, &text)).await;
+            connection.refuse(shared).await;
         }
     }
 

@@ -258,9 +258,9 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
             lend(bytes.max(self.reply_bytes_last as usize)).or_else(|| lend(bytes))
         };
         let mut scratch = self.worker.scratch();
-        let session = &self.shared.session;
+        let (session, now) = (&self.shared.session, self.shared.config.clock.now());
         let (buffer, frame_bytes) =
-            session.execute(frame, self.reply_bytes_max, lend, &mut self.carrier, &mut scratch)?;
+            session.execute(frame, now, self.reply_bytes_max, lend, &mut self.carrier, &mut scratch)?;
         self.reply_bytes_last = frame_bytes;
         Ok(Frame::new(buffer, frame_bytes))
     }

@@ -10,11 +10,22 @@
 #![forbid(unsafe_code)]
 
 mod acceptor;
+mod clock;
 mod connection;
 mod follow;
+mod identity;
 mod map;
 mod moves;
 mod node;
+mod redis;
+mod redis_clients;
+mod redis_endpoint;
+mod redis_host;
+mod redis_input;
+mod sweeper;
 mod worker;
 
-pub use node::{Identity, LocalNode, Node, NodeConfig, ServerError};
+pub use clock::Clock;
+pub use identity::Identity;
+pub use node::{LocalNode, Node, NodeConfig, ServerError};
+pub use redis_endpoint::RedisEndpoint;

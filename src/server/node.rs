@@ -1,9 +1,14 @@
 //! Starting, watching and draining a node.
 #![forbid(unsafe_code)]
 
-use super::acceptor;
+use super::acceptor::{self, Doors};
+use super::clock::Clock;
 use super::follow::{Bell, follow};
+use super::identity::Identity;
 use super::map::Taken;
+use super::redis_clients::RedisClients;
+use super::redis_endpoint::RedisEndpoint;
+use super::sweeper::sweep;
 use super::worker::{self, Worker, WorkerThread};
 use crate::budget::Budget;
 use crate::completions::{Completions, CompletionsConfig};
@@ -25,8 +30,10 @@ use tokio::sync::watch;
 /// How a node runs. Every field has the default that `freight serve --help` shows.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
-    /// Where it listens; at least one endpoint.
+    /// Where it listens for its own clients.
     pub listen: Vec<Endpoint>,
+    /// Where it listens for Redis clients; at least one endpoint in all.
+    pub redis: Vec<RedisEndpoint>,
     /// Its threads, at least one.
     pub threads: usize,
     /// The processor of each thread; empty where they are bound to none.
@@ -70,36 +77,10 @@ pub struct NodeConfig {
     pub frozen_wait: Duration,
     /// What transports are told.
     pub transport: TransportOptions,
+    /// Tells when records expire: the system's clock, or one of a test.
+    pub clock: Clock,
     /// Incarnation and hash secret: drawn from the system, or from a seed in tests.
     pub identity: Identity,
-}
-
-/// The random bits of a node's life.
-#[derive(Clone, Copy)]
-pub struct Identity {
-    /// Names this life of the node.
-    pub incarnation: [u8; 16],
-    /// Keys the index hash.
-    pub hash_secret: [u8; 32],
-}
-
-impl std::fmt::Debug for Identity {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Identity").field("incarnation", &Id(self.incarnation)).finish_non_exhaustive()
-    }
-}
-
-impl Identity {
-    /// Random bits of the system.
-    ///
-    /// # Errors
-    /// The system has no randomness to give.
-    pub fn random() -> io::Result<Self> {
-        let mut identity = Self { incarnation: [0; 16], hash_secret: [0; 32] };
-        getrandom::fill(&mut identity.incarnation).map_err(io::Error::other)?;
-        getrandom::fill(&mut identity.hash_secret).map_err(io::Error::other)?;
-        Ok(identity)
-    }
 }
 
 impl NodeConfig {
@@ -109,6 +90,7 @@ impl NodeConfig {
         let cores = cores::available();
         Self {
             listen,
+            redis: Vec::new(),
             threads: cores.len(),
             cores,
             placement: Placement::default(),
@@ -128,6 +110,7 @@ impl NodeConfig {
             mapped: false,
             frozen_wait: Duration::from_secs(5),
             transport: TransportOptions::default(),
+            clock: Clock::system(),
             identity,
         }
     }
@@ -137,7 +120,7 @@ impl NodeConfig {
         if !(min..=max).contains(&self.frame_bytes_max) {
             return Err(ServerError::FrameLimit { got: self.frame_bytes_max, min, max });
         }
-        if self.listen.is_empty() {
+        if self.listen.is_empty() && self.redis.is_empty() {
             return Err(ServerError::NoEndpoint);
         }
         match self.memory_bytes_max {
@@ -195,7 +178,7 @@ pub enum ServerError {
     #[error("{endpoint} can be reached from other machines and nobody has to authenticate: --insecure allows it")]
     Insecure {
         /// The endpoint.
-        endpoint: Endpoint,
+        endpoint: String,
     },
     /// An endpoint cannot be listened at.
     #[error(transparent)]
@@ -222,6 +205,7 @@ pub(super) struct Shared {
     pub(super) workers: Vec<Arc<Worker>>,
     pub(super) map: Taken,
     pub(super) bell: Bell,
+    pub(super) redis_clients: RedisClients,
     is_following: AtomicBool,
     started: Instant,
     /// What the store said of itself when it was last asked for a client.
@@ -262,6 +246,7 @@ impl Shared {
             draining: watch::Sender::new(false),
             map: Taken::new(Id(config.identity.incarnation)),
             bell: Bell::default(),
+            redis_clients: RedisClients::default(),
             is_following: AtomicBool::new(false),
             started: Instant::now(),
             store_told: Mutex::default(),
@@ -283,6 +268,13 @@ impl Shared {
         let was_following = self.is_following.swap(true, Ordering::Relaxed);
         assert!(!was_following, "a node follows one keeper");
         self.workers[0].spawn(follow(Arc::clone(self), store));
+    }
+
+    /// Lets every thread forget what expires; all of them run.
+    fn sweep(self: &Arc<Self>) {
+        for (thread, worker) in self.workers.iter().enumerate() {
+            worker.spawn(sweep(Arc::clone(self), thread, self.workers.len()));
+        }
     }
 
     /// Whether somebody takes newer maps, and ends moves that were left alone.
@@ -347,7 +339,7 @@ pub(super) async fn drained(draining: &mut watch::Receiver<bool>) {
 #[derive(Debug)]
 pub struct Node {
     shared: Arc<Shared>,
-    endpoints: Vec<Endpoint>,
+    doors: Doors,
     threads: Vec<WorkerThread>,
 }
 
@@ -364,14 +356,21 @@ impl Node {
             let shared = Arc::clone(&shared);
             move || acceptor::listen(shared)
         });
-        let endpoints = listening?;
-        Ok(Self { shared, endpoints, threads })
+        let doors = listening?;
+        shared.sweep();
+        Ok(Self { shared, doors, threads })
     }
 
     /// Where it listens, with the ports it really has.
     #[must_use]
     pub fn endpoints(&self) -> &[Endpoint] {
-        &self.endpoints
+        &self.doors.endpoints
+    }
+
+    /// Where it listens for Redis clients, likewise.
+    #[must_use]
+    pub fn redis_endpoints(&self) -> &[RedisEndpoint] {
+        &self.doors.redis_endpoints
     }
 
     /// Takes a shard map. When this returns, no operation is executed any more on a slot that the map does not give to
@@ -414,7 +413,7 @@ impl Node {
 #[derive(Debug)]
 pub struct LocalNode {
     shared: Arc<Shared>,
-    endpoints: Vec<Endpoint>,
+    doors: Doors,
 }
 
 impl LocalNode {
@@ -426,14 +425,21 @@ impl LocalNode {
         let config = NodeConfig { threads: 1, cores: Vec::new(), ..config };
         let shared = Shared::new(config)?;
         shared.workers[0].run_here();
-        let endpoints = acceptor::listen(Arc::clone(&shared)).await?;
-        Ok(Self { shared, endpoints })
+        let doors = acceptor::listen(Arc::clone(&shared)).await?;
+        shared.sweep();
+        Ok(Self { shared, doors })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn endpoints(&self) -> &[Endpoint] {
-        &self.endpoints
+        &self.doors.endpoints
+    }
+
+    /// Where it listens for Redis clients, likewise.
+    #[must_use]
+    pub fn redis_endpoints(&self) -> &[RedisEndpoint] {
+        &self.doors.redis_endpoints
     }
 
     /// As [`Node::take_map`].

@@ -1,9 +1,11 @@
 //! One thread of a node: a core, a runtime, and what its connections share.
 #![forbid(unsafe_code)]
 
+use super::redis_host::Lent;
 use crate::budget::Budget;
 use crate::cores;
 use crate::metrics::Counters;
+use crate::resp::Desk;
 use crate::shard::Scratch;
 use crate::transport::HeapPool;
 use std::future::Future;
@@ -24,6 +26,8 @@ pub(super) struct Worker {
     pub(super) pool: Arc<HeapPool>,
     /// Uncontended: only this thread's connections execute with it.
     pub(super) scratch: Mutex<Scratch>,
+    /// What serving Redis clients takes, one for each of them whose batch is unfinished and one more.
+    desks: Mutex<Vec<Desk<Lent>>>,
     runtime: OnceLock<Handle>,
     thread: AtomicI32,
     tasks: watch::Sender<usize>,
@@ -37,6 +41,7 @@ impl Worker {
             counters: Counters::default(),
             pool: HeapPool::one_of(threads, Arc::clone(budget)),
             scratch: Mutex::new(Scratch::new(first_shard)),
+            desks: Mutex::default(),
             runtime: OnceLock::new(),
             thread: AtomicI32::new(0),
             tasks: watch::Sender::new(0),
@@ -179,4 +184,21 @@ impl Worker {
         // Scratch holds nothing across batches: a panic leaves nothing half done in it.
         self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// A desk that nobody uses.
+    pub(super) fn take_desk(&self) -> Desk<Lent> {
+        let spare = self.desks.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        spare.unwrap_or_else(|| Desk::new(Lent::by(&self.pool)))
+    }
+
+    /// Takes a desk back whose batch is finished.
+    pub(super) fn give_desk_back(&self, desk: Desk<Lent>) {
+        let mut desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
+        if desks.len() < DESKS_KEPT_MAX {
+            desks.push(desk);
+        }
+    }
 }
+
+/// Desks that a thread keeps, at most.
+const DESKS_KEPT_MAX: usize = 4;

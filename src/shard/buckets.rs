@@ -99,6 +99,11 @@ impl Index for BucketIndex {
         }
     }
 
+    fn segment(&self, hash: u64, visit: &mut dyn FnMut(Handle)) -> Option<u64> {
+        self.segment_of(hash).cells().for_each(|(_, handle)| visit(handle));
+        self.directory.end(hash)
+    }
+
     fn stats(&self) -> IndexStats {
         IndexStats { bytes: self.segments.bytes() + self.directory.bytes() + self.counts.bytes(), ..self.stats }
     }

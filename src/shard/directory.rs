@@ -89,6 +89,12 @@ impl Directory {
         [before, self.entries.get(run.end).copied()]
     }
 
+    /// The first hash behind the run of a hash's segment, if there is one.
+    pub(super) fn end(&self, hash: u64) -> Option<u64> {
+        let end = self.run(self.entry(hash)).end;
+        (end < self.entries.len()).then(|| (end as u64) << (64 - self.depth))
+    }
+
     /// The entries of the segment of one of them. A segment's run is one, so both its ends are found by leaps that
     /// double, then by halving: a directory never shrinks, and its last segment may own all of it.
     fn run(&self, entry: usize) -> Range<usize> {

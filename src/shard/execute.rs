@@ -20,7 +20,7 @@ use super::shard::Shard;
 use super::slab::Handle;
 use crate::hash::{Key, KeyHasher, ShortKey, slot};
 use crate::limits::FRAME_OPS_MAX;
-use crate::op::{Batch, Outcome, Outcomes, Position};
+use crate::op::{Batch, Outcome, Outcomes, Position, Time};
 
 /// Pass 1 is so many operations ahead of pass 2, and pass 2 of pass 3.
 const AHEAD_OPS: usize = 16;
@@ -204,7 +204,8 @@ impl Scratch {
 
 impl<I: Index> Shard<I> {
     /// Passes 1 to 3: executes the operations of one bin, in order.
-    pub(super) fn execute_bin(&mut self, bin: &[Entry], batch: &impl Batch, outcomes: &mut impl Outcomes) {
+    pub(super) fn execute_bin(&mut self, bin: &[Entry], batch: &impl Batch, now: Time, outcomes: &mut impl Outcomes) {
+        self.advance(now);
         let mut hints = [Handle::NONE; GROUP_OPS];
         self.prefetch_buckets(part(bin, 0, 2 * AHEAD_OPS));
         self.prefetch_records(part(bin, 0, AHEAD_OPS), &mut hints);
@@ -237,24 +238,32 @@ impl<I: Index> Shard<I> {
         }
     }
 
-    /// Pass 3: executes operations, in order. One function for both callers, so that execution is inlined here.
-    #[inline(never)]
-    pub(super) fn execute_group(
+    /// Pass 3 of a bin whose passes 1 and 2 are over.
+    #[inline]
+    pub(super) fn execute_small_bin(
         &mut self,
-        entries: &[Entry],
+        bin: &[Entry],
         hints: &[Handle],
         batch: &impl Batch,
+        now: Time,
         outcomes: &mut impl Outcomes,
     ) {
+        self.advance(now);
+        self.execute_group(bin, hints, batch, outcomes);
+    }
+
+    /// Pass 3: executes operations, in order. One function for both callers, so that execution is inlined here.
+    #[inline(never)]
+    fn execute_group(&mut self, entries: &[Entry], hints: &[Handle], batch: &impl Batch, outcomes: &mut impl Outcomes) {
         let handles_freed = self.handles_freed();
         for (entry, hint) in entries.iter().zip(hints) {
             // An operation before this one may have freed the handle that the hint names.
             let hint = if self.handles_freed() == handles_freed { *hint } else { Handle::NONE };
-            let set = |outcome: Outcome<'_>| outcomes.set(entry.index.into(), outcome);
+            let index = entry.index.into();
             if let Some(key) = entry.short_get() {
-                self.get_short(key, entry.hash, hint, set);
+                self.get_short(key, entry.hash, hint, |outcome: Outcome<'_>| outcomes.set(index, outcome));
             } else {
-                self.execute(&batch.op(entry.position()), entry.hash, hint, set);
+                self.execute(&batch.op(entry.position()), entry.hash, hint, index, outcomes);
             }
         }
     }

@@ -37,6 +37,10 @@ pub(super) trait Index: Sized {
     /// Removes a handle that is there. `keys` still knows it.
     fn remove(&mut self, hash: u64, handle: Handle, keys: &impl Keys);
 
+    /// Shows every handle of the part of the index that a hash belongs to, and gives the first hash of the next part,
+    /// if there is one. A part is a range of hashes; what is inserted, removed or moved changes the ranges.
+    fn segment(&self, hash: u64, visit: &mut dyn FnMut(Handle)) -> Option<u64>;
+
     /// What it holds and did.
     fn stats(&self) -> IndexStats;
 }

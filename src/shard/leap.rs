@@ -120,6 +120,11 @@ impl Index for LeapIndex {
         }
     }
 
+    fn segment(&self, hash: u64, visit: &mut dyn FnMut(Handle)) -> Option<u64> {
+        self.segment(self.directory.segment(hash)).handles().for_each(visit);
+        self.directory.end(hash)
+    }
+
     fn stats(&self) -> IndexStats {
         let segments = self.segments.iter().flatten().count() as u64 * SEGMENT_BYTES;
         IndexStats {
@@ -268,13 +273,17 @@ impl Segment {
         }
     }
 
+    /// The live records.
+    fn handles(&self) -> impl Iterator<Item = Handle> {
+        let values = self.map.iter().filter_map(|mut cell| cell.value());
+        values.filter(|value| *value != DEAD).map(|value| Handle(value as u32))
+    }
+
     /// Shows each live record to `insert`, which puts it into another map; gives their number.
     fn copy(&self, keys: &impl Keys, mut insert: impl FnMut(u64, Handle)) -> u32 {
-        let values = || self.map.iter().filter_map(|mut cell| cell.value());
-        let handles = || values().filter(|value| *value != DEAD).map(|value| Handle(value as u32));
-        handles().for_each(|handle| keys.prefetch(handle));
+        self.handles().for_each(|handle| keys.prefetch(handle));
         let mut copied = 0;
-        for handle in handles() {
+        for handle in self.handles() {
             insert(keys.hash(handle), handle);
             copied += 1;
         }

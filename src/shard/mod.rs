@@ -13,14 +13,15 @@
 //! a batch visits its shards one after the other and is no transaction.
 //!
 //! Architecture invariant: shards know operations, hashes and a memory account. No sockets, no clock, no
-//! randomness, no tasks: the hash secret is given, and the same calls give the same outcomes.
+//! randomness, no tasks: the hash secret and the time are given, and the same calls give the same outcomes.
 
 mod bucket;
 mod buckets;
 mod changed;
-mod counter;
 mod directory;
+mod edit;
 mod execute;
+mod expiry;
 mod index;
 #[cfg(test)]
 mod index_tests;
@@ -31,6 +32,7 @@ mod moving;
 mod ownership;
 mod prefetch;
 mod record;
+mod scan;
 mod segment;
 #[expect(clippy::module_inception, reason = "the folder is about shards, the file about one")]
 mod shard;

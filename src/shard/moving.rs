@@ -1,12 +1,15 @@
 //! Records that leave with their slots, or come with them, chunk by chunk, while the node serves.
 //!
 //! ```text
-//!   export   note, under the lock of its shard, each key of the slots that may change from now on
+//!   export   note, under the lock of its shard, each key of the slots that may change from now on, or is seen gone
 //!            walk over the slabs: what does not change stays where it is, and is met; what does is noted
 //!            hand over the noted keys as they are by now, again and again; the last ones when the slots are given up
 //!   import   take what comes under the versions that it has; nobody serves it until the slots are owned
 //!   sweep    forget every record whose slot is not the node's
 //! ```
+//!
+//! A record keeps its deadline, an instant of the wall clock. The clock of its new node may be behind: so a record that
+//! anybody saw expired does not go over, and nothing comes back that was seen gone, however far the clocks are apart.
 //!
 //! A shard that notes goes by an [`Ownership`] of its own, equal to the store's: so its bins take the way of those
 //! whose slots were changed since the batch was dealt, and a batch that meets no move looks at nothing for it.
@@ -15,14 +18,14 @@
 use super::execute::Entry;
 use super::index::Index;
 use super::ownership::Ownership;
-use super::record::{Record, Records};
+use super::record::{Record, Records, Written};
 use super::shard::Shard;
 use super::slab::Handle;
 use super::store::{AnyShard, Locked, Store};
 use crate::budget::Budget;
-use crate::hash;
+use crate::hash::{self, Key};
 use crate::limits::MOVE_NOTED_BYTES_MAX;
-use crate::op::{Action, Batch, Carried, VERSION_ABSENT, Version};
+use crate::op::{Action, Batch, Carried, Time, VERSION_ABSENT, Version};
 use crate::slots::SlotSet;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -85,7 +88,12 @@ impl Drop for Tally {
 }
 
 impl Notes {
-    fn note(&mut self, key: &[u8]) {
+    /// The slots that are on the move.
+    pub(super) fn slots(&self) -> &SlotSet {
+        &self.slots
+    }
+
+    pub(super) fn note(&mut self, key: &[u8]) {
         if self.slots.contains(hash::slot(key)) && !self.keys.contains(key) && self.tally.add(key) {
             self.keys.insert(key.into());
         }
@@ -97,11 +105,13 @@ impl Notes {
 }
 
 impl Locked {
-    /// Notes the keys that a bin may change, before it does.
-    pub(super) fn note(&mut self, bin: &[Entry], batch: &impl Batch) {
+    /// Notes the keys that a bin of this time may change, or find expired, before it does.
+    pub(super) fn note(&mut self, bin: &[Entry], batch: &impl Batch, now: Time) {
         let Some(notes) = &mut self.notes else { return };
-        for op in bin.iter().map(|entry| batch.op(entry.position())) {
-            if op.action != Action::Get {
+        let shard = self.shard.moving_mut();
+        shard.advance(now);
+        for (op, hash) in bin.iter().map(|entry| (batch.op(entry.position()), entry.hash())) {
+            if op.action != Action::Get || shard.is_expired(op.key, hash) {
                 notes.note(op.key);
             }
         }
@@ -221,11 +231,15 @@ impl Store {
         for _ in 0..HOLDS_MAX {
             let Some((shard, from)) = export.walk else { return };
             let locked = self.lock(shard);
-            let records = locked.shard.moving().records();
+            let (records, now) = (locked.shard.moving().records(), locked.shard.moving().now());
             let (handles, next) = records.used_from(from, LOOKS);
             for handle in handles {
-                let Record { version, key, value } = records.get(handle);
-                if export.slots.contains(hash::slot(key)) && !take(Carried { key: key.as_bytes(), version, value }) {
+                let record = records.get(handle);
+                if !export.slots.contains(hash::slot(record.key)) || record.is_expired(now) {
+                    continue;
+                }
+                let Record { version, key, value, deadline } = record;
+                if !take(Carried { key: key.as_bytes(), version, value, deadline }) {
                     export.walk = Some((shard, handle));
                     return;
                 }
@@ -240,10 +254,16 @@ impl Store {
             let mut locked = self.lock(shard);
             let Locked { shard: any, notes: Some(notes), .. } = &mut *locked else { return };
             while let Some(key) = notes.take() {
-                let record = any.moving().record(&key, self.hasher.index_hash(&key[..]));
-                let (version, value) =
-                    record.map_or((VERSION_ABSENT, &[][..]), |record| (record.version, record.value));
-                if !take(Carried { key: &key, version, value }) {
+                let (shard_of_key, gone) = (any.moving(), Carried { key: &key, ..Carried::GONE });
+                let record = shard_of_key.record(&key, self.hasher.index_hash(&key[..]));
+                let record = record.filter(|record| !record.is_expired(shard_of_key.now()));
+                let carried = record.map_or(gone, |Record { version, value, deadline, .. }| Carried {
+                    key: &key,
+                    version,
+                    value,
+                    deadline,
+                });
+                if !take(carried) {
                     return notes.note(&key);
                 }
                 export.handed.push((shard, key));
@@ -256,7 +276,7 @@ impl Store {
     /// The caller knows that its slot is not owned meanwhile.
     #[must_use]
     pub fn import(&self, carried: Carried<'_>) -> bool {
-        let Carried { key, version, value } = carried;
+        let Carried { key, version, value, deadline } = carried;
         let hash = self.hasher.index_hash(key);
         let mut locked = self.lock(self.shard_of(key));
         let shard = locked.shard.moving_mut();
@@ -264,7 +284,7 @@ impl Store {
             shard.forget(key, hash);
             return true;
         }
-        shard.import(key, hash, version, value)
+        shard.import(key, hash, version, Written { value, deadline })
     }
 
     /// The highest version of any change so far.
@@ -296,11 +316,17 @@ impl Store {
 pub(super) trait Moving {
     fn records(&self) -> &Records;
     fn record(&self, key: &[u8], hash: u64) -> Option<Record<'_>>;
+    /// Shows every record of the segment of a hash, and gives the first hash behind it, if there is one.
+    fn segment(&self, hash: u64, visit: &mut dyn FnMut(Handle)) -> Option<u64>;
     fn version(&self) -> Version;
     fn raise_version(&mut self, version: Version);
-    fn import(&mut self, key: &[u8], hash: u64, version: Version, value: &[u8]) -> bool;
+    fn now(&self) -> Time;
+    fn advance(&mut self, now: Time);
+    fn is_expired(&self, key: &[u8], hash: u64) -> bool;
+    fn import(&mut self, key: &[u8], hash: u64, version: Version, content: Written<'_>) -> bool;
     fn forget(&mut self, key: &[u8], hash: u64);
     fn forget_all(&mut self, gone: &[Handle]);
+    fn forget_expired(&mut self, is_moving: &dyn Fn(Key<'_>) -> bool, looks: usize) -> bool;
 }
 
 impl<I: Index> Moving for Shard<I> {
@@ -312,6 +338,10 @@ impl<I: Index> Moving for Shard<I> {
         self.record(key, hash)
     }
 
+    fn segment(&self, hash: u64, visit: &mut dyn FnMut(Handle)) -> Option<u64> {
+        self.index().segment(hash, visit)
+    }
+
     fn version(&self) -> Version {
         self.version()
     }
@@ -320,8 +350,20 @@ impl<I: Index> Moving for Shard<I> {
         self.raise_version(version);
     }
 
-    fn import(&mut self, key: &[u8], hash: u64, version: Version, value: &[u8]) -> bool {
-        self.import(key, hash, version, value)
+    fn now(&self) -> Time {
+        self.now()
+    }
+
+    fn advance(&mut self, now: Time) {
+        self.advance(now);
+    }
+
+    fn is_expired(&self, key: &[u8], hash: u64) -> bool {
+        self.record(key, hash).is_some_and(|record| record.is_expired(self.now()))
+    }
+
+    fn import(&mut self, key: &[u8], hash: u64, version: Version, content: Written<'_>) -> bool {
+        self.import(key, hash, version, content)
     }
 
     fn forget(&mut self, key: &[u8], hash: u64) {
@@ -329,12 +371,16 @@ impl<I: Index> Moving for Shard<I> {
     }
 
     fn forget_all(&mut self, gone: &[Handle]) {
-        self.forget_all(gone.iter().copied());
+        self.forget_all(gone);
+    }
+
+    fn forget_expired(&mut self, is_moving: &dyn Fn(Key<'_>) -> bool, looks: usize) -> bool {
+        self.forget_expired(is_moving, looks)
     }
 }
 
 impl AnyShard {
-    fn moving(&self) -> &dyn Moving {
+    pub(super) fn moving(&self) -> &dyn Moving {
         match self {
             Self::Buckets(shard) => shard,
             #[cfg(feature = "leapfrog")]
@@ -342,7 +388,7 @@ impl AnyShard {
         }
     }
 
-    fn moving_mut(&mut self) -> &mut dyn Moving {
+    pub(super) fn moving_mut(&mut self) -> &mut dyn Moving {
         match self {
             Self::Buckets(shard) => shard,
             #[cfg(feature = "leapfrog")]

@@ -91,13 +91,15 @@ impl Current {
     }
 }
 
+/// Whether a slot is owned.
+pub(super) fn is_owned(owned: &Owned, slot: u16) -> bool {
+    owned.as_ref().is_none_or(|owned| owned.slots.contains(slot))
+}
+
 /// The operations of a bin whose slots are owned; the others get their outcome.
 #[cold]
 pub(super) fn sift(owned: &Owned, bin: &[Entry], batch: &impl Batch, outcomes: &mut impl Outcomes) -> Vec<Entry> {
-    let is_owned = |entry: &&Entry| {
-        let slot = hash::slot(batch.op(entry.position()).key);
-        owned.as_ref().is_none_or(|owned| owned.slots.contains(slot))
-    };
+    let is_owned = |entry: &&Entry| is_owned(owned, hash::slot(batch.op(entry.position()).key));
     let (owned, foreign): (Vec<&Entry>, Vec<&Entry>) = bin.iter().partition(is_owned);
     foreign.into_iter().for_each(|entry| outcomes.set(entry.position().index, Outcome::WrongNode));
     owned.into_iter().copied().collect()

@@ -1,15 +1,18 @@
-//! Records: version, key and value side by side in one slot.
+//! Records: version, key and value side by side in one slot, and a deadline where there is one.
 //!
 //! ```text
 //!   byte 0        8            12          14
-//!        +--------+------------+-----------+-----+-------+- - - - -+
-//!        | version| value bytes| key bytes | key | value | unused  |
-//!        | u64    | u32 (24)   | u16       |     |       |         |
-//!        +--------+------------+-----------+-----+-------+- - - - -+
+//!        +--------+------------+-----------+-----+-------+- - - - - +- - - - -+
+//!        | version| value bytes| key bytes | key | value | deadline | unused  |
+//!        | u64    | u32 (24)   | u16       |     |       | u64      |         |
+//!        +--------+------------+-----------+-----+-------+- - - - - +- - - - -+
 //! ```
 //!
-//! 14 bytes beyond key and value, little-endian, at any alignment. A value's length needs 24 bits; the 8 bits
-//! above are zero, reserved for marks such as expiry.
+//! 14 bytes beyond key and value, little-endian, at any alignment; 8 more for a deadline. A value's length needs 24
+//! bits; of the 8 above one says that a deadline follows the value, the others are zero.
+//!
+//! A marked length is longer than any slot. So whoever takes the value as if nothing were marked is stopped by the
+//! check that he must make anyway, and a record without a deadline costs nothing for those that have one.
 #![forbid(unsafe_code)]
 
 use super::index::Keys;
@@ -18,7 +21,7 @@ use super::prefetch::prefetch;
 use super::slab::{Handle, Slab};
 use crate::hash::{Key, KeyHasher};
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use crate::op::{VERSION_ABSENT, Version};
+use crate::op::{Time, VERSION_ABSENT, Version};
 use std::sync::Arc;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -33,12 +36,20 @@ struct Header {
 
 const HEADER_BYTES: usize = size_of::<Header>();
 
+/// Above a value's length: a deadline stands behind the value.
+const DEADLINE_MARK: u32 = 1 << 24;
+
+/// Bytes of a deadline.
+const DEADLINE_BYTES: usize = size_of::<Time>();
+
 const _: () = {
     assert!(size_of::<Header>() == 14);
     assert!(align_of::<Header>() == 1);
     assert!(std::mem::offset_of!(Header, version) == 0);
     assert!(std::mem::offset_of!(Header, value_bytes) == 8);
     assert!(std::mem::offset_of!(Header, key_bytes) == 12);
+    // No slot is as long as a marked length: the largest is one record's, rounded up to whole pages.
+    assert!(VALUE_BYTES_MAX + KEY_BYTES_MAX + 32 + (2 << 20) < DEADLINE_MARK);
 };
 
 /// Cache lines of a record to prefetch: what follows them the processor fetches ahead by itself.
@@ -50,6 +61,15 @@ pub(super) struct Record<'a> {
     pub(super) version: Version,
     pub(super) key: Key<'a>,
     pub(super) value: &'a [u8],
+    pub(super) deadline: Option<Time>,
+}
+
+impl Record<'_> {
+    /// Whether its deadline is reached.
+    #[inline(always)]
+    pub(super) fn is_expired(&self, now: Time) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
+    }
 }
 
 /// The records of one shard.
@@ -59,11 +79,25 @@ pub(super) struct Records {
     hasher: KeyHasher,
     count: u64,
     payload_bytes: u64,
+    /// Records with a deadline.
+    expiring: u64,
+    /// No deadline that was written since this was set is sooner.
+    soonest: Time,
+    pub(super) walk: Option<Walk>,
+}
+
+/// A look through all records for those that are expired: how far it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Walk {
+    /// Where it goes on.
+    pub(super) from: Handle,
+    /// The soonest deadline of those that it met and that stay.
+    pub(super) soonest: Time,
 }
 
 impl Records {
     pub(super) fn new(pool: &Arc<Pool>, hasher: KeyHasher) -> Self {
-        Self { slab: Slab::new(pool), hasher, count: 0, payload_bytes: 0 }
+        Self { slab: Slab::new(pool), hasher, count: 0, payload_bytes: 0, expiring: 0, soonest: Time::MAX, walk: None }
     }
 
     /// The record at a handle.
@@ -72,34 +106,84 @@ impl Records {
         let slot = self.slab.slot(handle);
         let (header, payload) = Header::ref_from_prefix(slot).expect("a slot is at least 16 bytes");
         let key = Key::at_front(payload, header.key_bytes.get().into());
-        let value = &payload[usize::from(header.key_bytes.get())..][..header.value_bytes.get() as usize];
-        Record { version: header.version.get(), key, value }
+        let behind = &payload[usize::from(header.key_bytes.get())..];
+        match behind.get(..header.value_bytes.get() as usize) {
+            Some(value) => Record { version: header.version.get(), key, value, deadline: None },
+            None => marked(header, key, behind),
+        }
+    }
+
+    /// The key of the record at a handle.
+    #[inline(always)]
+    pub(super) fn key(&self, handle: Handle) -> Key<'_> {
+        let slot = self.slab.slot(handle);
+        let (header, payload) = Header::ref_from_prefix(slot).expect("a slot is at least 16 bytes");
+        Key::at_front(payload, header.key_bytes.get().into())
+    }
+
+    /// A value's length as the header has it, with its mark.
+    #[inline(always)]
+    fn marked_bytes(&self, handle: Handle) -> u32 {
+        let (header, _) = Header::ref_from_prefix(self.slab.slot(handle)).expect("a slot is at least 16 bytes");
+        header.value_bytes.get()
     }
 
     /// Stores a new record; `None`, and nothing changed, where the budget refuses.
-    pub(super) fn insert(&mut self, version: Version, key: &[u8], value: &[u8]) -> Option<Handle> {
+    pub(super) fn insert(&mut self, version: Version, key: &[u8], content: Written<'_>) -> Option<Handle> {
         debug_assert!(version != VERSION_ABSENT, "a record has a version");
-        let handle = self.slab.allocate(record_bytes(key, value))?;
-        self.write(handle, version, key, value);
+        let handle = self.slab.allocate(record_bytes(key, content.marked_bytes()))?;
+        self.write(handle, version, key, content);
         self.count += 1;
-        self.payload_bytes += (key.len() + value.len()) as u64;
+        self.payload_bytes += (key.len() + content.value.len()) as u64;
+        self.expiring += u64::from(content.deadline.is_some());
         Some(handle)
     }
 
-    /// Gives the record of `key` another version and value: in place if the slot is of the right size, else under
+    /// Gives the record of `key` another version and content: in place if the slot is of the right size, else under
     /// another handle. `None`, and nothing changed, where the budget refuses.
     #[inline]
-    pub(super) fn overwrite(&mut self, handle: Handle, version: Version, key: &[u8], value: &[u8]) -> Option<Handle> {
-        let old = self.get(handle);
-        debug_assert!(*old.key == *key && old.version < version, "a newer version of the same record");
-        let old_value_bytes = old.value.len();
-        let stays = old_value_bytes == value.len() || self.slab.fits_exactly(handle, record_bytes(key, value));
-        let target = if stays { handle } else { self.slab.allocate(record_bytes(key, value))? };
-        self.write(target, version, key, value);
+    pub(super) fn overwrite(
+        &mut self,
+        handle: Handle,
+        version: Version,
+        key: &[u8],
+        content: Written<'_>,
+    ) -> Option<Handle> {
+        debug_assert!(*self.key(handle) == *key && self.get(handle).version < version, "newer, of the same record");
+        let (old, new) = (self.marked_bytes(handle), content.marked_bytes());
+        if old == new {
+            self.write(handle, version, key, content);
+            return Some(handle);
+        }
+        let bytes = record_bytes(key, new);
+        let target = if self.slab.fits_exactly(handle, bytes) { handle } else { self.slab.allocate(bytes)? };
+        self.write(target, version, key, content);
         if target != handle {
             self.slab.free(handle);
         }
-        self.payload_bytes = self.payload_bytes - old_value_bytes as u64 + value.len() as u64;
+        self.recount(old, new);
+        Some(target)
+    }
+
+    /// As [`Records::overwrite`], with a value that is the old one and bytes behind it.
+    pub(super) fn extend(&mut self, handle: Handle, version: Version, content: Written<'_>) -> Option<Handle> {
+        let Record { key, value, version: before, .. } = self.get(handle);
+        debug_assert!(before < version, "a newer version of the same record");
+        let (key_bytes, value_begin) = (key.len() as u16, HEADER_BYTES + key.len());
+        let (value_end, value_bytes) = (value_begin + value.len(), (value.len() + content.value.len()) as u32);
+        let (old, new) = (self.marked_bytes(handle), mark(value_bytes, content.deadline));
+        let bytes = record_bytes(key.as_bytes(), new);
+        let target = if self.slab.fits_exactly(handle, bytes) { handle } else { self.slab.allocate(bytes)? };
+        if target != handle {
+            self.slab.copy(handle, target, value_end);
+            self.slab.free(handle);
+        }
+        let header = Header { version: version.into(), value_bytes: new.into(), key_bytes: key_bytes.into() };
+        self.soonest = self.soonest.min(content.deadline.unwrap_or(Time::MAX));
+        let (head, behind) = self.slab.slot_mut(target).split_at_mut(value_end);
+        head[..HEADER_BYTES].copy_from_slice(header.as_bytes());
+        put_behind(behind, content);
+        self.recount(old, new);
         Some(target)
     }
 
@@ -107,26 +191,36 @@ impl Records {
     pub(super) fn remove(&mut self, handle: Handle) {
         let record = self.get(handle);
         let payload_bytes = (record.key.len() + record.value.len()) as u64;
+        let expiring = u64::from(record.deadline.is_some());
         self.slab.free(handle);
         debug_assert!(self.count > 0 && self.payload_bytes >= payload_bytes, "what is removed was counted");
+        debug_assert!(self.expiring >= expiring, "what is removed was counted");
         self.count -= 1;
         self.payload_bytes -= payload_bytes;
+        self.expiring -= expiring;
+    }
+
+    /// Counts a record whose value's length and mark changed.
+    fn recount(&mut self, old: u32, new: u32) {
+        self.payload_bytes = self.payload_bytes - u64::from(old % DEADLINE_MARK) + u64::from(new % DEADLINE_MARK);
+        self.expiring = self.expiring - u64::from(old / DEADLINE_MARK) + u64::from(new / DEADLINE_MARK);
     }
 
     #[inline]
-    fn write(&mut self, handle: Handle, version: Version, key: &[u8], value: &[u8]) {
+    fn write(&mut self, handle: Handle, version: Version, key: &[u8], content: Written<'_>) {
         let header = Header {
             version: version.into(),
-            value_bytes: (value.len() as u32).into(),
+            value_bytes: content.marked_bytes().into(),
             key_bytes: (key.len() as u16).into(),
         };
+        self.soonest = self.soonest.min(content.deadline.unwrap_or(Time::MAX));
         let slot = self.slab.slot_mut(handle);
         let (head, payload) = slot.split_at_mut(HEADER_BYTES);
         head.copy_from_slice(header.as_bytes());
-        let (key_slot, payload) = payload.split_at_mut(key.len());
+        let (key_slot, behind) = payload.split_at_mut(key.len());
         key_slot.copy_from_slice(key);
-        payload[..value.len()].copy_from_slice(value);
-        debug_assert_eq!(self.get(handle).value.len(), value.len(), "what is written is what is read");
+        put_behind(behind, content);
+        debug_assert_eq!(self.get(handle).value.len(), content.value.len(), "what is written is what is read");
     }
 
     /// Asks the processor for a record that will be read soon.
@@ -150,15 +244,69 @@ impl Records {
         self.payload_bytes
     }
 
+    /// Number of records with a deadline.
+    pub(super) fn expiring(&self) -> u64 {
+        self.expiring
+    }
+
+    /// The soonest deadline of the records, or a sooner one that no record has any more.
+    pub(super) fn soonest(&self) -> Time {
+        self.soonest
+    }
+
+    /// Counts anew from here on what is written.
+    pub(super) fn set_soonest(&mut self, soonest: Time) {
+        self.soonest = soonest;
+    }
+
     /// Bytes held for records: spans and the tables that describe them.
     pub(super) fn bytes(&self) -> u64 {
         self.slab.bytes()
     }
 }
 
+/// What a record is written with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Written<'a> {
+    pub(super) value: &'a [u8],
+    pub(super) deadline: Option<Time>,
+}
+
+impl Written<'_> {
+    #[inline(always)]
+    fn marked_bytes(&self) -> u32 {
+        mark(self.value.len() as u32, self.deadline)
+    }
+}
+
+#[inline(always)]
+fn mark(value_bytes: u32, deadline: Option<Time>) -> u32 {
+    value_bytes | if deadline.is_some() { DEADLINE_MARK } else { 0 }
+}
+
+/// A record whose value's length is marked, or our own bug.
+#[cold]
+#[inline(never)]
+fn marked<'a>(header: &Header, key: Key<'a>, behind: &'a [u8]) -> Record<'a> {
+    let value_bytes = header.value_bytes.get().checked_sub(DEADLINE_MARK).expect("a record lies in its slot");
+    let (value, behind) = behind.split_at(value_bytes as usize);
+    let (deadline, _) = U64::ref_from_prefix(behind).expect("a marked record has its deadline");
+    Record { version: header.version.get(), key, value, deadline: Some(deadline.get()) }
+}
+
+/// Writes a value, and a deadline behind it if there is one.
+#[inline(always)]
+fn put_behind(bytes: &mut [u8], content: Written<'_>) {
+    let (value, rest) = bytes.split_at_mut(content.value.len());
+    value.copy_from_slice(content.value);
+    if let Some(deadline) = content.deadline {
+        rest[..DEADLINE_BYTES].copy_from_slice(&deadline.to_le_bytes());
+    }
+}
+
 impl Keys for Records {
     fn hash(&self, handle: Handle) -> u64 {
-        self.hasher.index_hash(self.get(handle).key)
+        self.hasher.index_hash(self.key(handle))
     }
 
     fn prefetch(&self, handle: Handle) {
@@ -166,8 +314,10 @@ impl Keys for Records {
     }
 }
 
+/// Bytes of a record whose value's length is marked, or not.
 #[inline]
-fn record_bytes(key: &[u8], value: &[u8]) -> u32 {
-    debug_assert!(key.len() <= KEY_BYTES_MAX as usize && value.len() <= VALUE_BYTES_MAX as usize);
-    (HEADER_BYTES + key.len() + value.len()) as u32
+fn record_bytes(key: &[u8], marked_bytes: u32) -> u32 {
+    let (value_bytes, deadlines) = (marked_bytes % DEADLINE_MARK, marked_bytes / DEADLINE_MARK);
+    debug_assert!(key.len() <= KEY_BYTES_MAX as usize && value_bytes <= VALUE_BYTES_MAX);
+    (HEADER_BYTES + key.len()) as u32 + value_bytes + deadlines * DEADLINE_BYTES as u32
 }

@@ -2,16 +2,20 @@
 //!
 //! All changes go through [`Shard::update`]: it finds the record of a key, shows it to a function, and makes the
 //! change that the function answers with. The operation takes effect there, under the lock, at once.
+//!
+//! A record whose deadline is reached is absent for every operation; its memory comes back with the next change of its
+//! key, or with the sweep. What is reached is said by the shard's own time, the latest that any batch brought: a batch
+//! that comes late with an earlier one meets what the others met, so nothing comes back that was seen gone.
 #![forbid(unsafe_code)]
 
-use super::counter::{self, CounterText};
 use super::index::{Index, IndexStats, Keys};
 use super::memory::Pool;
-use super::record::{Record, Records};
+use super::record::{Record, Records, Written};
 use super::slab::Handle;
+use crate::decimal::{self, DecimalText};
 use crate::hash::{Key, KeyHasher, ShortKey};
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use crate::op::{Action, Op, Outcome, VERSION_ABSENT, Version};
+use crate::op::{Action, Op, Outcome, Outcomes, Time, VERSION_ABSENT, Version};
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -22,17 +26,24 @@ pub(super) struct Shard<I> {
     version: Version,
     /// Counts the changes that make a handle invalid.
     handles_freed: u64,
+    /// The latest time that a batch brought.
+    now: Time,
+    /// Records that were removed for their deadline.
+    pub(super) expired: u64,
 }
 
 /// What to do with the record of a key.
-enum Change<'a> {
+#[derive(Clone, Copy)]
+pub(super) enum Change<'a> {
     Keep,
-    Write(&'a [u8]),
+    Write(Written<'a>),
+    /// The bytes follow the value that is there.
+    Extend(Written<'a>),
     Remove,
 }
 
 /// What became of the record of a key.
-enum Changed {
+pub(super) enum Changed {
     Kept,
     Written(Version),
     Removed,
@@ -43,7 +54,17 @@ impl<I: Index> Shard<I> {
     /// An empty shard; `None` where the budget refuses.
     pub(super) fn new(pool: &Arc<Pool>, hasher: KeyHasher) -> Option<Self> {
         let records = Records::new(pool, hasher);
-        Some(Self { index: I::new(pool)?, records, version: VERSION_ABSENT, handles_freed: 0 })
+        Some(Self { index: I::new(pool)?, records, version: VERSION_ABSENT, handles_freed: 0, now: 0, expired: 0 })
+    }
+
+    /// Moves the shard's time on to that of a batch; it never goes back.
+    #[inline(always)]
+    pub(super) fn advance(&mut self, now: Time) {
+        self.now = self.now.max(now);
+    }
+
+    pub(super) fn now(&self) -> Time {
+        self.now
     }
 
     /// Asks the processor for what [`Shard::prefetch_record`] will read.
@@ -68,24 +89,28 @@ impl<I: Index> Shard<I> {
 
     /// Executes one operation and hands its outcome over.
     #[inline(always)]
-    pub(super) fn execute(&mut self, op: &Op<'_>, hash: u64, hint: Handle, set: impl FnOnce(Outcome<'_>)) {
-        if let Action::Get = op.action {
-            return match self.find(op.key, hash, hint) {
-                Some((_, Record { version, value, .. })) => {
-                    set(Outcome::Value { value, version: op.version_wanted.then_some(version) });
+    pub(super) fn execute(&mut self, op: &Op<'_>, hash: u64, hint: Handle, index: u32, outcomes: &mut impl Outcomes) {
+        match op.action {
+            Action::Get => match self.find(op.key, hash, hint) {
+                Some((_, record)) if !record.is_expired(self.now) => {
+                    let version = op.version_wanted.then_some(record.version);
+                    outcomes.set(index, Outcome::Value { value: record.value, version });
                 }
-                None => set(Outcome::NotFound),
-            };
+                _ => outcomes.set(index, Outcome::NotFound),
+            },
+            Action::Edit(edit) => self.edit(op, edit, hash, hint, index, outcomes),
+            _ => outcomes.set(index, self.execute_change(op, hash, hint)),
         }
-        set(self.execute_change(op, hash, hint));
     }
 
     /// Executes a get of a short key that wants no version.
     #[inline(always)]
     pub(super) fn get_short(&self, key: ShortKey, hash: u64, hint: Handle, set: impl FnOnce(Outcome<'_>)) {
         match self.find_where(hash, hint, |other| other.is(key)) {
-            Some((_, record)) => set(Outcome::Value { value: record.value, version: None }),
-            None => set(Outcome::NotFound),
+            Some((_, record)) if !record.is_expired(self.now) => {
+                set(Outcome::Value { value: record.value, version: None });
+            }
+            _ => set(Outcome::NotFound),
         }
     }
 
@@ -93,8 +118,8 @@ impl<I: Index> Shard<I> {
     fn execute_change(&mut self, op: &Op<'_>, hash: u64, hint: Handle) -> Outcome<'static> {
         let wanted = |version| op.version_wanted.then_some(version);
         match op.action {
-            Action::Get => unreachable!("a get changes nothing"),
-            Action::Put { value } => match self.update(op.key, hash, hint, |_| Change::Write(value)) {
+            Action::Get | Action::Edit(_) => unreachable!("they have ways of their own"),
+            Action::Put { value } => match self.update(op.key, hash, hint, |_| Change::lasting(value)) {
                 Changed::Written(version) => Outcome::Done { version: wanted(version) },
                 _ => Outcome::OutOfMemory,
             },
@@ -106,7 +131,7 @@ impl<I: Index> Shard<I> {
                 let mut current = VERSION_ABSENT;
                 let changed = self.update(op.key, hash, hint, |record| {
                     current = record.map_or(VERSION_ABSENT, |record| record.version);
-                    if current == expected { Change::Write(value) } else { Change::Keep }
+                    if current == expected { Change::lasting(value) } else { Change::Keep }
                 });
                 match changed {
                     Changed::Written(version) => Outcome::Done { version: wanted(version) },
@@ -121,9 +146,9 @@ impl<I: Index> Shard<I> {
     fn add(&mut self, op: &Op<'_>, hash: u64, hint: Handle, delta: i64) -> Outcome<'static> {
         let mut refused = Outcome::NotANumber;
         let mut sum = 0;
-        let mut text = CounterText::new(0);
+        let mut text = DecimalText::new(0);
         let changed = self.update(op.key, hash, hint, |record| {
-            let Some(number) = record.map_or(Some(0), |record| counter::parse(record.value)) else {
+            let Some(number) = record.map_or(Some(0), |record| decimal::parse(record.value)) else {
                 return Change::Keep;
             };
             let Some(after) = number.checked_add(delta) else {
@@ -131,8 +156,9 @@ impl<I: Index> Shard<I> {
                 return Change::Keep;
             };
             sum = after;
-            text = CounterText::new(after);
-            Change::Write(text.as_bytes())
+            text = DecimalText::new(after);
+            let deadline = record.and_then(|record| record.deadline);
+            Change::Write(Written { value: text.as_bytes(), deadline })
         });
         match changed {
             Changed::Written(version) => Outcome::Counter { value: sum, version: op.version_wanted.then_some(version) },
@@ -143,7 +169,7 @@ impl<I: Index> Shard<I> {
 
     /// Changes the record of a key as the function says, in one step. Every change draws a new version.
     #[inline]
-    fn update<'c>(
+    pub(super) fn update<'c>(
         &mut self,
         key: &[u8],
         hash: u64,
@@ -151,29 +177,56 @@ impl<I: Index> Shard<I> {
         change: impl FnOnce(Option<Record<'_>>) -> Change<'c>,
     ) -> Changed {
         let found = self.find(key, hash, hint);
-        let change = change(found.map(|(_, record)| record));
-        let found = found.map(|(handle, _)| handle);
-        if let Change::Write(value) = change {
-            // Before the change begins: a protocol's mistake must not stop the node.
-            let is_valid = key.len() <= KEY_BYTES_MAX as usize && value.len() <= VALUE_BYTES_MAX as usize;
-            assert!(is_valid, "protocols check lengths: {} and {} bytes", key.len(), value.len());
+        if let Some((handle, record)) = found
+            && record.is_expired(self.now)
+        {
+            return self.update_expired(key, hash, handle, change(None));
         }
+        let change = change(found.map(|(_, record)| record));
+        change.check(key);
         let unfinished = Unfinished;
-        let changed = match (change, found) {
-            (Change::Write(value), Some(handle)) => self.overwrite(key, hash, handle, value),
-            (Change::Write(value), None) => self.insert(key, hash, value),
+        let changed = match (change, found.map(|(handle, _)| handle)) {
+            (Change::Write(content), Some(handle)) => self.overwrite(key, hash, handle, content),
+            (Change::Write(content), None) => self.insert(key, hash, content),
+            (Change::Extend(content), Some(handle)) => self.extend(key, hash, handle, content),
             (Change::Remove, Some(handle)) => self.remove(hash, handle),
-            (Change::Remove, None) | (Change::Keep, _) => Changed::Kept,
+            (Change::Remove | Change::Extend(_), None) | (Change::Keep, _) => Changed::Kept,
         };
         std::mem::forget(unfinished);
         changed
     }
 
-    #[inline]
-    fn overwrite(&mut self, key: &[u8], hash: u64, handle: Handle, value: &[u8]) -> Changed {
-        let Some(target) = self.records.overwrite(handle, self.version + 1, key, value) else {
-            return Changed::OutOfMemory;
+    /// A change of a key whose record is there, and is absent for everybody.
+    #[cold]
+    fn update_expired(&mut self, key: &[u8], hash: u64, handle: Handle, change: Change<'_>) -> Changed {
+        change.check(key);
+        let unfinished = Unfinished;
+        let changed = if let Change::Write(content) = change {
+            self.overwrite(key, hash, handle, content)
+        } else {
+            self.remove(hash, handle);
+            Changed::Kept
         };
+        self.expired += u64::from(!matches!(changed, Changed::OutOfMemory));
+        std::mem::forget(unfinished);
+        changed
+    }
+
+    #[inline]
+    fn overwrite(&mut self, key: &[u8], hash: u64, handle: Handle, content: Written<'_>) -> Changed {
+        let target = self.records.overwrite(handle, self.version + 1, key, content);
+        self.replaced(key, hash, handle, target)
+    }
+
+    fn extend(&mut self, key: &[u8], hash: u64, handle: Handle, content: Written<'_>) -> Changed {
+        let target = self.records.extend(handle, self.version + 1, content);
+        self.replaced(key, hash, handle, target)
+    }
+
+    /// Lets the index follow a record.
+    #[inline(always)]
+    fn replaced(&mut self, key: &[u8], hash: u64, handle: Handle, target: Option<Handle>) -> Changed {
+        let Some(target) = target else { return Changed::OutOfMemory };
         if target != handle {
             self.index.replace(hash, handle, target);
             self.handles_freed += 1;
@@ -186,12 +239,12 @@ impl<I: Index> Shard<I> {
         Changed::Written(self.version)
     }
 
-    fn insert(&mut self, key: &[u8], hash: u64, value: &[u8]) -> Changed {
+    fn insert(&mut self, key: &[u8], hash: u64, content: Written<'_>) -> Changed {
         debug_assert!(self.find(key, hash, Handle::NONE).is_none(), "a key has one record");
         if !self.index.make_room(hash, &self.records) {
             return Changed::OutOfMemory;
         }
-        let Some(handle) = self.records.insert(self.version + 1, key, value) else {
+        let Some(handle) = self.records.insert(self.version + 1, key, content) else {
             return Changed::OutOfMemory;
         };
         self.index.insert(hash, handle);
@@ -202,7 +255,7 @@ impl<I: Index> Shard<I> {
 
     /// Takes the record of another node, under the version that it has there: whatever is drawn here later is newer.
     /// One that is newer already stays. False where there is no memory for it.
-    pub(super) fn import(&mut self, key: &[u8], hash: u64, version: Version, value: &[u8]) -> bool {
+    pub(super) fn import(&mut self, key: &[u8], hash: u64, version: Version, content: Written<'_>) -> bool {
         let found = self.find(key, hash, Handle::NONE).map(|(handle, record)| (handle, record.version));
         if found.is_some_and(|(_, there)| there >= version) {
             return true;
@@ -210,8 +263,8 @@ impl<I: Index> Shard<I> {
         let unfinished = Unfinished;
         let own = std::mem::replace(&mut self.version, version - 1);
         let changed = match found {
-            Some((handle, _)) => self.overwrite(key, hash, handle, value),
-            None => self.insert(key, hash, value),
+            Some((handle, _)) => self.overwrite(key, hash, handle, content),
+            None => self.insert(key, hash, content),
         };
         self.version = own.max(self.version);
         std::mem::forget(unfinished);
@@ -224,16 +277,16 @@ impl<I: Index> Shard<I> {
     }
 
     /// Forgets records that have moved, of which only the handles are known.
-    pub(super) fn forget_all(&mut self, gone: impl Iterator<Item = Handle>) {
+    pub(super) fn forget_all(&mut self, gone: &[Handle]) {
         for handle in gone {
-            let hash = self.records.hash(handle);
+            let hash = self.records.hash(*handle);
             let unfinished = Unfinished;
-            self.remove(hash, handle);
+            self.remove(hash, *handle);
             std::mem::forget(unfinished);
         }
     }
 
-    /// The record of a key.
+    /// The record of a key; its deadline may be reached.
     pub(super) fn record(&self, key: &[u8], hash: u64) -> Option<Record<'_>> {
         self.find(key, hash, Handle::NONE).map(|(_, record)| record)
     }
@@ -256,9 +309,9 @@ impl<I: Index> Shard<I> {
         Changed::Removed
     }
 
-    /// The record of a key: the hint if it is right, else what the index finds.
+    /// The record of a key: the hint if it is right, else what the index finds. Its deadline may be reached.
     #[inline(always)]
-    fn find(&self, key: &[u8], hash: u64, hint: Handle) -> Option<(Handle, Record<'_>)> {
+    pub(super) fn find(&self, key: &[u8], hash: u64, hint: Handle) -> Option<(Handle, Record<'_>)> {
         self.find_where(hash, hint, |other| *other == *key)
     }
 
@@ -270,7 +323,7 @@ impl<I: Index> Shard<I> {
                 return Some((hint, record));
             }
         }
-        let handle = self.index.find(hash, |handle| is_wanted(self.records.get(handle).key))?;
+        let handle = self.index.find(hash, |handle| is_wanted(self.records.key(handle)))?;
         Some((handle, self.records.get(handle)))
     }
 
@@ -278,8 +331,38 @@ impl<I: Index> Shard<I> {
         &self.records
     }
 
+    pub(super) fn records_mut(&mut self) -> &mut Records {
+        &mut self.records
+    }
+
+    pub(super) fn index(&self) -> &I {
+        &self.index
+    }
+
     pub(super) fn index_stats(&self) -> IndexStats {
         self.index.stats()
+    }
+
+    /// Records that were removed for their deadline so far.
+    pub(super) fn expired(&self) -> u64 {
+        self.expired
+    }
+}
+
+impl<'a> Change<'a> {
+    /// Writes a value for good.
+    #[inline(always)]
+    fn lasting(value: &'a [u8]) -> Self {
+        Self::Write(Written { value, deadline: None })
+    }
+
+    /// Before the change begins: a protocol's mistake must not stop the node.
+    #[inline(always)]
+    fn check(&self, key: &[u8]) {
+        if let Self::Write(Written { value, .. }) = self {
+            let is_valid = key.len() <= KEY_BYTES_MAX as usize && value.len() <= VALUE_BYTES_MAX as usize;
+            assert!(is_valid, "protocols check lengths: {} and {} bytes", key.len(), value.len());
+        }
     }
 }
 

@@ -115,6 +115,18 @@ impl Slab {
         self.spans[handle.span()].slot_mut(handle.slot())
     }
 
+    /// Copies the first `bytes` of a slot to another one, through a piece of the stack: both may lie in one span.
+    pub(super) fn copy(&mut self, from: Handle, to: Handle, bytes: usize) {
+        debug_assert!(from != to, "a slot is copied to another");
+        let mut piece = [0; 1024];
+        for begin in (0..bytes).step_by(piece.len()) {
+            let end = bytes.min(begin + piece.len());
+            let piece = &mut piece[..end - begin];
+            piece.copy_from_slice(&self.slot(from)[begin..end]);
+            self.slot_mut(to)[begin..end].copy_from_slice(piece);
+        }
+    }
+
     /// Whether a slot for `bytes` would be as large as this one, so that its content may be replaced in place.
     #[inline]
     pub(super) fn fits_exactly(&self, handle: Handle, bytes: u32) -> bool {

@@ -3,20 +3,19 @@
 
 use super::buckets::BucketIndex;
 use super::execute::{Entry, GROUP_OPS, Scratch, shard_of};
-use super::index::IndexStats;
+use super::index::Index;
 #[cfg(feature = "leapfrog")]
 use super::leap::LeapIndex;
 use super::memory::Pool;
 use super::moving::Notes;
 use super::ownership::{self, Current, Owned, Ownership};
-use super::record::Records;
 use super::shard::Shard;
 use super::slab::Handle;
 use crate::budget::Budget;
 use crate::hash::KeyHasher;
 use crate::limits::SHARDS_MAX;
 use crate::metrics::StoreStats;
-use crate::op::{Batch, Outcome, Outcomes};
+use crate::op::{Batch, Outcome, Outcomes, Time};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -162,11 +161,14 @@ impl Store {
     /// one key take effect in the order of the batch; each takes effect at once, while its shard is locked. Gives the
     /// epoch of the map by which slots that are not the node's were told apart, 0 for none.
     ///
+    /// `now` is the time of the batch. A shard's time is the latest that any batch brought: it never goes back, though
+    /// that of the caller may.
+    ///
     /// Called from many threads at a time. Blocks while other threads hold the shards that are left to visit.
     ///
     /// # Panics
     /// Only if `batch` or `outcomes` do: the store stays whole and in use.
-    pub fn execute(&self, batch: &impl Batch, outcomes: &mut impl Outcomes, scratch: &mut Scratch) -> u64 {
+    pub fn execute(&self, batch: &impl Batch, now: Time, outcomes: &mut impl Outcomes, scratch: &mut Scratch) -> u64 {
         self.ownership.refresh(&mut scratch.ownership);
         scratch.deal(batch, &self.hasher, self.shards.len());
         for index in &scratch.foreign {
@@ -192,18 +194,18 @@ impl Store {
                     }
                 }
             }
-            execute_group(&mut group[..together], batch, outcomes);
+            execute_group(&mut group[..together], batch, now, outcomes);
             next += together;
         }
         for shard in &visits[..busy] {
             // Nothing else is left to do: wait.
             let mut locked = self.lock(*shard as usize);
             if ownership::is_same(&locked.owned, owned) {
-                locked.shard.execute_bin(scratch.bin(*shard), batch, outcomes);
+                locked.shard.execute_bin(scratch.bin(*shard), batch, now, outcomes);
             } else {
                 let bin = ownership::sift(&locked.owned, scratch.bin(*shard), batch, outcomes);
-                locked.note(&bin, batch);
-                locked.shard.execute_bin(&bin, batch, outcomes);
+                locked.note(&bin, batch, now);
+                locked.shard.execute_bin(&bin, batch, now, outcomes);
                 epoch = epoch.max(ownership::epoch(&locked.owned));
             }
         }
@@ -259,9 +261,9 @@ impl Store {
         let mut stats = StoreStats::default();
         for locked in self.each_locked() {
             match &locked.shard {
-                AnyShard::Buckets(shard) => count(&mut stats, shard.records(), shard.index_stats()),
+                AnyShard::Buckets(shard) => count(&mut stats, shard),
                 #[cfg(feature = "leapfrog")]
-                AnyShard::Leapfrog(shard) => count(&mut stats, shard.records(), shard.index_stats()),
+                AnyShard::Leapfrog(shard) => count(&mut stats, shard),
             }
         }
         stats
@@ -275,10 +277,10 @@ struct Visit<'a> {
 }
 
 /// Passes 1 to 3 over all bins of a group; each shard is unlocked as soon as its own is done.
-fn execute_group(group: &mut [Option<Visit<'_>>], batch: &impl Batch, outcomes: &mut impl Outcomes) {
+fn execute_group(group: &mut [Option<Visit<'_>>], batch: &impl Batch, now: Time, outcomes: &mut impl Outcomes) {
     if let [only] = group {
         if let Some(Visit { locked, bin }) = only {
-            locked.shard.execute_bin(bin, batch, outcomes);
+            locked.shard.execute_bin(bin, batch, now, outcomes);
         }
         return;
     }
@@ -296,13 +298,14 @@ fn execute_group(group: &mut [Option<Visit<'_>>], batch: &impl Batch, outcomes: 
     for visit in group {
         let Some(Visit { mut locked, bin }) = visit.take() else { continue };
         let (own, others) = rest.split_at(bin.len());
-        locked.shard.execute_group(bin, own, batch, outcomes);
+        locked.shard.execute_group(bin, own, batch, now, outcomes);
         rest = others;
     }
 }
 
 /// Adds one shard to a store's statistics.
-fn count(stats: &mut StoreStats, records: &Records, index: IndexStats) {
+fn count<I: Index>(stats: &mut StoreStats, shard: &Shard<I>) {
+    let (records, index) = (shard.records(), shard.index_stats());
     debug_assert!(records.payload_bytes() <= records.bytes(), "keys and values lie in the slabs");
     stats.records += records.count();
     stats.payload_bytes += records.payload_bytes();
@@ -310,6 +313,8 @@ fn count(stats: &mut StoreStats, records: &Records, index: IndexStats) {
     stats.slab_bytes += records.bytes();
     stats.index_cells_moved_max = stats.index_cells_moved_max.max(index.cells_moved_max);
     stats.index_growths += index.growths;
+    stats.records_expiring += records.expiring();
+    stats.records_expired += shard.expired();
     stats.shard_records.push(records.count());
 }
 
@@ -325,11 +330,11 @@ impl AnyShard {
     }
 
     #[inline]
-    fn execute_bin(&mut self, bin: &[Entry], batch: &impl Batch, outcomes: &mut impl Outcomes) {
+    fn execute_bin(&mut self, bin: &[Entry], batch: &impl Batch, now: Time, outcomes: &mut impl Outcomes) {
         match self {
-            Self::Buckets(shard) => shard.execute_bin(bin, batch, outcomes),
+            Self::Buckets(shard) => shard.execute_bin(bin, batch, now, outcomes),
             #[cfg(feature = "leapfrog")]
-            Self::Leapfrog(shard) => shard.execute_bin(bin, batch, outcomes),
+            Self::Leapfrog(shard) => shard.execute_bin(bin, batch, now, outcomes),
         }
     }
 
@@ -352,11 +357,18 @@ impl AnyShard {
     }
 
     #[inline]
-    fn execute_group(&mut self, bin: &[Entry], hints: &[Handle], batch: &impl Batch, outcomes: &mut impl Outcomes) {
+    fn execute_group(
+        &mut self,
+        bin: &[Entry],
+        hints: &[Handle],
+        batch: &impl Batch,
+        now: Time,
+        outcomes: &mut impl Outcomes,
+    ) {
         match self {
-            Self::Buckets(shard) => shard.execute_group(bin, hints, batch, outcomes),
+            Self::Buckets(shard) => shard.execute_small_bin(bin, hints, batch, now, outcomes),
             #[cfg(feature = "leapfrog")]
-            Self::Leapfrog(shard) => shard.execute_group(bin, hints, batch, outcomes),
+            Self::Leapfrog(shard) => shard.execute_small_bin(bin, hints, batch, now, outcomes),
         }
     }
 }

@@ -31,6 +31,7 @@ pub mod tcp;
 pub use buffer::{Buffer, Frame, Lender, Memory};
 pub use endpoint::{Endpoint, EndpointError, Scheme};
 pub use error::TransportError;
+pub(crate) use pace::Pace;
 pub use pool::HeapPool;
 
 use std::future::Future;

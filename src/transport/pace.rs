@@ -18,7 +18,7 @@ const LUMP_BYTES: usize = 256 << 10;
 
 /// Holds one direction of a connection to its time.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     wait: Duration,
     /// Bytes of the lump that have moved.
     moved: usize,
@@ -28,20 +28,20 @@ pub(super) struct Pace {
 
 impl Pace {
     /// A peer that has `wait` for each lump; [`Duration::MAX`] for one that may take as long as it likes.
-    pub(super) fn new(wait: Duration) -> Self {
+    pub(crate) fn new(wait: Duration) -> Self {
         Self { wait, moved: 0, deadline: None }
     }
 
     /// Moves some bytes of a frame that has begun; `None` where the peer has stalled. Dropping the future gives the
     /// peer no more time than it had.
-    pub(super) async fn step(&mut self, step: impl Future<Output = io::Result<usize>>) -> Option<io::Result<usize>> {
+    pub(crate) async fn step(&mut self, step: impl Future<Output = io::Result<usize>>) -> Option<io::Result<usize>> {
         let moved = self.in_time(step).await?;
         self.moved(moved.as_ref().map_or(0, |bytes| *bytes));
         Some(moved)
     }
 
     /// Waits for a peer in the middle of a frame; `None` where it has stalled, likewise.
-    pub(super) async fn in_time<T>(&mut self, step: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn in_time<T>(&mut self, step: impl Future<Output = T>) -> Option<T> {
         let deadline = &mut self.deadline;
         let stalled = async {
             if deadline.is_none() {
@@ -60,7 +60,7 @@ impl Pace {
     }
 
     /// So many bytes of the frame have moved.
-    pub(super) fn moved(&mut self, bytes: usize) {
+    pub(crate) fn moved(&mut self, bytes: usize) {
         self.moved += bytes;
         if self.moved >= LUMP_BYTES {
             self.begin();
@@ -68,7 +68,7 @@ impl Pace {
     }
 
     /// What moves next begins a frame.
-    pub(super) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         (self.moved, self.deadline) = (0, None);
     }
 }

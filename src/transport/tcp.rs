@@ -105,6 +105,20 @@ pub struct TcpIncoming {
     peer: SocketAddr,
 }
 
+impl TcpIncoming {
+    /// The other end.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// The socket, bound to the runtime of the calling thread.
+    pub(crate) fn into_stream(self) -> io::Result<TcpStream> {
+        let stream = self.stream.into_std().and_then(TcpStream::from_std)?;
+        prepare(&stream)?;
+        Ok(stream)
+    }
+}
+
 impl Incoming for TcpIncoming {
     type Connection = TcpConnection;
 
@@ -136,18 +150,24 @@ pub struct TcpConnection {
 
 impl TcpConnection {
     fn new(stream: TcpStream, peer: String, config: &ConnectionConfig) -> io::Result<Self> {
-        // A frame is one write: nothing is gained by holding it back.
-        stream.set_nodelay(true)?;
-        let socket = SockRef::from(&stream);
-        // A peer that vanished without a word must not keep its place for ever.
-        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
-        socket.set_tcp_keepalive(&keepalive)?;
-        socket.set_tcp_user_timeout(Some(GONE_WAIT))?;
-        if stream.peer_addr()?.ip().to_canonical().is_loopback() {
-            socket.set_send_buffer_size(LOOPBACK_SEND_BYTES)?;
-        }
+        prepare(&stream)?;
         Ok(Self { stream, peer, staging: stream::staging(config)?, config: config.clone() })
     }
+}
+
+/// Sets a socket's options.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    // What is to be said is one write: nothing is gained by holding it back.
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(&stream);
+    // A peer that vanished without a word must not keep its place for ever.
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(GONE_WAIT))?;
+    if stream.peer_addr()?.ip().to_canonical().is_loopback() {
+        socket.set_send_buffer_size(LOOPBACK_SEND_BYTES)?;
+    }
+    Ok(())
 }
 
 impl Connection for TcpConnection {

@@ -88,6 +88,12 @@ pub enum WireError {
         /// The flags.
         got: u8,
     },
+    /// An edit, or the outcome of one, that says nothing known: a code, a fact, or something that should be zero.
+    #[error("operation {index}: malformed edit")]
+    BadEdit {
+        /// Index of the operation.
+        index: u32,
+    },
     /// An operation's first index is not above the one before.
     #[error("operation {index}: first index {got} behind {before}")]
     BadIndex {

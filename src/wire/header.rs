@@ -8,7 +8,7 @@
 //!   32  acknowledged_up_to u64                              |
 //!   40  map_epoch u64                                       |
 //!   48  request u64                                         |
-//!   56  reserved u64, zero                                  |
+//!   56  time u64                                            |
 //! ```
 //!
 //! The first 16 bytes keep their place in every protocol version, so that old and new can refuse each other.
@@ -58,8 +58,9 @@ pub struct Header {
     pub map_epoch: U64,
     /// Names a request on its connection; its reply carries the same.
     pub request: U64,
-    /// Zero, checked; fills the cache line.
-    pub reserved: U64,
+    /// Of a reply the node's time as it executed the request, in milliseconds since 1970, 0 where it has none;
+    /// otherwise zero.
+    pub time: U64,
 }
 
 const _: () = {
@@ -76,7 +77,7 @@ const _: () = {
     assert!(std::mem::offset_of!(Header, acknowledged_up_to) == 32);
     assert!(std::mem::offset_of!(Header, map_epoch) == 40);
     assert!(std::mem::offset_of!(Header, request) == 48);
-    assert!(std::mem::offset_of!(Header, reserved) == 56);
+    assert!(std::mem::offset_of!(Header, time) == 56);
 };
 
 /// What a frame is.
@@ -174,7 +175,7 @@ impl Header {
             acknowledged_up_to: origin.acknowledged_up_to.into(),
             map_epoch: origin.map_epoch.into(),
             request: origin.request.into(),
-            reserved: 0.into(),
+            time: 0.into(),
         }
     }
 
@@ -250,7 +251,7 @@ impl Header {
         if self.flags.get() != 0 && !Self::may_carry(kind, self.flags.get()) {
             return Err(WireError::ReservedNotZero { offset: 6 });
         }
-        if self.reserved.get() != 0 {
+        if self.time.get() != 0 && kind != FrameKind::Reply {
             return Err(WireError::ReservedNotZero { offset: 56 });
         }
         if self.op_count.get() > limits::FRAME_OPS_MAX {

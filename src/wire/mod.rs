@@ -17,6 +17,7 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 mod buffer;
+mod edit;
 mod error;
 mod header;
 mod hello;

@@ -4,7 +4,8 @@
 //!   move         64  command u8, 7 reserved | id 16 | epoch u64 | sequence u64 | argument u64 | slots or entries
 //!   move reply   64  status u8, 7 reserved  | epoch u64 | keys_left u64 | version_max u64     | entries
 //!   entry            version u64 | value_bytes u32 | key_bytes u16 | kind u8, 1 reserved | key | value
-//!                    kind: 1 record, 2 key without one, 3 completion records as the value, no key
+//!                    kind: 1 record, 2 key without one, 3 completion records as the value, no key,
+//!                    4 record with a deadline, u64, behind the value
 //! ```
 //!
 //! Entries pass through the mover as they are: what stands behind the body of a reply stands behind that of the next
@@ -16,7 +17,7 @@ use super::error::WireError;
 use super::header::{FrameKind, HEADER_LENGTH, Header, Origin};
 use super::hello::service_frame;
 use super::number::{index, length, wide};
-use crate::limits::{MOVE_CHUNK_BYTES, MOVE_ENTRIES_MAX, MOVE_VERSION_MAX, SLOTS, VALUE_BYTES_MAX};
+use crate::limits::{DEADLINE_MAX, MOVE_CHUNK_BYTES, MOVE_ENTRIES_MAX, MOVE_VERSION_MAX, SLOTS, VALUE_BYTES_MAX};
 use crate::op::{Carried, VERSION_ABSENT};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -148,6 +149,11 @@ const RECORD: u8 = 1;
 const GONE: u8 = 2;
 /// Completion records.
 const COMPLETIONS: u8 = 3;
+/// A record with a deadline.
+const EXPIRING: u8 = 4;
+
+/// Bytes of a deadline.
+const DEADLINE_LENGTH: usize = 8;
 
 /// The longest completion records, in bytes: one outcome with a value of maximal size.
 const COMPLETIONS_BYTES_MAX: u32 = VALUE_BYTES_MAX.saturating_add(64);
@@ -316,12 +322,16 @@ impl<B: FrameBuffer> MoveChunk<B> {
     /// # Panics
     /// On a key or value that is longer than any record's: our own bug.
     pub fn push<'a>(&mut self, handed: impl Into<Handed<'a>>) -> bool {
-        let (kind, key, version, value) = match handed.into() {
-            Handed::Record(Carried { key, version: VERSION_ABSENT, value }) => (GONE, key, VERSION_ABSENT, value),
-            Handed::Record(Carried { key, version, value }) => (RECORD, key, version, value),
-            Handed::Completions(bytes) => (COMPLETIONS, &[][..], VERSION_ABSENT, bytes),
+        let (kind, carried) = match handed.into() {
+            Handed::Record(carried) if carried.version == VERSION_ABSENT => (GONE, carried),
+            Handed::Record(carried) if carried.deadline.is_some() => (EXPIRING, carried),
+            Handed::Record(carried) => (RECORD, carried),
+            Handed::Completions(value) => (COMPLETIONS, Carried { value, ..Carried::GONE }),
         };
-        let payload = ENTRY_LENGTH.saturating_add(key.len()).saturating_add(value.len());
+        let Carried { key, version, value, deadline } = carried;
+        let deadline = deadline.map(u64::to_le_bytes);
+        let deadline: &[u8] = deadline.as_ref().map_or(&[], |bytes| bytes);
+        let payload = ENTRY_LENGTH.saturating_add(key.len()).saturating_add(value.len()).saturating_add(deadline.len());
         let end = self.end.saturating_add(payload);
         let is_full = end > index(MOVE_CHUNK_BYTES) || self.entries == MOVE_ENTRIES_MAX;
         if is_full && self.entries > 0 {
@@ -339,7 +349,7 @@ impl<B: FrameBuffer> MoveChunk<B> {
             reserved: 0,
         };
         let mut room = self.buffer.get_mut(self.end..end).expect("the buffer grew");
-        for part in [entry.as_bytes(), key, value] {
+        for part in [entry.as_bytes(), key, value, deadline] {
             let (to, rest) = room.split_at_mut(part.len());
             to.copy_from_slice(part);
             room = rest;
@@ -401,17 +411,28 @@ fn check_entries(payload: &[u8], payload_begin: usize) -> Result<(), WireError> 
         let (entry, bytes) = Entry::ref_from_prefix(rest).map_err(|_| outside(ENTRY_LENGTH))?;
         entry.check(number)?;
         let used = index(entry.key_bytes.get().into()).saturating_add(index(entry.value_bytes.get()));
-        rest = bytes.get(used..).ok_or_else(|| outside(ENTRY_LENGTH.saturating_add(used)))?;
+        let used = used.saturating_add(if entry.kind == EXPIRING { DEADLINE_LENGTH } else { 0 });
+        let (payload, after) =
+            bytes.split_at_checked(used).ok_or_else(|| outside(ENTRY_LENGTH.saturating_add(used)))?;
+        if entry.kind == EXPIRING && deadline_of(payload).is_none_or(|deadline| deadline > DEADLINE_MAX) {
+            return Err(WireError::BadBody { what: "deadline of a move" });
+        }
+        rest = after;
         number = number.saturating_add(1);
     }
     Ok(())
+}
+
+/// The deadline at the end of an entry that has one.
+fn deadline_of(payload: &[u8]) -> Option<u64> {
+    payload.last_chunk::<DEADLINE_LENGTH>().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
 impl Entry {
     fn check(&self, number: u32) -> Result<(), WireError> {
         let (got, version) = (self.value_bytes.get(), self.version.get());
         let (max, versions) = match self.kind {
-            RECORD => (VALUE_BYTES_MAX, VERSION_ABSENT.saturating_add(1)..=MOVE_VERSION_MAX),
+            RECORD | EXPIRING => (VALUE_BYTES_MAX, VERSION_ABSENT.saturating_add(1)..=MOVE_VERSION_MAX),
             GONE => (0, VERSION_ABSENT..=VERSION_ABSENT),
             COMPLETIONS if self.key_bytes.get() == 0 => (COMPLETIONS_BYTES_MAX, VERSION_ABSENT..=VERSION_ABSENT),
             _ => return Err(WireError::BadBody { what: "entry of a move" }),
@@ -431,11 +452,16 @@ fn entries_of<'a>(mut rest: &'a [u8]) -> impl Iterator<Item = Handed<'a>> + use<
     std::iter::from_fn(move || {
         let (entry, bytes) = Entry::ref_from_prefix(rest).ok()?;
         let (key, bytes) = bytes.split_at_checked(entry.key_bytes.get().into())?;
-        let (value, after) = bytes.split_at_checked(index(entry.value_bytes.get()))?;
+        let (value, mut after) = bytes.split_at_checked(index(entry.value_bytes.get()))?;
+        let mut deadline = None;
+        if entry.kind == EXPIRING {
+            let (bytes, behind) = after.split_first_chunk::<DEADLINE_LENGTH>()?;
+            (deadline, after) = (Some(u64::from_le_bytes(*bytes)), behind);
+        }
         rest = after;
         Some(match entry.kind {
             COMPLETIONS => Handed::Completions(value),
-            _ => Handed::Record(Carried { key, version: entry.version.get(), value }),
+            _ => Handed::Record(Carried { key, version: entry.version.get(), value, deadline }),
         })
     })
 }

@@ -10,12 +10,13 @@
 //! is copied once, straight from its record; hence the offset, counted from the start of the frame.
 #![forbid(unsafe_code)]
 
+use super::edit::{BytesNow, EDITED_BYTES, EditedBody};
 use super::error::WireError;
 use super::header::{FrameKind, HEADER_LENGTH, Header};
-use super::number::{from_u24, index, length};
+use super::number::{from_u24, index, length, wide};
 use super::request::descriptors;
 use crate::limits;
-use crate::op::{Outcome, Version};
+use crate::op::{Edited, Outcome, VERSION_ABSENT, Version};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -33,12 +34,13 @@ pub struct ReplyDescriptor {
 
 pub(super) const DESCRIPTOR_BYTES: usize = size_of::<ReplyDescriptor>();
 
-/// The most bytes an outcome that is no value takes behind its descriptor: a counter and a version.
+/// The most bytes an outcome that is no value takes behind its descriptor: a counter, or an edit's, and a version.
 pub(super) const FIXED_BYTES_MAX: usize = 16;
 
 pub(super) const VERSION_BYTES: usize = size_of::<Version>();
 
 const _: () = {
+    assert!(EDITED_BYTES + VERSION_BYTES == FIXED_BYTES_MAX);
     assert!(DESCRIPTOR_BYTES == 8);
     assert!(align_of::<ReplyDescriptor>() == 1);
     assert!(std::mem::offset_of!(ReplyDescriptor, status) == 0);
@@ -80,6 +82,12 @@ pub enum Status {
     WrongNode = 10,
     /// The operation was sent before, and the node no longer knows what became of it; not executed now.
     Unknown = 11,
+    /// What an edit found and left behind: 8 bytes; the length is that of the value that is there now.
+    Edited = 12,
+    /// As [`Status::Edited`], and the value that was there before; the length is that of this one.
+    EditedBefore = 13,
+    /// An append would make the value too long.
+    ValueTooLong = 14,
 }
 
 impl Status {
@@ -96,6 +104,9 @@ impl Status {
             9 => Self::ReplyFull,
             10 => Self::WrongNode,
             11 => Self::Unknown,
+            12 => Self::Edited,
+            13 => Self::EditedBefore,
+            14 => Self::ValueTooLong,
             _ => return None,
         })
     }
@@ -129,18 +140,19 @@ impl<'a> ReplyView<'a> {
         let payload_bytes = u64::from(length(payload.len()));
         let payload_begin = frame_end.saturating_sub(payload_bytes);
         let mut used = 0_u64;
-        let (mut cover, mut may_leave_out) = (Cover::default(), false);
+        let (mut cover, mut may_leave_out, mut has_edited) = (Cover::default(), false, false);
         for (op_index, descriptor) in (0..op_count).zip(descriptors) {
             let bytes = match descriptor.plain_value_bytes() {
                 Some(bytes) if bytes <= limits::VALUE_BYTES_MAX => u64::from(bytes),
                 _ => {
                     may_leave_out |= descriptor.leaves_out();
+                    has_edited |= descriptor.is_edited();
                     descriptor.check(op_index)?
                 }
             };
             let begin = u64::from(descriptor.offset.get());
             let end = begin.saturating_add(bytes);
-            debug_assert!(bytes <= u64::from(limits::VALUE_BYTES_MAX).saturating_add(8), "lengths were checked");
+            debug_assert!(bytes <= u64::from(limits::VALUE_BYTES_MAX).saturating_add(20), "lengths were checked");
             if begin < payload_begin || end > frame_end {
                 let (index, payload_end) = (op_index, frame_end);
                 return Err(WireError::OutOfFrame { index, begin, end, payload_begin, payload_end });
@@ -153,6 +165,9 @@ impl<'a> ReplyView<'a> {
         }
         if !cover.is_exactly(payload_begin, frame_end) {
             return Err(first_overlap(descriptors));
+        }
+        if has_edited {
+            check_edited(descriptors, frame)?;
         }
         Ok(Self { header, descriptors, frame, may_leave_out })
     }
@@ -224,6 +239,16 @@ impl<'a> ReplyView<'a> {
     }
 }
 
+/// Checks the outcomes of edits, which are known to lie in the frame.
+#[cold]
+fn check_edited(descriptors: &[ReplyDescriptor], frame: &[u8]) -> Result<(), WireError> {
+    let mut edited = (0..).zip(descriptors).filter(|(_, descriptor)| descriptor.is_edited());
+    match edited.find(|(_, descriptor)| !descriptor.is_valid_edited(frame)) {
+        Some((index, _)) => Err(WireError::BadEdit { index }),
+        None => Ok(()),
+    }
+}
+
 /// The outcome of a descriptor of `frame` that was validated, or written by the builder.
 #[inline(always)]
 #[expect(clippy::indexing_slicing, reason = "parse validated offset and length")]
@@ -245,9 +270,20 @@ fn any_outcome<'a>(descriptor: &ReplyDescriptor, mut bytes: &'a [u8]) -> Outcome
         version = Some(number.get());
         bytes = rest;
     }
-    let value = &bytes[..index(from_u24(descriptor.value_bytes))];
+    let value_bytes = from_u24(descriptor.value_bytes);
     let status = Status::from_code(descriptor.status & !ReplyDescriptor::VERSION);
-    match status.expect("parse validated the status") {
+    let status = status.expect("parse validated the status");
+    if let Status::Edited | Status::EditedBefore = status {
+        let (body, behind) = EditedBody::ref_from_prefix(bytes).expect("parse validated the length");
+        if status == Status::Edited {
+            return Outcome::Edited(body.edited(value_bytes, version));
+        }
+        let (now, before) = BytesNow::ref_from_prefix(behind).expect("parse validated the length");
+        let value = Some(&before[..index(value_bytes)]);
+        return Outcome::Edited(Edited { value, ..body.edited(now.get(), version) });
+    }
+    let value = &bytes[..index(value_bytes)];
+    match status {
         Status::Value => Outcome::Value { value, version },
         Status::Done => Outcome::Done { version },
         Status::Counter => {
@@ -264,6 +300,8 @@ fn any_outcome<'a>(descriptor: &ReplyDescriptor, mut bytes: &'a [u8]) -> Outcome
         Status::ReplyFull => Outcome::ReplyFull,
         Status::WrongNode => Outcome::WrongNode,
         Status::Unknown => Outcome::Unknown,
+        Status::Edited | Status::EditedBefore => unreachable!("they are told above"),
+        Status::ValueTooLong => Outcome::ValueTooLong,
     }
 }
 
@@ -305,11 +343,20 @@ impl ReplyDescriptor {
     fn check(&self, op_index: u32) -> Result<u64, WireError> {
         let value_bytes = from_u24(self.value_bytes);
         let versioned = self.status & Self::VERSION != 0;
+        let version_bytes = if versioned { wide(VERSION_BYTES) } else { 0 };
         let bad_status = WireError::BadStatus { index: op_index, got: self.status };
         let too_long = |max| WireError::ValueTooLong { index: op_index, got: value_bytes, max };
         match Status::from_code(self.status & !Self::VERSION).ok_or(bad_status)? {
-            Status::Value if value_bytes > limits::VALUE_BYTES_MAX => return Err(too_long(limits::VALUE_BYTES_MAX)),
+            Status::Value | Status::Edited | Status::EditedBefore if value_bytes > limits::VALUE_BYTES_MAX => {
+                return Err(too_long(limits::VALUE_BYTES_MAX));
+            }
             Status::Value => {}
+            Status::Edited => return Ok(wide(EDITED_BYTES).saturating_add(version_bytes)),
+            Status::EditedBefore => {
+                let fixed =
+                    wide(EDITED_BYTES).saturating_add(wide(size_of::<BytesNow>())).saturating_add(version_bytes);
+                return Ok(u64::from(value_bytes).saturating_add(fixed));
+            }
             Status::Counter if value_bytes == 8 => {}
             Status::Counter => return Err(WireError::BadCounter { index: op_index, got: value_bytes }),
             _ if value_bytes > 0 => return Err(too_long(0)),
@@ -318,8 +365,26 @@ impl ReplyDescriptor {
             _ if versioned => return Err(bad_status),
             _ => {}
         }
-        let version_bytes = if versioned { u64::from(length(VERSION_BYTES)) } else { 0 };
         Ok(u64::from(value_bytes).saturating_add(version_bytes))
+    }
+
+    /// Whether this is the outcome of an edit.
+    #[inline(always)]
+    fn is_edited(&self) -> bool {
+        [Status::Edited.code(), Status::EditedBefore.code()].contains(&(self.status & !Self::VERSION))
+    }
+
+    /// Whether the outcome of an edit, which lies in the frame, says of itself what it can say.
+    fn is_valid_edited(&self, frame: &[u8]) -> bool {
+        let bytes = frame.get(index(self.offset.get())..).unwrap_or_default();
+        let (version, bytes) = match U64::ref_from_prefix(bytes) {
+            Ok((version, behind)) if self.status & Self::VERSION != 0 => (version.get(), behind),
+            _ => (VERSION_ABSENT.wrapping_add(1), bytes),
+        };
+        let Ok((body, behind)) = EditedBody::ref_from_prefix(bytes) else { return false };
+        let has_value = self.status & !Self::VERSION == Status::EditedBefore.code();
+        let now = BytesNow::ref_from_prefix(behind).map_or(0, |(now, _)| now.get());
+        version != VERSION_ABSENT && body.is_valid() && (!has_value || now <= limits::VALUE_BYTES_MAX)
     }
 }
 

@@ -6,11 +6,13 @@
 #![forbid(unsafe_code)]
 
 use super::buffer::FrameBuffer;
+use super::edit::{BytesNow, EditedBody};
 use super::header::{FrameKind, HEADER_LENGTH, Header, Origin};
 use super::number::{index, length, to_u24, wide};
 use super::reply::{DESCRIPTOR_BYTES, FIXED_BYTES_MAX, ReplyDescriptor, ReplyView, Status, VERSION_BYTES, outcome_of};
 use crate::limits;
-use crate::op::{Outcome, Outcomes, ReadBack, Version};
+use crate::op::{Edited, Outcome, Outcomes, ReadBack, Time, Version};
+use std::num::NonZeroU64;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// Builds a reply in a lent buffer; values are copied straight from records (copy B).
@@ -29,6 +31,8 @@ pub struct ReplyBuilder<B> {
     /// What may be promised before the buffer has to grow: its length, but no more than the frame limit.
     room: usize,
     frame_bytes_max: usize,
+    /// The node's time.
+    time: Time,
 }
 
 impl<B: FrameBuffer> ReplyBuilder<B> {
@@ -51,7 +55,13 @@ impl<B: FrameBuffer> ReplyBuilder<B> {
             buffer.get_mut(HEADER_LENGTH..end).expect("the buffer holds the descriptors").fill(0);
         }
         let room = buffer.len().min(frame_bytes_max);
-        Some(Self { buffer, op_count, ops_set: 0, end, promised, room, frame_bytes_max })
+        Some(Self { buffer, op_count, ops_set: 0, end, promised, room, frame_bytes_max, time: 0 })
+    }
+
+    /// The same, telling at which time the request was executed.
+    #[must_use]
+    pub fn at(self, time: Time) -> Self {
+        Self { time, ..self }
     }
 
     /// The finished frame: the buffer and how many of its bytes are the frame.
@@ -62,7 +72,8 @@ impl<B: FrameBuffer> ReplyBuilder<B> {
     pub fn finish(mut self, origin: Origin) -> (B, u32) {
         assert_eq!(self.ops_set, self.op_count, "each operation has one outcome");
         let frame_bytes = length(self.end);
-        let header = Header::new(FrameKind::Reply, frame_bytes, self.op_count, origin);
+        let mut header = Header::new(FrameKind::Reply, frame_bytes, self.op_count, origin);
+        header.time = self.time.into();
         header.write_to_prefix(&mut self.buffer).expect("the buffer holds at least the header");
         assert!(self.end <= self.promised && self.promised <= self.buffer.len(), "no more was written than promised");
         let frame = self.buffer.get(..self.end).expect("what was written lies in the buffer");
@@ -94,12 +105,39 @@ impl<B: FrameBuffer> ReplyBuilder<B> {
     }
 
     #[inline(always)]
-    #[expect(clippy::arithmetic_side_effects, reason = "both ends lie in the buffer: room was promised")]
     fn write(&mut self, op_index: u32, status: Status, version: Option<Version>, value: &[u8]) {
+        self.write_parts(op_index, status, version, length(value.len()), [value]);
+    }
+
+    #[inline(never)]
+    fn write_edited(&mut self, op_index: u32, edited: &Edited<'_>) {
+        let (body, version) = (EditedBody::new(edited), edited.version.map(NonZeroU64::get));
+        let Some(value) = edited.value else {
+            return self.write_parts(op_index, Status::Edited, version, edited.value_bytes, [body.as_bytes()]);
+        };
+        if !self.promise(size_of::<BytesNow>().saturating_add(value.len())) {
+            // Whoever executes an edit asks for the room before; who tells of it again may find none.
+            return self.write(op_index, Status::Unknown, None, &[]);
+        }
+        let (now, value_bytes) = (BytesNow::new(edited.value_bytes), length(value.len()));
+        let parts = [body.as_bytes(), now.as_bytes(), value];
+        self.write_parts(op_index, Status::EditedBefore, version, value_bytes, parts);
+    }
+
+    #[inline(always)]
+    #[expect(clippy::arithmetic_side_effects, reason = "both ends lie in the buffer: room was promised")]
+    fn write_parts<const N: usize>(
+        &mut self,
+        op_index: u32,
+        status: Status,
+        version: Option<Version>,
+        value_bytes: u32,
+        parts: [&[u8]; N],
+    ) {
         let mark = if version.is_some() { ReplyDescriptor::VERSION } else { 0 };
         let descriptor = ReplyDescriptor {
             status: status.code() | mark,
-            value_bytes: to_u24(length(value.len())),
+            value_bytes: to_u24(value_bytes),
             offset: length(self.end).into(),
         };
         debug_assert!(op_index < self.op_count, "operation {op_index} of {}", self.op_count);
@@ -112,9 +150,11 @@ impl<B: FrameBuffer> ReplyBuilder<B> {
             bytes.copy_from_slice(&version.to_le_bytes());
             self.end += VERSION_BYTES;
         }
-        let bytes = self.buffer.get_mut(self.end..self.end + value.len()).expect("room was promised");
-        bytes.copy_from_slice(value);
-        self.end += value.len();
+        for part in parts {
+            let bytes = self.buffer.get_mut(self.end..self.end + part.len()).expect("room was promised");
+            bytes.copy_from_slice(part);
+            self.end += part.len();
+        }
         self.ops_set = self.ops_set.wrapping_add(1);
     }
 }
@@ -128,6 +168,11 @@ impl<B: FrameBuffer> Outcomes for ReplyBuilder<B> {
             return;
         }
         self.set_any(op_index, outcome);
+    }
+
+    fn has_room(&mut self, value_bytes: usize) -> bool {
+        let promised = self.promised.saturating_add(size_of::<BytesNow>()).saturating_add(value_bytes);
+        promised <= self.room || self.grow(promised)
     }
 }
 
@@ -179,6 +224,8 @@ impl<B: FrameBuffer> ReplyBuilder<B> {
             Outcome::Counter { value, version } => {
                 self.write(op_index, Status::Counter, version, &value.to_le_bytes());
             }
+            Outcome::Edited(edited) => self.write_edited(op_index, &edited),
+            Outcome::ValueTooLong => self.write(op_index, Status::ValueTooLong, None, &[]),
             Outcome::NotFound => self.write(op_index, Status::NotFound, None, &[]),
             Outcome::VersionMismatch { current } => {
                 self.write(op_index, Status::VersionMismatch, Some(current), &[]);
@@ -205,6 +252,16 @@ fn descriptor_at(op_index: u32) -> usize {
 mod tests {
     use super::*;
 
+    const EDITED: Edited<'_> = Edited {
+        is_done: true,
+        was_there: true,
+        is_there: true,
+        value: Some(b"before"),
+        value_bytes: 9,
+        deadline: NonZeroU64::new(1),
+        version: NonZeroU64::new(2),
+    };
+
     #[test]
     fn what_the_builder_writes_the_view_reads_in_request_order() {
         let outcomes = [
@@ -221,9 +278,13 @@ mod tests {
             Outcome::ReplyFull,
             Outcome::WrongNode,
             Outcome::Unknown,
+            Outcome::Edited(EDITED),
+            Outcome::Edited(Edited { value: Some(b""), deadline: None, ..EDITED }),
+            Outcome::Edited(Edited { value: None, version: None, ..EDITED }),
+            Outcome::ValueTooLong,
         ];
-        let mut builder = ReplyBuilder::new(Vec::new(), 13, limits::FRAME_BYTES_MIN).expect("room");
-        for (op_index, outcome) in (0..13).zip(outcomes).rev() {
+        let mut builder = ReplyBuilder::new(Vec::new(), 17, limits::FRAME_BYTES_MIN).expect("room");
+        for (op_index, outcome) in (0..17).zip(outcomes).rev() {
             builder.set(op_index, outcome);
         }
         let (frame, bytes) = builder.finish(Origin { request: 5, ..Origin::default() });

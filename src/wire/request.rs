@@ -6,6 +6,7 @@
 //!   descriptor   code u8 | flags u8 | key_bytes u16
 //!   operand      get, delete: none        put: value_bytes u32
 //!                add: delta i64           compare-and-swap: expected u64, value_bytes u32
+//!                edit: condition u8 | content u8 | expiry u8 | 0 | value_bytes u32 | time u64
 //! ```
 //!
 //! A part of a frame that was sent before says between header and descriptors, in 2 bytes each, where its operations
@@ -15,12 +16,13 @@
 //! and a get costs 4 bytes and its key.
 #![forbid(unsafe_code)]
 
+use super::edit::EditOperand;
 use super::error::WireError;
 use super::header::{FrameKind, Header};
 use super::number::{index, length};
 use crate::hash::Key;
 use crate::limits;
-use crate::op::{Action, Batch, Op, Position};
+use crate::op::{Action, Batch, Edit, Op, Position};
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -30,7 +32,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub struct OpDescriptor {
     /// An [`OpCode`]; a byte with a range check, so that an unknown one is an error with a number.
     pub code: u8,
-    /// [`OpDescriptor::VERSION_WANTED`] or zero.
+    /// [`OpDescriptor::VERSION_WANTED`] and [`OpDescriptor::MORE_WANTED`].
     pub flags: u8,
     /// Length of the key.
     pub key_bytes: U16,
@@ -49,6 +51,19 @@ const _: () = {
 impl OpDescriptor {
     /// The outcome shall carry the record's version.
     pub const VERSION_WANTED: u8 = 1;
+
+    /// The outcome of an edit shall carry the value that was there before; that of a get the deadline, for it is an
+    /// edit that reads then.
+    pub const MORE_WANTED: u8 = 2;
+
+    /// The flags that an operation may have.
+    #[inline(always)]
+    fn flags_of(code: OpCode) -> u8 {
+        match code {
+            OpCode::Get | OpCode::Edit => Self::VERSION_WANTED | Self::MORE_WANTED,
+            _ => Self::VERSION_WANTED,
+        }
+    }
 
     /// Whether this is a get without flags: what most operations are, and what is quickest to take apart.
     #[inline(always)]
@@ -81,6 +96,8 @@ pub enum OpCode {
     CompareAndSwap = 4,
     /// Adds to a counter.
     Add = 5,
+    /// Changes value and deadline, if the record is as a condition says.
+    Edit = 6,
 }
 
 impl OpCode {
@@ -91,6 +108,7 @@ impl OpCode {
             3 => Self::Delete,
             4 => Self::CompareAndSwap,
             5 => Self::Add,
+            6 => Self::Edit,
             _ => return None,
         })
     }
@@ -272,6 +290,8 @@ enum OpError {
     Code(u8),
     Flags(u8),
     Value(u32),
+    /// An edit's operand that says nothing known.
+    Edit,
     /// A part needs more bytes than the payload has left.
     Short {
         needed: usize,
@@ -285,6 +305,7 @@ impl OpError {
         match self {
             Self::Code(got) => WireError::BadOpCode { index: op_index, got },
             Self::Flags(got) => WireError::BadFlags { index: op_index, got },
+            Self::Edit => WireError::BadEdit { index: op_index },
             Self::Value(got) => WireError::ValueTooLong { index: op_index, got, max: limits::VALUE_BYTES_MAX },
             Self::Short { needed, left } => {
                 let payload_end = u64::from(length(frame.len()));
@@ -301,15 +322,16 @@ impl OpError {
 #[inline(always)]
 fn split_op(descriptor: OpDescriptor, bytes: &[u8]) -> Result<(Op<'_>, &[u8]), OpError> {
     let code = OpCode::from_code(descriptor.code).ok_or(OpError::Code(descriptor.code))?;
-    if descriptor.flags & !OpDescriptor::VERSION_WANTED != 0 {
+    if descriptor.flags & !OpDescriptor::flags_of(code) != 0 {
         return Err(OpError::Flags(descriptor.flags));
     }
-    let version_wanted = descriptor.flags != 0;
+    let wants = |flag| descriptor.flags & flag != 0;
     let key_bytes = usize::from(descriptor.key_bytes.get());
     let (action, key, rest) = match code {
         OpCode::Get => {
             let (key, rest) = take(bytes, key_bytes)?;
-            (Action::Get, key, rest)
+            let action = if wants(OpDescriptor::MORE_WANTED) { Action::Edit(Edit::READ) } else { Action::Get };
+            (action, key, rest)
         }
         OpCode::Delete => {
             let (key, rest) = take(bytes, key_bytes)?;
@@ -332,8 +354,15 @@ fn split_op(descriptor: OpDescriptor, bytes: &[u8]) -> Result<(Op<'_>, &[u8]), O
             let (key, rest) = take(rest, key_bytes)?;
             (Action::Add { delta: delta.get() }, key, rest)
         }
+        OpCode::Edit => {
+            let (operand, rest) = operand::<EditOperand>(bytes)?;
+            let (key, rest) = take(rest, key_bytes)?;
+            let (value, rest) = take_value(rest, operand.value_bytes.get())?;
+            let edit = operand.edit(value, wants(OpDescriptor::MORE_WANTED)).ok_or(OpError::Edit)?;
+            (Action::Edit(edit), key, rest)
+        }
     };
-    Ok((Op { key, action, version_wanted }, rest))
+    Ok((Op { key, action, version_wanted: wants(OpDescriptor::VERSION_WANTED) }, rest))
 }
 
 #[inline(always)]

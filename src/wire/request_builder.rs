@@ -6,13 +6,14 @@
 #![forbid(unsafe_code)]
 
 use super::buffer::FrameBuffer;
+use super::edit::EditOperand;
 use super::error::BuildError;
 use super::header::{FrameKind, HEADER_LENGTH, Header, Origin};
 use super::number::{index, length};
 use super::request::{DESCRIPTOR_BYTES, OpCode, OpDescriptor, RequestView, SwapOperand};
 use crate::hash::Key;
 use crate::limits;
-use crate::op::{Action, Op};
+use crate::op::{Action, Edit, Op};
 use crate::short;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{I64, U32};
@@ -75,7 +76,18 @@ impl<B: FrameBuffer> RequestBuilder<B> {
                 self.append(OpCode::CompareAndSwap, op, operand.as_bytes(), value)
             }
             Action::Add { delta } => self.append(OpCode::Add, op, I64::new(delta).as_bytes(), &[]),
+            Action::Edit(edit) => self.push_edit(op, &edit),
         }
+    }
+
+    #[inline(never)]
+    fn push_edit(&mut self, op: &Op<'_>, edit: &Edit<'_>) -> Result<(), BuildError> {
+        if *edit == Edit::READ {
+            return self.append_flagged(OpCode::Get, op, OpDescriptor::MORE_WANTED, &[], &[]);
+        }
+        let operand = EditOperand::new(edit, value_bytes(edit.bytes())?);
+        let flags = if edit.value_wanted() { OpDescriptor::MORE_WANTED } else { 0 };
+        self.append_flagged(OpCode::Edit, op, flags, operand.as_bytes(), edit.bytes())
     }
 
     /// Appends a plain get: [`RequestBuilder::push`] with less to decide.
@@ -153,6 +165,18 @@ impl<B: FrameBuffer> RequestBuilder<B> {
 
     #[inline(always)]
     fn append(&mut self, code: OpCode, op: &Op<'_>, operand: &[u8], value: &[u8]) -> Result<(), BuildError> {
+        self.append_flagged(code, op, 0, operand, value)
+    }
+
+    #[inline(always)]
+    fn append_flagged(
+        &mut self,
+        code: OpCode,
+        op: &Op<'_>,
+        flags: u8,
+        operand: &[u8],
+        value: &[u8],
+    ) -> Result<(), BuildError> {
         let Ok(key_bytes) = u16::try_from(op.key.len()) else {
             return Err(BuildError::KeyTooLong { got: op.key.len(), max: limits::KEY_BYTES_MAX });
         };
@@ -166,7 +190,7 @@ impl<B: FrameBuffer> RequestBuilder<B> {
         }
         let descriptor = OpDescriptor {
             code: code.code(),
-            flags: u8::from(op.version_wanted).wrapping_mul(OpDescriptor::VERSION_WANTED),
+            flags: flags | u8::from(op.version_wanted).wrapping_mul(OpDescriptor::VERSION_WANTED),
             key_bytes: key_bytes.into(),
         };
         debug_assert!(self.op_count < self.ops_reserved, "{} of {} operations", self.op_count, self.ops_reserved);
@@ -244,7 +268,7 @@ fn payload_begin(ops: u32) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::Batch;
+    use crate::op::{Batch, Content, Expiry};
 
     fn ops() -> Vec<Op<'static>> {
         let op = |key, action, version_wanted| Op { key, action, version_wanted };
@@ -254,6 +278,10 @@ mod tests {
             op(b"gamma", Action::Delete, false),
             op(b"delta", Action::CompareAndSwap { expected: 7, value: b"" }, true),
             op(b"n", Action::Add { delta: -3 }, false),
+            op(b"read", Action::Edit(Edit::READ), true),
+            op(b"e", Action::Edit(Edit::new(Content::Keep, Expiry::After(5_000)).wanting_value()), false),
+            op(b"f", Action::Edit(Edit::new(Content::Append(b"more"), Expiry::Keep)), true),
+            op(b"g", Action::Edit(Edit::new(Content::Keep, Expiry::Keep)), true),
         ]
     }
 

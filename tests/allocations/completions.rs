@@ -41,11 +41,11 @@ fn of_a_retry(ops: u32) -> u64 {
     let first = Identity { session: 1, sequence: 1, acknowledged_up_to: 0, is_retry: false };
     let add = Op { key: b"counter", action: Action::Add { delta: 1 }, version_wanted: false };
     let (all, mut outcomes) = (std::iter::repeat_n(add, ops as usize).collect::<OpList>(), OutcomeList::new());
-    carrier.execute(&store, &all, first, &mut outcomes, &mut scratch).expect("memory");
+    carrier.execute(&store, &all, 0, first, &mut outcomes, &mut scratch).expect("memory");
     let (again, last) = (Identity { is_retry: true, ..first }, Last(OpList::from_iter([add]), ops));
     let mut retry = || {
         let mut outcomes = OutcomeList::new();
-        carrier.execute(&store, &last, again, &mut outcomes, &mut scratch).expect("memory");
+        carrier.execute(&store, &last, 0, again, &mut outcomes, &mut scratch).expect("memory");
         assert_eq!(outcomes.outcome(0), Outcome::Counter { value: ops.into(), version: None });
     };
     // Warm: memory for a batch.

@@ -47,8 +47,8 @@ fn assert_warm_batches_allocate_nothing(index: IndexKind) {
     let store = Store::new(config).expect("a valid configuration");
     let (batch, mut scratch, mut sum) = (batch(&[1; 1000]), Scratch::new(0), Sum::default());
     // Warm: bins grow to their size, tables to theirs.
-    (0..20).for_each(|_| _ = store.execute(&batch, &mut sum, &mut scratch));
-    let allocated = allocations(|| (0..100).for_each(|_| _ = store.execute(&batch, &mut sum, &mut scratch)));
+    (0..20).for_each(|_| _ = store.execute(&batch, 0, &mut sum, &mut scratch));
+    let allocated = allocations(|| (0..100).for_each(|_| _ = store.execute(&batch, 0, &mut sum, &mut scratch)));
     assert_eq!(allocated, 0, "{index:?}");
     assert_eq!(sum.outcomes, 120 * 2000);
     assert!(sum.value_bytes > 0);

@@ -4,7 +4,7 @@
 use crate::support::for_each_seed;
 use crate::table::{Node, again, first};
 use freight::hash::Key;
-use freight::op::{Action, Batch, Op, Outcome, Position};
+use freight::op::{Action, Batch, Condition, Content, Edit, Expiry, Op, Outcome, Position};
 use freight::op_list::OpList;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -17,14 +17,24 @@ const VALUES: [&[u8]; 4] = [b"7", b"-3", b"text", b"9223372036854775807"];
 
 fn draw(random: &mut ChaCha8Rng) -> Op<'static> {
     let value = VALUES[random.random_range(0..VALUES.len())];
-    let action = match random.random_range(0..10) {
+    let action = match random.random_range(0..14) {
         0 => Action::Put { value },
         1 => Action::Delete,
         2 => Action::Add { delta: random.random_range(-2..3) },
         3 => Action::CompareAndSwap { expected: random.random_range(0..8), value },
+        4..8 => Action::Edit(draw_edit(random, value)),
         _ => Action::Get,
     };
     Op { key: KEYS[random.random_range(0..KEYS.len())], action, version_wanted: random.random_range(0..8) == 0 }
+}
+
+fn draw_edit(random: &mut ChaCha8Rng, value: &'static [u8]) -> Edit<'static> {
+    let conditions = [Condition::Always, Condition::IfAbsent, Condition::IfPresent, Condition::IfLasting];
+    let contents = [Content::Keep, Content::Write(value), Content::Append(value), Content::Remove];
+    let expiries = [Expiry::Keep, Expiry::Clear, Expiry::At(1_050), Expiry::After(random.random_range(0..20))];
+    let (content, expiry) = (contents[random.random_range(0..4)], expiries[random.random_range(0..4)]);
+    let edit = Edit::new(content, expiry).on(conditions[random.random_range(0..4)]);
+    if random.random() { edit.wanting_value() } else { edit }
 }
 
 fn draw_batch(random: &mut ChaCha8Rng) -> Vec<Op<'static>> {
@@ -75,6 +85,7 @@ fn play(seed: u64) -> (u32, u32) {
     for sequence in 1..40 {
         let batch = draw_batch(&mut random);
         let saw = node.execute(&mut carrier, first(1, sequence), &batch);
+        node.now += random.random_range(0..10);
         node.execute(&mut carrier, first(2, sequence), &draw_batch(&mut random));
         let sees = node.execute(&mut carrier, again(1, sequence), &batch);
         let is_plain_get = |op: &Op<'_>| op.action == Action::Get && !op.version_wanted;

@@ -3,7 +3,7 @@
 
 use freight::budget::Budget;
 use freight::completions::{Carrier, Completions, CompletionsConfig, Identity};
-use freight::op::{Action, Batch, Op, Outcome};
+use freight::op::{Action, Batch, Op, Outcome, Time};
 use freight::op_list::{OpList, OutcomeList};
 use freight::shard::{IndexKind, Scratch, Store, StoreConfig};
 use std::sync::Arc;
@@ -12,6 +12,8 @@ use std::sync::Arc;
 pub(crate) struct Node {
     pub(crate) store: Store,
     pub(crate) completions: Arc<Completions>,
+    /// The time of the batches to come.
+    pub(crate) now: Time,
     scratch: Scratch,
 }
 
@@ -27,6 +29,7 @@ impl Node {
         Self {
             store: Store::new(store).expect("a store"),
             completions: Arc::new(Completions::new(config)),
+            now: 1_000,
             scratch: Scratch::new(0),
         }
     }
@@ -42,7 +45,7 @@ impl Node {
 
     pub(crate) fn execute_batch(&mut self, on: &mut Carrier, identity: Identity, batch: &impl Batch) -> OutcomeList {
         let mut outcomes = OutcomeList::new();
-        on.execute(&self.store, batch, identity, &mut outcomes, &mut self.scratch).expect("memory");
+        on.execute(&self.store, batch, self.now, identity, &mut outcomes, &mut self.scratch).expect("memory");
         outcomes
     }
 

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use crate::store::{Record, without_version};
-use crate::support::history::{Call, History, OwnedOp, OwnedOutcome};
+use crate::support::history::{Call, History, OwnedOp, OwnedOutcome, Span};
 use freight::op::Version;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -184,7 +184,7 @@ impl Execution {
         let (invoke, ret) = (client.invoke.take().expect("in flight"), Some(self.tick));
         for compound in client.batch.drain(..) {
             let steps = compound.ops.into_iter().zip(compound.outcomes).collect();
-            self.history.push(&key(compound.key), Call { client: client.id, invoke, ret, steps });
+            self.history.push(&key(compound.key), Call { client: client.id, invoke, ret, time: Span::ANY, steps });
         }
     }
 
@@ -200,7 +200,8 @@ impl Execution {
                 _ => {}
             }
             let steps = compound.ops.into_iter().map(|op| (op, OwnedOutcome::Unknown)).collect();
-            self.history.push(&key(compound.key), Call { client: client.id, invoke, ret: None, steps });
+            self.history
+                .push(&key(compound.key), Call { client: client.id, invoke, ret: None, time: Span::ANY, steps });
         }
     }
 

@@ -3,7 +3,7 @@
 
 use crate::execution::{Plan, execute};
 use crate::support::checker::{Checker, Violation, assert_linearizable};
-use crate::support::history::{Bytes, Call, History, OwnedOp, OwnedOutcome};
+use crate::support::history::{Bytes, Call, History, OwnedOp, OwnedOutcome, Span};
 
 const ONE_KEY: Plan = Plan {
     clients: 8,
@@ -52,7 +52,7 @@ fn both_verdicts(mut history: History) {
     let (key, calls) = history.calls.first_key_value().expect("a key");
     let (key, end) = (Bytes::clone(key), calls.iter().filter_map(|call| call.ret).max().expect("an answer"));
     let read = (OwnedOp::Get, OwnedOutcome::Value { value: (*b"of nobody").into(), version: None });
-    history.push(&key, Call { client: 99, invoke: end + 1, ret: Some(end + 2), steps: vec![read] });
+    history.push(&key, Call { client: 99, invoke: end + 1, ret: Some(end + 2), time: Span::ANY, steps: vec![read] });
     let verdict = Checker::default().check(&history);
     let Err(Violation::NotLinearizable { prefix_calls, .. }) = verdict else { panic!("{verdict:?}") };
     assert_eq!(prefix_calls, history.calls[&key].len());

@@ -33,6 +33,7 @@ impl Record {
             OwnedOp::CompareAndSwap { expected, value } if *expected == self.version() => self.write(value, draw),
             OwnedOp::CompareAndSwap { .. } => OwnedOutcome::VersionMismatch { current: self.version() },
             OwnedOp::Add { delta } => self.add(*delta, draw),
+            OwnedOp::Edit { .. } => unreachable!("nobody draws edits here"),
         }
     }
 

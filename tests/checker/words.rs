@@ -2,20 +2,20 @@
 #![forbid(unsafe_code)]
 
 use crate::support::checker::{Checker, Violation};
-use crate::support::history::{Call, History, OwnedOp, OwnedOutcome};
+use crate::support::history::{Call, History, OwnedOp, OwnedOutcome, Span};
 use freight::op::Version;
 
 pub(crate) type Step = (OwnedOp, OwnedOutcome);
 
 /// A call from `invoke` to `ret`.
 pub(crate) fn at(invoke: u64, ret: u64, steps: impl IntoSteps) -> Call {
-    Call { client: 0, invoke, ret: Some(ret), steps: steps.into_steps() }
+    Call { client: 0, invoke, ret: Some(ret), time: Span::ANY, steps: steps.into_steps() }
 }
 
 /// A call whose answer never came; outcomes given are forgotten.
 pub(crate) fn lost(invoke: u64, steps: impl IntoSteps) -> Call {
     let steps = steps.into_steps().into_iter().map(|(op, _)| (op, OwnedOutcome::Unknown)).collect();
-    Call { client: 0, invoke, ret: None, steps }
+    Call { client: 0, invoke, ret: None, time: Span::ANY, steps }
 }
 
 /// One step or several.

@@ -39,7 +39,7 @@ fn configurations_that_cannot_be_served_are_refused() {
     assert!(matches!(error, ServerError::Store(_)), "{error}");
     let everywhere: Endpoint = "tcp://0.0.0.0:0".parse().expect("an endpoint");
     let error = does_not_start(|config| config.listen.push(everywhere));
-    assert!(matches!(&error, ServerError::Insecure { endpoint } if endpoint.address().starts_with("0.0.0.0")));
+    assert!(matches!(&error, ServerError::Insecure { endpoint } if endpoint.starts_with("tcp://0.0.0.0")));
     let first = node(|_| {});
     let taken = first.endpoints()[0].clone();
     let error = does_not_start(|config| config.listen = vec![taken]);
@@ -282,7 +282,7 @@ fn a_request_without_memory_for_its_reply_is_not_executed() {
     let session = Session::new(Arc::new(store.expect("a store")), Arc::new(completions), facts);
     let put = request(1, &[op(b"k", Action::Put { value: b"v" })]);
     let nothing = |_| None::<Vec<u8>>;
-    let refused = session.execute(&put, FRAME_BYTES_MIN, nothing, &mut session.carrier(), &mut Scratch::new(0));
+    let refused = session.execute(&put, 0, FRAME_BYTES_MIN, nothing, &mut session.carrier(), &mut Scratch::new(0));
     let refused = refused.expect_err("no memory");
     assert!(matches!(refused, SessionError::OutOfMemory { ops: 1 }), "{refused}");
     assert_eq!(refused.refusal_code(), RefusalCode::Memory);

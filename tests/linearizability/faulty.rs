@@ -227,6 +227,7 @@ impl FaultyNode {
                 let version = shown(record.version);
                 (Some(record), Outcome::Done { version })
             }
+            (Action::Edit(edit), _) => panic!("nobody issues {edit:?}"),
             (Action::Add { delta }, _) => {
                 let text = before.map_or("0".into(), |record| String::from_utf8_lossy(&record.value));
                 let Ok(number) = text.parse::<i64>() else { return (before.cloned(), Outcome::NotANumber) };

@@ -83,6 +83,7 @@ impl Recorded {
                 Ok(value) => self.finish(token, op, Outcome::Counter { value, version: None }),
                 Err(error) => self.fail(token, op, &error),
             },
+            Action::Edit(edit) => panic!("nobody issues {edit:?}"),
         }
     }
 

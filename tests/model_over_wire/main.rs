@@ -69,6 +69,7 @@ async fn issue(client: &Client, model: &mut Model, op: &DrawnOp) {
             }
         }
         Action::Add { delta } => model.check_single_add(&op, client.add(op.key, delta).await),
+        Action::Edit(edit) => panic!("nobody issues {edit:?}"),
     }
 }
 

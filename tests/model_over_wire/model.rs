@@ -142,5 +142,6 @@ fn kind(action: Action<'_>) -> &'static str {
         Action::Delete => "delete",
         Action::CompareAndSwap { .. } => "compare-and-swap",
         Action::Add { .. } => "add",
+        Action::Edit(_) => "edit",
     }
 }

@@ -1,7 +1,7 @@
 //! The memory cap: refusals that change nothing, and memory that serves any size of record.
 #![forbid(unsafe_code)]
 
-use super::support::{Model, execute, op, store};
+use super::support::{Model, Place, execute, op, store};
 use freight::budget::Budget;
 use freight::op::{Action, Outcome};
 use freight::op_list::{OpList, OutcomeList};
@@ -18,7 +18,7 @@ fn fill(store: &Store, prefix: &str, value_bytes: usize) -> usize {
         let keys: Vec<String> = (first..first + 100).map(|i| format!("{prefix} {i:019}")).collect();
         let batch: OpList = keys.iter().map(|key| op(key.as_bytes(), Action::Put { value: &value })).collect();
         outcomes.clear();
-        store.execute(&batch, &mut outcomes, &mut scratch);
+        store.execute(&batch, 0, &mut outcomes, &mut scratch);
         let refused = outcomes.iter().position(|outcome| outcome == Outcome::OutOfMemory);
         if let Some(refused) = refused {
             return first + refused;
@@ -141,7 +141,7 @@ fn random_operations_at_the_cap_agree_with_a_map() {
                 .collect();
             let outcomes = execute(&store, ops.iter().copied());
             for (op, outcome) in ops.iter().zip(outcomes.iter()) {
-                model.check(op, outcome, store.shard_of(op.key));
+                model.check(op, outcome, Place { shard: store.shard_of(op.key), now: 0 });
             }
         }
         let stats = store.stats();

@@ -1,17 +1,22 @@
 //! The store against a plain map: random operations, growth, deletes, every size class.
 #![forbid(unsafe_code)]
 
-use super::support::{Model, Random, execute, op, store};
-use freight::op::{Action, Op, Outcome};
+use super::support::{Model, Place, Random, execute, op, store};
+use freight::op::{Action, Condition, Content, Edit, Expiry, Op, Outcome, Time};
 use freight::op_list::{OpList, OutcomeList};
 use freight::shard::{IndexKind, Scratch, Store};
 
 /// Executes a batch on both.
 fn step(store: &Store, scratch: &mut Scratch, model: &mut Model, ops: &[Op<'_>]) {
+    step_at(store, scratch, model, 0, ops);
+}
+
+/// As [`step`], at a time.
+fn step_at(store: &Store, scratch: &mut Scratch, model: &mut Model, now: Time, ops: &[Op<'_>]) {
     let mut outcomes = OutcomeList::new();
-    store.execute(&ops.iter().copied().collect::<OpList>(), &mut outcomes, scratch);
+    store.execute(&ops.iter().copied().collect::<OpList>(), now, &mut outcomes, scratch);
     for (op, outcome) in ops.iter().zip(outcomes.iter()) {
-        model.check(op, outcome, store.shard_of(op.key));
+        model.check(op, outcome, Place { shard: store.shard_of(op.key), now });
     }
     assert_eq!(outcomes.iter().count(), ops.len());
 }
@@ -20,11 +25,12 @@ fn assert_stats_agree(store: &Store, model: &Model) {
     let stats = store.stats();
     assert_eq!(stats.records, model.len() as u64);
     assert_eq!(stats.payload_bytes, model.payload_bytes() as u64);
+    assert_eq!((stats.records_expiring, stats.records_expired), (model.expiring() as u64, model.expired()));
     assert_eq!(stats.shard_records.iter().sum::<u64>(), stats.records);
 }
 
-fn random_op<'a>(random: &mut Random, model: &Model, key: &'a [u8], value: &'a [u8]) -> Op<'a> {
-    let action = match random.below(16) {
+fn random_op<'a>(random: &mut Random, model: &Model, now: Time, key: &'a [u8], value: &'a [u8]) -> Op<'a> {
+    let action = match random.below(24) {
         0..4 => Action::Get,
         4..8 => Action::Put { value },
         8..11 => Action::Delete,
@@ -32,11 +38,41 @@ fn random_op<'a>(random: &mut Random, model: &Model, key: &'a [u8], value: &'a [
             let expected = if random.below(4) == 0 { random.next() % 50 } else { model.version(key) };
             Action::CompareAndSwap { expected, value }
         }
-        13 => Action::Put { value: [&b"7"[..], b"-3", b"9223372036854775806", b"01", b""][random.below(5)] },
+        13..20 => Action::Edit(random_edit(random, now, value)),
+        20 => Action::Put { value: [&b"7"[..], b"-3", b"9223372036854775806", b"01", b""][random.below(5)] },
         _ => Action::Add { delta: [1, -1, 5, i64::MAX, i64::MIN, -9][random.below(6)] },
     };
     // A get without a version has a way of its own through the shard.
     Op { key, action, version_wanted: action != Action::Get || random.below(2) == 0 }
+}
+
+fn random_edit<'a>(random: &mut Random, now: Time, value: &'a [u8]) -> Edit<'a> {
+    let conditions = [
+        Condition::IfAbsent,
+        Condition::IfPresent,
+        Condition::IfLasting,
+        Condition::IfExpiring,
+        Condition::IfLater,
+        Condition::IfSooner,
+        Condition::IfExpiringSooner,
+    ];
+    let ms = random.below(200) as u64;
+    let content = match random.below(8) {
+        0 => Content::Remove,
+        1 => Content::Append(b""),
+        2 => Content::Append(&value[..value.len() / 4]),
+        3..5 => Content::Write(value),
+        _ => Content::Keep,
+    };
+    let expiry = match random.below(8) {
+        0..3 => Expiry::Keep,
+        3 => Expiry::Clear,
+        4..6 => Expiry::At((now + ms).saturating_sub(20)),
+        _ => Expiry::After(ms),
+    };
+    let edit = Edit::new(content, expiry);
+    let edit = if random.below(2) == 0 { edit.wanting_value() } else { edit };
+    if random.below(2) == 0 { edit } else { edit.on(conditions[random.below(conditions.len())]) }
 }
 
 /// Keys of up to eight bytes, which an operation carries, and longer ones.
@@ -49,7 +85,11 @@ fn random_run(index: IndexKind, shards: u32, seed: u64, keys: usize, batches: us
     let (store, mut scratch) = (store(index, shards, u64::MAX), Scratch::new(2));
     let (mut model, mut random) = (Model::default(), Random(seed));
     let values: Vec<Vec<u8>> = (0..64).map(|i| vec![i as u8 ^ 0x5C; i * i % 700]).collect();
+    let mut latest = 1_000;
     for _ in 0..batches {
+        // A tenth of the batches come late, with the time of an earlier one.
+        latest += random.below(20) as Time;
+        let now = latest - if random.below(10) == 0 { random.below(100) as Time } else { 0 };
         let names: Vec<Vec<u8>> = (0..random.below(300))
             .map(|_| {
                 // A third of the keys are few: they meet again in one batch.
@@ -58,8 +98,8 @@ fn random_run(index: IndexKind, shards: u32, seed: u64, keys: usize, batches: us
             })
             .collect();
         let ops: Vec<Op<'_>> =
-            names.iter().map(|key| random_op(&mut random, &model, key, &values[key.len() * 7 % 64])).collect();
-        step(&store, &mut scratch, &mut model, &ops);
+            names.iter().map(|key| random_op(&mut random, &model, now, key, &values[key.len() * 7 % 64])).collect();
+        step_at(&store, &mut scratch, &mut model, now, &ops);
     }
     assert_stats_agree(&store, &model);
     let all: Vec<Vec<u8>> = (0..keys).map(key).collect();

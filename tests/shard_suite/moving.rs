@@ -111,7 +111,7 @@ fn a_chunk_that_did_not_arrive_is_handed_over_again() {
     loop {
         // Every other chunk is lost, and what changes meanwhile counts.
         let (mut chunk, is_lost) = (Vec::<(Vec<u8>, Version, Vec<u8>)>::new(), random.below(2) == 0);
-        old.export_next(&mut export, has_arrived, |Carried { key, version, value }| {
+        old.export_next(&mut export, has_arrived, |Carried { key, version, value, .. }| {
             let has_room = chunk.len() < 20;
             if has_room {
                 chunk.push((key.to_vec(), version, value.to_vec()));
@@ -121,7 +121,7 @@ fn a_chunk_that_did_not_arrive_is_handed_over_again() {
         has_arrived = !is_lost;
         if !is_lost {
             let import = |(key, version, value): &(Vec<u8>, Version, Vec<u8>)| {
-                assert!(new.import(Carried { key, version: *version, value }));
+                assert!(new.import(Carried { key, version: *version, value, deadline: None }));
             };
             chunk.iter().for_each(import);
             if export.keys_left() == Some(0) && rounds >= 40 {
@@ -189,7 +189,7 @@ fn a_sweep_leaves_nothing_but_what_it_shall_keep() {
 #[test]
 fn a_copy_that_comes_late_takes_nothing_back() {
     let store = store(IndexKind::Buckets, 1, u64::MAX);
-    let import = |version, value| store.import(Carried { key: b"k", version, value });
+    let import = |version, value| store.import(Carried { key: b"k", version, value, deadline: None });
     assert!(import(5, b"new") && import(3, b"old") && import(5, b"same"));
     assert_eq!(execute(&store, [op(b"k", Action::Get)]).outcome(0), Outcome::Value { value: b"new", version: Some(5) });
     assert!(import(9, b"newer"));

@@ -22,7 +22,7 @@ fn operations_on_foreign_slots_are_answered_with_the_epoch_and_not_executed() {
         store.set_ownership(Ownership { epoch: 7, slots: even });
         let (mut scratch, mut outcomes) = (Scratch::new(0), OutcomeList::new());
         let puts: OpList = keys.iter().map(|key| op(key, Action::Put { value: key })).collect();
-        assert_eq!(store.execute(&puts, &mut outcomes, &mut scratch), 7);
+        assert_eq!(store.execute(&puts, 0, &mut outcomes, &mut scratch), 7);
         for (key, outcome) in keys.iter().zip(outcomes.iter()) {
             assert_eq!(outcome == Outcome::WrongNode, slot(&key[..]) % 2 == 1, "{key:?}: {outcome:?}");
         }
@@ -32,7 +32,7 @@ fn operations_on_foreign_slots_are_answered_with_the_epoch_and_not_executed() {
         store.set_ownership(Ownership { epoch: 8, slots: SlotSet::ALL });
         outcomes.clear();
         let gets: OpList = keys.iter().map(|key| op(key, Action::Get)).collect();
-        assert_eq!(store.execute(&gets, &mut outcomes, &mut scratch), 8);
+        assert_eq!(store.execute(&gets, 0, &mut outcomes, &mut scratch), 8);
         let found = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Value { .. })).count() as u64;
         assert_eq!(found, even_keys);
         assert_eq!(store.stats().records, even_keys);
@@ -47,7 +47,7 @@ fn a_thread_that_serves_two_stores_takes_neither_for_the_other() {
     let get: OpList = [op(b"k", Action::Get)].into_iter().collect();
     let mut told = |store: &Store| {
         outcomes.clear();
-        let epoch = store.execute(&get, &mut outcomes, &mut scratch);
+        let epoch = store.execute(&get, 0, &mut outcomes, &mut scratch);
         (epoch, outcomes.outcome(0) == Outcome::WrongNode)
     };
     assert_eq!([told(&one), told(&other), told(&one)], [(1, true), (0, false), (1, true)]);
@@ -90,7 +90,7 @@ fn once_slots_are_given_up_nothing_is_executed_on_them() {
                     let one = |number: usize| -> Op<'_> { op(&keys[number % 50], Action::Add { delta: 1 }) };
                     let batch: OpList = (0..400).map(one).collect();
                     while !over.load(Ordering::Relaxed) || watch.executed == 0 || watch.refused == 0 {
-                        store.execute(&batch, &mut watch, &mut scratch);
+                        store.execute(&batch, 0, &mut watch, &mut scratch);
                     }
                     watch.executed
                 }

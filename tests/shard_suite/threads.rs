@@ -24,7 +24,7 @@ fn concurrent_adds_sum_up() {
                         let add = |_| op(keys[random.below(50)].as_bytes(), Action::Add { delta: 1 });
                         let batch: OpList = (0..adds).map(add).collect();
                         outcomes.clear();
-                        store.execute(&batch, &mut outcomes, &mut scratch);
+                        store.execute(&batch, 0, &mut outcomes, &mut scratch);
                         assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Counter { .. })));
                     }
                 });
@@ -122,13 +122,13 @@ fn a_panic_in_a_batch_or_its_outcomes_leaves_the_store_whole() {
         let mut scratch = Scratch::new(0);
         let batch: OpList = [put(b"a"), put(b"b"), put(b"c")].into_iter().collect();
         let faulty = Faulty(batch.clone());
-        let run = |scratch: &mut Scratch| store.execute(&faulty, &mut OutcomeList::new(), scratch);
+        let run = |scratch: &mut Scratch| store.execute(&faulty, 0, &mut OutcomeList::new(), scratch);
         assert!(catch_unwind(AssertUnwindSafe(|| run(&mut scratch))).is_err());
-        let run = |scratch: &mut Scratch| store.execute(&batch, &mut Refusing, scratch);
+        let run = |scratch: &mut Scratch| store.execute(&batch, 0, &mut Refusing, scratch);
         assert!(catch_unwind(AssertUnwindSafe(|| run(&mut scratch))).is_err());
         // The first batch got two operations done, the second one more on "a"; the scratch still serves.
         let (mut outcomes, gets) = (OutcomeList::new(), [b"a", b"b", b"c"].map(|key| op(key, Action::Get)));
-        store.execute(&gets.into_iter().collect::<OpList>(), &mut outcomes, &mut scratch);
+        store.execute(&gets.into_iter().collect::<OpList>(), 0, &mut outcomes, &mut scratch);
         let found: Vec<Outcome<'_>> = outcomes.iter().collect();
         let value = |version| Outcome::Value { value: b"v", version: Some(version) };
         assert_eq!(found, [value(3), value(2), Outcome::NotFound]);

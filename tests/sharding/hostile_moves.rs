@@ -71,7 +71,7 @@ async fn following(cluster: &Cluster) -> ShardMap {
 fn entries(records: &[(&[u8], u64, &[u8])]) -> Vec<u8> {
     let mut chunk = MoveChunk::new(Vec::new()).expect("room");
     for (key, version, value) in records {
-        assert!(chunk.push(Carried { key, version: *version, value }));
+        assert!(chunk.push(Carried { key, version: *version, value, deadline: None }));
     }
     let (epoch, keys_left, version_max) = (0.into(), 0.into(), 0.into());
     let body = MoveReplyBody { status: MoveStatus::Done.code(), reserved: [0; 7], epoch, keys_left, version_max };

@@ -5,10 +5,13 @@
 //!                      (steps)                  (search)    (model)
 //! ```
 //!
+//! Where records expire, an order is one of the times too, by which their nodes judged: on a key they never go back.
+//!
 //! Linearizability is local: a history is linearizable if each key's part of it is. Keys start absent; a history
 //! that begins on a filled store records the filling.
 #![forbid(unsafe_code)]
 
+mod edit;
 mod model;
 mod search;
 mod steps;
@@ -78,7 +81,7 @@ impl Checker {
             assert!(call.is_lost() || call.ret.is_some(), "a lost call with an outcome: {call}");
             if !steps.is_empty() {
                 let pile = if call.is_lost() { &mut lost } else { &mut answered };
-                pile.push(Candidate { call: index, invoke: call.invoke, ret, steps });
+                pile.push(Candidate { call: index, invoke: call.invoke, ret, time: call.time, steps });
             }
         }
         let lost_count = lost.len();

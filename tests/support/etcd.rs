@@ -87,10 +87,13 @@ impl Etcd {
         }
     }
 
-    /// STOP or CONT.
+    /// STOP or CONT. Stopped it answers nothing any more: threads stop one after the other.
     pub(crate) fn signal(&self, signal: Signal) {
-        let process = &self.running.as_ref().expect("it runs").process;
-        kill_process(Pid::from_raw(process.id().cast_signed()).expect("a number"), signal).expect("it runs");
+        let id = self.running.as_ref().expect("it runs").process.id();
+        kill_process(Pid::from_raw(id.cast_signed()).expect("a number"), signal).expect("it runs");
+        while signal == Signal::STOP && !are_stopped(id) {
+            std::thread::yield_now();
+        }
     }
 
     /// Writes the map's key past freight.
@@ -140,4 +143,12 @@ impl Drop for Etcd {
             let _ = process.wait();
         }
     }
+}
+
+/// Whether every thread of a process is stopped.
+fn are_stopped(process: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).expect("it runs");
+    let mut states = threads.map(|thread| std::fs::read_to_string(thread.expect("a thread").path().join("stat")));
+    // The state stands behind the name, which is in parentheses.
+    states.all(|stat| stat.is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))))
 }

@@ -9,9 +9,12 @@
 //! A node executes a frame's operations on one key under one lock, so they are one compound: in order, and nothing
 //! in between. (A client that spreads one key's operations over several frames records several calls.) A call
 //! whose answer was lost took effect at any instant after its invocation, or never.
+//!
+//! Where records expire a recorder reads the nodes' clocks too: the time of a call, by which its node judged, lies
+//! between what they said before it was sent and after it was answered.
 #![forbid(unsafe_code)]
 
-use freight::op::{Action, Op, Outcome, Version};
+use freight::op::{Action, Edit, Edited, Op, Outcome, Time, Version};
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,7 +53,27 @@ pub(crate) struct Call {
     pub(crate) invoke: u64,
     /// The instant after the client was answered; `None` if it never was, and then every outcome is `Unknown`.
     pub(crate) ret: Option<u64>,
+    /// The time by which it was executed lies in here.
+    pub(crate) time: Span,
     pub(crate) steps: Vec<(OwnedOp, OwnedOutcome)>,
+}
+
+/// From this time to that, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Span {
+    pub(crate) min: Time,
+    pub(crate) max: Time,
+}
+
+impl Span {
+    /// Any time.
+    pub(crate) const ANY: Self = Self { min: 0, max: Time::MAX };
+
+    /// What is in both; `None` where nothing is.
+    pub(crate) fn within(self, other: Self) -> Option<Self> {
+        let span = Self { min: self.min.max(other.min), max: self.max.min(other.max) };
+        (span.min <= span.max).then_some(span)
+    }
 }
 
 impl Call {
@@ -64,22 +87,50 @@ impl Call {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OwnedOp {
     Get,
-    Put { value: Bytes },
+    Put {
+        value: Bytes,
+    },
     Delete,
-    CompareAndSwap { expected: Version, value: Bytes },
-    Add { delta: i64 },
+    CompareAndSwap {
+        expected: Version,
+        value: Bytes,
+    },
+    Add {
+        delta: i64,
+    },
+    /// The bytes that it writes or appends stand apart.
+    Edit {
+        edit: Edit<'static>,
+        bytes: Bytes,
+    },
 }
 
 /// [`Outcome`] that owns its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OwnedOutcome {
-    Value { value: Bytes, version: Option<Version> },
-    Done { version: Option<Version> },
-    Counter { value: i64, version: Option<Version> },
+    Value {
+        value: Bytes,
+        version: Option<Version>,
+    },
+    Done {
+        version: Option<Version>,
+    },
+    Counter {
+        value: i64,
+        version: Option<Version>,
+    },
     NotFound,
-    VersionMismatch { current: Version },
+    VersionMismatch {
+        current: Version,
+    },
     NotANumber,
     CounterOverflow,
+    /// The value stands apart.
+    Edited {
+        edited: Edited<'static>,
+        value: Option<Bytes>,
+    },
+    ValueTooLong,
     OutOfMemory,
     ReplyFull,
     NotSent,
@@ -94,6 +145,8 @@ pub(crate) struct Recorder {
 
 struct Shared {
     clock: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// The earliest and the latest that any node's clock may show at this instant.
+    time: Box<dyn Fn() -> Span + Send + Sync>,
     book: Mutex<Book>,
 }
 
@@ -114,7 +167,21 @@ impl Recorder {
 
     /// A recorder whose instants come from `clock`, which must never go back, seen from any thread.
     pub(crate) fn with_clock(clock: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        Self { shared: Arc::new(Shared { clock: Box::new(clock), book: Mutex::default() }) }
+        Self::with_clocks(clock, || Span::ANY)
+    }
+
+    /// A recorder with a logical clock that takes down what the nodes' clocks show too: `time` gives the earliest and
+    /// the latest of them. They may be set back, but no further than the earliest says.
+    pub(crate) fn timed(time: impl Fn() -> Span + Send + Sync + 'static) -> Self {
+        let now = AtomicU64::new(0);
+        Self::with_clocks(move || now.fetch_add(1, Ordering::SeqCst), time)
+    }
+
+    fn with_clocks(
+        clock: impl Fn() -> u64 + Send + Sync + 'static,
+        time: impl Fn() -> Span + Send + Sync + 'static,
+    ) -> Self {
+        Self { shared: Arc::new(Shared { clock: Box::new(clock), time: Box::new(time), book: Mutex::default() }) }
     }
 
     /// Takes down that `client` is about to send a batch. Call it before the batch is sent.
@@ -122,7 +189,8 @@ impl Recorder {
         let mut book = self.shared.book();
         let ops = ops.iter().map(|op| (book.intern(op.key), book.op(op.action))).collect();
         drop(book);
-        Token { shared: Arc::clone(&self.shared), client, invoke: (self.shared.clock)(), ops }
+        let (invoke, time) = ((self.shared.clock)(), (self.shared.time)());
+        Token { shared: Arc::clone(&self.shared), client, invoke, time, ops }
     }
 
     /// The history so far. Calls that are still in flight are not in it: finish them, or drop their tokens.
@@ -137,6 +205,8 @@ pub(crate) struct Token {
     shared: Arc<Shared>,
     client: u32,
     invoke: u64,
+    /// What the nodes' clocks showed then.
+    time: Span,
     ops: Vec<(Bytes, OwnedOp)>,
 }
 
@@ -146,12 +216,13 @@ impl Token {
     /// A get that a full reply left out, and that was asked again, ran apart from its batch. Where that can happen,
     /// give each key one operation a batch, or pass `ReplyFull` here and record the second asking as a call.
     pub(crate) fn finish<'a>(mut self, outcomes: impl IntoIterator<Item = Outcome<'a>>) {
-        let ret = (self.shared.clock)();
+        let (ret, now) = ((self.shared.clock)(), (self.shared.time)());
+        let time = Span { min: self.time.min.min(now.min), max: now.max };
         let ops = std::mem::take(&mut self.ops);
         let mut book = self.shared.book();
         let outcomes: Vec<_> = outcomes.into_iter().map(|outcome| book.outcome(outcome)).collect();
         assert_eq!(ops.len(), outcomes.len(), "one outcome for each operation");
-        book.record(self.client, self.invoke, Some(ret), ops.into_iter().zip(outcomes));
+        book.record(self.client, (self.invoke, Some(ret)), time, ops.into_iter().zip(outcomes));
     }
 
     /// Takes down that the answer never came.
@@ -163,7 +234,8 @@ impl Token {
 impl Drop for Token {
     fn drop(&mut self) {
         let ops = std::mem::take(&mut self.ops).into_iter().map(|op| (op, OwnedOutcome::Unknown));
-        self.shared.book().record(self.client, self.invoke, None, ops);
+        let time = Span { max: Time::MAX, ..self.time };
+        self.shared.book().record(self.client, (self.invoke, None), time, ops);
     }
 }
 
@@ -178,8 +250,8 @@ impl Book {
     fn record(
         &mut self,
         client: u32,
-        invoke: u64,
-        ret: Option<u64>,
+        (invoke, ret): (u64, Option<u64>),
+        time: Span,
         ops: impl Iterator<Item = ((Bytes, OwnedOp), OwnedOutcome)>,
     ) {
         let mut compounds = BTreeMap::<Bytes, Vec<_>>::new();
@@ -187,8 +259,10 @@ impl Book {
             compounds.entry(key).or_default().push((op, outcome));
         }
         for (key, steps) in compounds {
-            let mut call = Call { client, invoke, ret, steps };
-            call.ret = call.ret.filter(|_| !call.is_lost());
+            let mut call = Call { client, invoke, ret, time, steps };
+            if call.is_lost() {
+                (call.ret, call.time.max) = (None, Time::MAX);
+            }
             self.history.calls.entry(key).or_default().push(call);
         }
     }
@@ -211,6 +285,7 @@ impl Book {
                 OwnedOp::CompareAndSwap { expected, value: self.intern(value) }
             }
             Action::Add { delta } => OwnedOp::Add { delta },
+            Action::Edit(edit) => OwnedOp::Edit { edit: edit.with_bytes(&[]), bytes: self.intern(edit.bytes()) },
         }
     }
 
@@ -222,6 +297,11 @@ impl Book {
             Outcome::NotFound => OwnedOutcome::NotFound,
             Outcome::VersionMismatch { current } => OwnedOutcome::VersionMismatch { current },
             Outcome::NotANumber => OwnedOutcome::NotANumber,
+            Outcome::Edited(edited) => OwnedOutcome::Edited {
+                edited: Edited { value: None, ..edited },
+                value: edited.value.map(|value| self.intern(value)),
+            },
+            Outcome::ValueTooLong => OwnedOutcome::ValueTooLong,
             Outcome::CounterOverflow => OwnedOutcome::CounterOverflow,
             Outcome::OutOfMemory => OwnedOutcome::OutOfMemory,
             // Neither was executed.
@@ -238,6 +318,9 @@ impl fmt::Display for Call {
             Some(ret) => write!(f, "client {} [{}..{ret}]", self.client, self.invoke)?,
             None => write!(f, "client {} [{}.. lost]", self.client, self.invoke)?,
         }
+        if self.time != Span::ANY {
+            write!(f, " at {}..{}", self.time.min, self.time.max)?;
+        }
         for (index, (op, outcome)) in self.steps.iter().enumerate() {
             write!(f, "{} {op} -> {outcome}", if index == 0 { "" } else { "," })?;
         }
@@ -253,6 +336,9 @@ impl fmt::Display for OwnedOp {
             Self::Delete => f.write_str("delete"),
             Self::CompareAndSwap { expected, value } => write!(f, "swap #{expected} for {}", Shown(value)),
             Self::Add { delta } => write!(f, "add {delta}"),
+            Self::Edit { edit, bytes } => {
+                write!(f, "edit {:?} {} {:?}", edit.condition(), Shown(bytes), edit.expiry())
+            }
         }
     }
 }
@@ -269,6 +355,14 @@ impl fmt::Display for OwnedOutcome {
             Self::Counter { value, version } => with(format_args!("{value}"), *version),
             Self::NotFound => f.write_str("not found"),
             Self::VersionMismatch { current } => write!(f, "mismatch, is #{current}"),
+            Self::Edited { edited, value } => {
+                let Edited { is_done, was_there, is_there, deadline, version, .. } = edited;
+                write!(f, "{} {was_there} -> {is_there}", if *is_done { "done" } else { "not done" })?;
+                value.iter().try_for_each(|value| write!(f, ", was {}", Shown(value)))?;
+                deadline.iter().try_for_each(|deadline| write!(f, ", until {deadline}"))?;
+                version.iter().try_for_each(|version| write!(f, " #{version}"))
+            }
+            Self::ValueTooLong => f.write_str("value too long"),
             Self::NotANumber => f.write_str("not a number"),
             Self::CounterOverflow => f.write_str("counter overflow"),
             Self::OutOfMemory => f.write_str("out of memory"),

@@ -52,7 +52,7 @@ fn in_a_session<O: ReadBack>(frame: Vec<u8>) -> impl FnMut(&mut O) {
         sequence += 1;
         let identity = Identity { session: 1, sequence, acknowledged_up_to: sequence, is_retry: false };
         let view = RequestView::parse(black_box(&frame)).expect("the builder's frames are valid");
-        carrier.execute(&store, &view, identity, outcomes, &mut scratch).expect("there is no cap");
+        carrier.execute(&store, &view, 0, identity, outcomes, &mut scratch).expect("there is no cap");
     }
 }
 
@@ -84,7 +84,7 @@ pub(crate) fn answer() -> Box<dyn FnMut()> {
         let view = RequestView::parse(black_box(&frame)).expect("the builder's frames are valid");
         let mut reply = ReplyBuilder::new(std::mem::take(&mut buffer), view.op_count(), FRAME_BYTES_DEFAULT)
             .expect("a vector always grows");
-        store.execute(&view, &mut reply, &mut scratch);
+        store.execute(&view, 0, &mut reply, &mut scratch);
         (buffer, _) = black_box(reply.finish(ORIGIN));
     })
 }
@@ -98,7 +98,7 @@ fn rounds_of(index: IndexKind, actions: Actions) -> Box<dyn FnMut()> {
 
 fn execute(store: &Store, frame: &[u8], scratch: &mut Scratch) {
     let view = RequestView::parse(black_box(frame)).expect("the builder's frames are valid");
-    store.execute(&view, &mut Dropped, scratch);
+    store.execute(&view, 0, &mut Dropped, scratch);
 }
 
 fn loaded(index: IndexKind) -> (Store, Scratch) {

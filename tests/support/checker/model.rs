@@ -8,15 +8,25 @@
 //!   absent, next >= 1 --put "a"--> "a", version >= 1 --get "a" #7--> "a", version = 7
 //!   --put "b"--> "b", version >= 8 --delete--> absent, next >= 9
 //! ```
+//!
+//! Where the record has a deadline, time counts too: what lies within the span of a call and is not before that of the
+//! call before it on the key. A call meets the record as it is, if its time may be before the deadline, or absent, if
+//! it may be behind it; `edit.rs` has what sets deadlines.
 #![forbid(unsafe_code)]
 
-use freight::op::{VERSION_ABSENT, Version};
+use super::super::history::Span;
+use super::edit::{LostEdit, SeenEdit};
+use freight::op::{Time, VERSION_ABSENT, Version};
 
 /// What a key may hold at one point of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct State {
     pub(super) content: Content,
     pub(super) version: Drawn,
+    /// The deadline lies in here, if there is one.
+    pub(super) deadline: Option<Span>,
+    /// The time lies in here. Between calls, where there is no deadline, any does.
+    pub(super) time: Span,
 }
 
 /// A record's content; equal contents are equal bytes.
@@ -57,6 +67,8 @@ pub(super) enum Step {
     NotANumber,
     /// Found a counter that has no room for `delta`.
     Overflowed { delta: i64 },
+    /// Changed value and deadline, or read them.
+    Edited(SeenEdit),
     /// Did what it does, unseen; `refusable` if it may also have done nothing.
     Unseen { change: Change, refusable: bool },
 }
@@ -68,34 +80,44 @@ pub(super) enum Change {
     Delete,
     Swap { expected: Version, content: Content },
     Add { delta: i64 },
+    Edit(LostEdit),
 }
 
 impl State {
     /// A key that nobody ever wrote.
-    pub(super) const FRESH: Self = Self { content: Content::Absent, version: Drawn::AtLeast(VERSION_ABSENT + 1) };
+    pub(super) const FRESH: Self =
+        Self { content: Content::Absent, version: Drawn::AtLeast(VERSION_ABSENT + 1), deadline: None, time: Span::ANY };
 
     /// Whether every record that `other` stands for is one of these too: then whatever can follow `other` can
     /// follow this.
     pub(super) fn includes(&self, other: &Self) -> bool {
-        self.content == other.content && self.version.includes(other.version)
+        let is_wider = |one: Span, other: Span| one.min <= other.min && one.max >= other.max;
+        let deadline = match (self.deadline, other.deadline) {
+            (Some(one), Some(other)) => is_wider(one, other),
+            (one, other) => one == other,
+        };
+        let is_alike = self.content == other.content && self.version.includes(other.version);
+        is_alike && deadline && is_wider(self.time, other.time)
     }
 
-    /// The record after a change to `content`, if it can have drawn `version`.
-    fn written(&self, content: Content, version: Option<Version>) -> Option<Self> {
+    /// The record after a change to `content`, if it can have drawn `version`. It has no deadline.
+    pub(super) fn written(&self, content: Content, version: Option<Version>) -> Option<Self> {
         let least = self.next_version_min();
-        match version {
-            None => Some(Self { content, version: Drawn::AtLeast(least) }),
-            Some(version) if version >= least => Some(Self { content, version: Drawn::Exactly(version) }),
-            Some(_) => None,
-        }
+        let version = match version {
+            None => Drawn::AtLeast(least),
+            Some(version) if version >= least => Drawn::Exactly(version),
+            Some(_) => return None,
+        };
+        Some(Self { content, version, deadline: None, ..*self })
     }
 
-    fn removed(&self) -> Self {
-        Self { content: Content::Absent, version: Drawn::AtLeast(self.next_version_min()) }
+    pub(super) fn removed(&self) -> Self {
+        let version = Drawn::AtLeast(self.next_version_min());
+        Self { content: Content::Absent, version, deadline: None, ..*self }
     }
 
     /// This record, which is present, if its version can be `version`.
-    fn seen(&self, version: Version) -> Option<Self> {
+    pub(super) fn seen(&self, version: Version) -> Option<Self> {
         let possible = match self.version {
             Drawn::Exactly(known) => known == version,
             Drawn::AtLeast(least) => least <= version,
@@ -119,8 +141,28 @@ impl State {
         }
     }
 
-    fn is_absent(&self) -> bool {
+    pub(super) fn is_absent(&self) -> bool {
         self.content == Content::Absent
+    }
+
+    /// The record as a call of this time meets it: there, or expired, or either.
+    fn met(&self, time: Span, mut meet: impl FnMut(Self)) {
+        // Time never goes back on a key.
+        let Some(time) = time.within(Span { min: self.time.min, max: Time::MAX }) else { return };
+        let Some(deadline) = self.deadline else { return meet(Self { time, ..*self }) };
+        if let Some(alive) = time.within(Span { min: 0, max: deadline.max - 1 }) {
+            let deadline = Span { min: deadline.min.max(alive.min + 1), ..deadline };
+            meet(Self { time: alive, deadline: Some(deadline), ..*self });
+        }
+        if let Some(behind) = time.within(Span { min: deadline.min, max: Time::MAX }) {
+            meet(Self { time: behind, ..self.removed() });
+        }
+    }
+
+    /// The record between calls.
+    fn left(self) -> Self {
+        let min = self.deadline.map_or(0, |_| self.time.min);
+        Self { time: Span { min, max: Time::MAX }, ..self }
     }
 }
 
@@ -145,34 +187,6 @@ impl Content {
     }
 }
 
-impl Step {
-    /// Whether the step left every record as it was.
-    pub(super) fn only_reads(&self) -> bool {
-        matches!(self, Self::Found { .. } | Self::Mismatched { .. } | Self::NotANumber | Self::Overflowed { .. })
-    }
-
-    /// The record after an answered step, if the step can have met `state`.
-    pub(super) fn answered(&self, state: &State) -> Option<State> {
-        match *self {
-            Self::Found { content, .. } if content != state.content => None,
-            Self::Found { version: Some(version), .. } => state.seen(version),
-            Self::Found { version: None, .. } => Some(*state),
-            Self::Wrote { content, version } => state.written(content, version),
-            Self::Removed => (!state.is_absent()).then(|| state.removed()),
-            Self::Swapped { expected, content, version } => state.found_at(expected)?.written(content, version),
-            Self::Mismatched { expected, current } if expected == current => None,
-            Self::Mismatched { current, .. } => state.found_at(current),
-            Self::Counted { delta, value, version } => {
-                let counted = state.content.number()?.checked_add(delta)?;
-                (counted == value).then(|| state.written(Content::Number(value), version))?
-            }
-            Self::NotANumber => state.content.number().is_none().then_some(*state),
-            Self::Overflowed { delta } => state.content.number()?.checked_add(delta).is_none().then_some(*state),
-            Self::Unseen { .. } => unreachable!("an unseen step may end in several states"),
-        }
-    }
-}
-
 /// What a compound can leave behind: mostly one state, none where it cannot have run.
 #[derive(Debug, Default)]
 pub(super) struct Ends {
@@ -192,53 +206,93 @@ impl Ends {
     pub(super) fn include(&self, state: &State) -> bool {
         self.iter().any(|end| end.includes(state))
     }
-}
 
-/// Runs a compound on a record.
-pub(super) fn run(steps: &[Step], state: &State) -> Ends {
-    let mut state = *state;
-    for (index, step) in steps.iter().enumerate() {
-        let only = match step.after(&state) {
-            (Some(_), Some(_)) => return Ends { one: None, more: run_branching(&steps[index..], state) },
-            (changed, unchanged) => changed.or(unchanged),
-        };
-        let Some(only) = only else { return Ends::default() };
-        state = only;
+    /// Whether there is this one and no other.
+    pub(super) fn are_just(&self, state: &State) -> bool {
+        self.one.as_ref() == Some(state) && self.more.is_empty()
     }
-    Ends { one: Some(state), more: Vec::new() }
-}
 
-fn run_branching(steps: &[Step], state: State) -> Vec<State> {
-    let mut states = vec![state];
-    for step in steps {
-        let mut ends: Vec<State> = Vec::new();
-        for (changed, unchanged) in states.iter().map(|state| step.after(state)) {
-            for end in [changed, unchanged].into_iter().flatten() {
-                if !ends.iter().any(|other| other.includes(&end)) {
-                    ends.retain(|other| !end.includes(other));
-                    ends.push(end);
-                }
-            }
+    fn push(&mut self, state: State) {
+        if self.include(&state) {
+            return;
         }
-        states = ends;
+        self.more.retain(|other| !state.includes(other));
+        match &mut self.one {
+            Some(one) if !state.includes(one) => self.more.push(state),
+            one => *one = Some(state),
+        }
     }
-    states
+}
+
+/// Runs a compound, whose time lies in a span, on a record.
+pub(super) fn run(steps: &[Step], time: Span, state: &State) -> Ends {
+    let mut ends = Ends::default();
+    state.met(time, |state| ends.push(state));
+    for step in steps {
+        let mut after = Ends::default();
+        for state in ends.into_iter() {
+            step.each_after(&state, |end| after.push(end));
+        }
+        ends = after;
+    }
+    let mut left = Ends::default();
+    ends.into_iter().for_each(|state| left.push(state.left()));
+    left
 }
 
 impl Step {
-    /// The record with the step's change made and the record as it was, each if it is possible.
-    fn after(&self, state: &State) -> (Option<State>, Option<State>) {
+    /// Whether the step left every record as it was.
+    pub(super) fn only_reads(&self) -> bool {
         match self {
-            Self::Unseen { change, refusable } => change.after(*refusable, state),
-            seen => (seen.answered(state), None),
+            Self::Edited(edit) => edit.only_reads(),
+            Self::Found { .. } | Self::Mismatched { .. } | Self::NotANumber | Self::Overflowed { .. } => true,
+            _ => false,
         }
+    }
+
+    /// Each record that the step can leave behind, if it can have met `state`.
+    fn each_after(&self, state: &State, mut end: impl FnMut(State)) {
+        match self {
+            Self::Unseen { change, refusable } => change.each_after(*refusable, state, end),
+            Self::Edited(edit) => edit.each_after(state, end),
+            seen => _ = seen.answered(state).map(&mut end),
+        }
+    }
+
+    /// The record after an answered step that is no edit, if the step can have met `state`.
+    fn answered(&self, state: &State) -> Option<State> {
+        match *self {
+            Self::Found { content, .. } if content != state.content => None,
+            Self::Found { version: Some(version), .. } => state.seen(version),
+            Self::Found { version: None, .. } => Some(*state),
+            Self::Wrote { content, version } => state.written(content, version),
+            Self::Removed => (!state.is_absent()).then(|| state.removed()),
+            Self::Swapped { expected, content, version } => state.found_at(expected)?.written(content, version),
+            Self::Mismatched { expected, current } if expected == current => None,
+            Self::Mismatched { current, .. } => state.found_at(current),
+            Self::Counted { delta, value, version } => {
+                let counted = state.content.number()?.checked_add(delta)?;
+                (counted == value).then(|| state.counted(value, version))?
+            }
+            Self::NotANumber => state.content.number().is_none().then_some(*state),
+            Self::Overflowed { delta } => state.content.number()?.checked_add(delta).is_none().then_some(*state),
+            Self::Edited(_) | Self::Unseen { .. } => unreachable!("they may end in several states"),
+        }
+    }
+}
+
+impl State {
+    /// The record after an add, which keeps the deadline.
+    fn counted(&self, value: i64, version: Option<Version>) -> Option<Self> {
+        let counted = self.written(Content::Number(value), version)?;
+        Some(Self { deadline: self.deadline, ..counted })
     }
 }
 
 impl Change {
     /// An unseen compare-and-swap that did not match tells a version that the record did not have. That is
     /// forgotten, for no [`State`] can say it: here alone the model allows too much, never too little.
-    fn after(self, refusable: bool, state: &State) -> (Option<State>, Option<State>) {
+    fn each_after(self, refusable: bool, state: &State, mut end: impl FnMut(State)) {
         let number = state.content.number();
         let (changed, unchanged) = match self {
             Self::Put { content } => (state.written(content, None), false),
@@ -248,10 +302,14 @@ impl Change {
                 (matched.and_then(|found| found.written(content, None)), matched != Some(*state))
             }
             Self::Add { delta } => match number.and_then(|number| number.checked_add(delta)) {
-                Some(value) => (state.written(Content::Number(value), None), false),
+                Some(value) => (state.counted(value, None), false),
                 None => (None, true),
             },
+            Self::Edit(edit) => {
+                edit.each_after(state, &mut end);
+                (None, false)
+            }
         };
-        (changed, (unchanged || refusable).then_some(*state))
+        changed.into_iter().chain((unchanged || refusable).then_some(*state)).for_each(end);
     }
 }

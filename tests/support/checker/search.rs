@@ -21,7 +21,8 @@
 //! linearizability", 2017; per key by Herlihy and Wing, "Linearizability", 1990, theorem 1.
 #![forbid(unsafe_code)]
 
-use super::model::{State, Step, run};
+use super::super::history::Span;
+use super::model::{Ends, State, Step, run};
 use super::visited::{CallSet, Visited};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -33,6 +34,8 @@ pub(super) struct Candidate {
     pub(super) invoke: u64,
     /// The instant by which it took effect; never, for a lost call.
     pub(super) ret: u64,
+    /// The time by which it was executed lies in here.
+    pub(super) time: Span,
     pub(super) steps: Vec<Step>,
 }
 
@@ -164,7 +167,7 @@ impl Search {
     }
 
     fn leaves_as_is(&self, call: u32, state: &State) -> bool {
-        self.only_reads[call as usize] && self.steps(call).iter().all(|step| step.answered(state) == Some(*state))
+        self.only_reads[call as usize] && self.behind(call, state).are_just(state)
     }
 
     /// What may come next, the best last: lost calls are a last resort, then the earliest invoked goes first.
@@ -188,8 +191,8 @@ impl Search {
 
     /// The states that a call leaves, without those that it could as well have left before a lost call.
     fn ends(&self, call: u32, state: &State, before_lost: Option<&State>) -> impl Iterator<Item = State> {
-        let needless = before_lost.map(|before| run(self.steps(call), before)).unwrap_or_default();
-        run(self.steps(call), state).into_iter().filter(move |end| !needless.include(end))
+        let needless = before_lost.map(|before| self.behind(call, before)).unwrap_or_default();
+        self.behind(call, state).into_iter().filter(move |end| !needless.include(end))
     }
 
     /// The lost calls that may come next, by invocation.
@@ -211,8 +214,10 @@ impl Search {
         self.window().map(|call| self.calls[call as usize].ret).min().unwrap_or(u64::MAX)
     }
 
-    fn steps(&self, call: u32) -> &[Step] {
-        &self.calls[call as usize].steps
+    /// What a call can leave behind of a record.
+    fn behind(&self, call: u32, state: &State) -> Ends {
+        let Candidate { steps, time, .. } = &self.calls[call as usize];
+        run(steps, *time, state)
     }
 
     fn take(&mut self, call: u32) {
@@ -293,7 +298,7 @@ impl Iterator for Window<'_> {
 }
 
 fn twins(lost: &[Candidate], first: u32) -> Vec<Option<u32>> {
-    let same = |one: &Candidate, other: &Candidate| one.steps == other.steps;
+    let same = |one: &Candidate, other: &Candidate| one.steps == other.steps && one.time.min <= other.time.min;
     let twin = |index: usize| (0..index).rev().find(|&other| same(&lost[other], &lost[index]));
     (0..lost.len()).map(|index| twin(index).map(|other| first + other as u32)).collect()
 }

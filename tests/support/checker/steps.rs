@@ -1,11 +1,13 @@
 //! A recorded call as steps of the model: values become small numbers, and outcomes become what they say.
 #![forbid(unsafe_code)]
 
-use super::super::history::{Bytes, Call, OwnedOp, OwnedOutcome, Shown};
+use super::super::history::{Bytes, Call, OwnedOp, OwnedOutcome, Shown, Span};
+use super::edit::{Does, LostEdit, SeenEdit};
 use super::model::{Change, Content, Drawn, State, Step};
-use freight::op::{VERSION_ABSENT, Version};
+use freight::op::{Content as EditContent, Edit, VERSION_ABSENT, Version};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::num::NonZeroU64;
 
 /// Values of one key, each numbered once, so that states are small and equal contents are equal numbers.
 ///
@@ -36,6 +38,10 @@ impl Values {
                     values.found.insert(Bytes::clone(value));
                     values.met.extend(number(value));
                 }
+                (_, OwnedOutcome::Edited { value: Some(value), .. }) => {
+                    values.found.insert(Bytes::clone(value));
+                    values.met.extend(number(value));
+                }
                 (OwnedOp::Add { delta }, OwnedOutcome::Counter { value, .. }) => {
                     values.met.push(value.wrapping_sub(*delta));
                 }
@@ -63,7 +69,7 @@ impl Values {
         for (index, (op, outcome)) in call.steps.iter().enumerate() {
             match outcome {
                 OwnedOutcome::NotSent => {}
-                OwnedOutcome::ReplyFull if *op == OwnedOp::Get => {}
+                OwnedOutcome::ReplyFull if matches!(op, OwnedOp::Get | OwnedOp::Edit { .. }) => {}
                 OwnedOutcome::OutOfMemory if needs_memory(op) => {}
                 OwnedOutcome::Unknown => {
                     steps.extend(self.change(op).map(|change| Step::Unseen {
@@ -86,6 +92,8 @@ impl Values {
                 Change::Swap { expected: *expected, content: self.content(value) }
             }
             OwnedOp::Add { delta } => Change::Add { delta: *delta },
+            OwnedOp::Edit { edit, .. } if edit.only_reads() => return None,
+            OwnedOp::Edit { edit, bytes } => Change::Edit(self.edit(edit, bytes)),
         })
     }
 
@@ -110,10 +118,32 @@ impl Values {
             (OwnedOp::Add { delta }, OwnedOutcome::Counter { value, version }) => {
                 Step::Counted { delta: *delta, value: *value, version: present(*version)? }
             }
+            (OwnedOp::Edit { edit, bytes }, OwnedOutcome::Edited { edited, value }) => {
+                let is_told = value.is_some() == (edit.value_wanted() && edited.was_there);
+                is_told.then_some(Step::Edited(SeenEdit {
+                    edit: self.edit(edit, bytes),
+                    is_done: edited.is_done,
+                    was_there: edited.was_there,
+                    is_there: edited.is_there,
+                    before: value.as_ref().map(|value| self.content(value)),
+                    deadline: edited.deadline.map(NonZeroU64::get),
+                    version: edited.version.map(NonZeroU64::get),
+                }))?
+            }
             (OwnedOp::Add { .. }, OwnedOutcome::NotANumber) => Step::NotANumber,
             (OwnedOp::Add { delta }, OwnedOutcome::CounterOverflow) => Step::Overflowed { delta: *delta },
             _ => return None,
         })
+    }
+
+    fn edit(&mut self, edit: &Edit<'_>, bytes: &Bytes) -> LostEdit {
+        let does = match edit.content() {
+            EditContent::Keep => Does::Keep,
+            EditContent::Write(_) => Does::Write(self.content(bytes)),
+            EditContent::Remove => Does::Remove,
+            EditContent::Append(_) => panic!("nobody judges appends"),
+        };
+        LostEdit { condition: edit.condition(), does, expiry: edit.expiry() }
     }
 
     fn content(&mut self, value: &Bytes) -> Content {
@@ -142,6 +172,14 @@ impl Values {
 
     /// A state for people.
     pub(super) fn shown(&self, state: &State) -> String {
+        let expiry = match state.deadline {
+            Some(Span { min, max }) => format!(", expires at {min}..{max}, not before {} now", state.time.min),
+            None => String::new(),
+        };
+        format!("{}{expiry}", self.shown_content(state))
+    }
+
+    fn shown_content(&self, state: &State) -> String {
         match state.content {
             Content::Absent => format!("absent, the next version {}", state.version),
             Content::Text { id: UNREAD_TEXT } => format!("a text that nobody found, version {}", state.version),
@@ -170,7 +208,11 @@ impl fmt::Display for Drawn {
 }
 
 fn needs_memory(op: &OwnedOp) -> bool {
-    !matches!(op, OwnedOp::Get | OwnedOp::Delete)
+    match op {
+        OwnedOp::Get | OwnedOp::Delete => false,
+        OwnedOp::Edit { edit, .. } => !edit.only_reads(),
+        _ => true,
+    }
 }
 
 /// A version that a record may show; the one that stands for absent it may not.

@@ -5,6 +5,7 @@
 //! a configuration tell whether it is new; elsewhere the lost calls of each are kept beside its fingerprint.
 #![forbid(unsafe_code)]
 
+use super::super::history::Span;
 use super::model::{Content, Drawn, State};
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -13,8 +14,8 @@ use xxhash_rust::xxh3::xxh3_128;
 #[derive(Default)]
 pub(super) struct Visited {
     exact: HashSet<u128, BuildHasherDefault<Fingerprints>>,
-    /// By answered calls and content: lost calls and version of configurations that do not include each other.
-    with_lost: HashMap<u128, Vec<(CallSet, Drawn)>, BuildHasherDefault<Fingerprints>>,
+    /// By answered calls and content: lost calls and state of configurations that do not include each other.
+    with_lost: HashMap<u128, Vec<(CallSet, State)>, BuildHasherDefault<Fingerprints>>,
     count: usize,
 }
 
@@ -31,17 +32,17 @@ impl Visited {
     /// entered before includes it.
     pub(super) fn enter(&mut self, answered: u128, lost: &[u64], state: &State) -> bool {
         let new = if lost.is_empty() {
-            self.exact.insert(fingerprint(answered, state.content, Some(state.version)))
+            self.exact.insert(fingerprint(answered, state.content, Some(state)))
         } else {
             let others = self.with_lost.entry(fingerprint(answered, state.content, None)).or_default();
-            let includes = |one: (&[u64], Drawn), other: (&[u64], Drawn)| {
+            let includes = |one: (&[u64], &State), other: (&[u64], &State)| {
                 one.1.includes(other.1) && one.0.iter().zip(other.0).all(|(one, other)| one & !other == 0)
             };
-            let this = (lost, state.version);
-            let new = !others.iter().any(|(lost, version)| includes((lost, *version), this));
+            let this = (lost, state);
+            let new = !others.iter().any(|(lost, state)| includes((lost, state), this));
             if new {
-                others.retain(|(lost, version)| !includes(this, (lost, *version)));
-                others.push((lost.into(), state.version));
+                others.retain(|(lost, state)| !includes(this, (lost, state)));
+                others.push((lost.into(), *state));
             }
             new
         };
@@ -51,22 +52,28 @@ impl Visited {
 }
 
 /// 128 bits: a billion configurations are all told apart but for a chance of 10^-20.
-fn fingerprint(answered: u128, content: Content, version: Option<Drawn>) -> u128 {
+fn fingerprint(answered: u128, content: Content, state: Option<&State>) -> u128 {
     let (kind, id, number) = match content {
         Content::Absent => (0_u64, 0, 0),
         Content::Number(number) => (1, 0, number),
         Content::Text { id } => (2, id, 0),
     };
-    let (precision, version) = match version {
+    let (precision, version) = match state.map(|state| state.version) {
         None => (0_u64, 0),
         Some(Drawn::AtLeast(version)) => (1, version),
         Some(Drawn::Exactly(version)) => (2, version),
     };
-    let mut bytes = [0; 40];
+    // Between calls a state's time has no end.
+    let deadline = state.and_then(|state| state.deadline);
+    let times = deadline.map_or([0; 3], |Span { min, max }| [min, max, state.map_or(0, |state| state.time.min)]);
+    let mut bytes = [0; 64];
     bytes[..16].copy_from_slice(&answered.to_le_bytes());
     bytes[16..24].copy_from_slice(&(kind | precision << 8 | u64::from(id) << 32).to_le_bytes());
     bytes[24..32].copy_from_slice(&number.to_le_bytes());
-    bytes[32..].copy_from_slice(&version.to_le_bytes());
+    bytes[32..40].copy_from_slice(&version.to_le_bytes());
+    for (bytes, time) in bytes[40..].chunks_exact_mut(8).zip(times) {
+        bytes.copy_from_slice(&time.to_le_bytes());
+    }
     xxh3_128(&bytes)
 }
 

@@ -1,7 +1,7 @@
-//! Counters as decimal text, in one canonical form.
+//! Integers as decimal text, in one canonical form: what counters are, and what protocols of text say.
 //!
-//! A value is a number if it is exactly the text that we would write: `-` for negative numbers, no `+`, no leading
-//! zero, no `-0`, no space, between -9223372036854775808 and 9223372036854775807. The empty value is no number.
+//! Text is a number if it is exactly the text that we would write: `-` for negative numbers, no `+`, no leading
+//! zero, no `-0`, no space, between -9223372036854775808 and 9223372036854775807. The empty text is no number.
 #![forbid(unsafe_code)]
 
 use crate::limits::COUNTER_BYTES_MAX;
@@ -9,7 +9,8 @@ use crate::limits::COUNTER_BYTES_MAX;
 const BYTES_MAX: usize = COUNTER_BYTES_MAX as usize;
 
 /// The number that `text` spells canonically.
-pub(super) fn parse(text: &[u8]) -> Option<i64> {
+#[must_use]
+pub fn parse(text: &[u8]) -> Option<i64> {
     let (is_negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
         digits => (false, digits),
@@ -32,13 +33,15 @@ pub(super) fn parse(text: &[u8]) -> Option<i64> {
 
 /// A number's canonical text.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct CounterText {
+pub struct DecimalText {
     bytes: [u8; BYTES_MAX],
     begin: usize,
 }
 
-impl CounterText {
-    pub(super) fn new(number: i64) -> Self {
+impl DecimalText {
+    /// The text of a number.
+    #[must_use]
+    pub fn new(number: i64) -> Self {
         let mut text = Self { bytes: [0; BYTES_MAX], begin: BYTES_MAX };
         let mut rest = number.unsigned_abs();
         loop {
@@ -61,7 +64,9 @@ impl CounterText {
         self.bytes[self.begin] = byte;
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    /// Its bytes, all of them ASCII.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[self.begin..]
     }
 }
@@ -74,7 +79,7 @@ mod tests {
     fn text_of_a_number_is_its_decimal_and_parses_back() {
         let powers = (0..63).flat_map(|bit| [1_i64 << bit, -(1 << bit), (1 << bit) - 1]);
         for number in powers.chain([i64::MIN, i64::MAX, i64::MIN + 1, 10, -10, 99, 100]) {
-            let text = CounterText::new(number);
+            let text = DecimalText::new(number);
             assert_eq!(text.as_bytes(), number.to_string().as_bytes());
             assert_eq!(parse(text.as_bytes()), Some(number));
         }

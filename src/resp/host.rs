@@ -1,0 +1,89 @@
+//! What a session asks of the node around it.
+#![forbid(unsafe_code)]
+
+use crate::metrics::NodeStats;
+use crate::op::{Batch, Outcomes, Time};
+
+/// A node, as its Redis clients see it.
+pub trait Host {
+    /// Executes a batch whose time is `now`, as a store does.
+    fn execute(&mut self, batch: &impl Batch, now: Time, outcomes: &mut impl Outcomes);
+
+    /// The time.
+    fn now(&self) -> Time;
+
+    /// Number of records.
+    fn records(&self) -> u64;
+
+    /// Shows the keys of a bounded part of the store, and gives the cursor of the next part, 0 behind the last. A key
+    /// that is there from the call with cursor 0 until one gives 0 is shown at least once.
+    fn scan(&mut self, cursor: u64, visit: &mut dyn FnMut(&[u8])) -> u64;
+
+    /// Removes the records of a bounded part of the store, likewise.
+    fn flush(&mut self, cursor: u64) -> u64;
+
+    /// What the node says of itself.
+    fn facts(&self) -> NodeFacts;
+
+    /// Everybody who is connected.
+    fn clients(&self) -> Vec<ClientLine>;
+
+    /// What is known of this client has changed.
+    fn client_changed(&mut self, client: &ClientFacts);
+
+    /// Whether somebody of this name, who knows this word, may use the node; `None` for a name that was not told.
+    ///
+    /// # Errors
+    /// Why not.
+    fn authenticate(&mut self, name: Option<&[u8]>, password: &[u8]) -> Result<(), Denied>;
+}
+
+/// Why somebody may not use a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// Nobody has to say a password, so that whoever says one is mistaken.
+    NoPasswordNeeded,
+    /// Name or password are wrong.
+    WrongPassword,
+}
+
+/// A node.
+#[derive(Debug, Clone)]
+pub struct NodeFacts {
+    /// Its statistics.
+    pub stats: NodeStats,
+    /// Its process.
+    pub process: u32,
+    /// The port that Redis clients connect to, 0 where there is none.
+    pub port: u16,
+    /// Connections served at a time.
+    pub connections_max: usize,
+    /// Whether it works with a map of slots.
+    pub is_mapped: bool,
+}
+
+/// A client, as others see it.
+#[derive(Debug, Clone, Default)]
+pub struct ClientFacts {
+    /// Its number, never used again.
+    pub id: u64,
+    /// Where it is.
+    pub address: String,
+    /// Where it connected to.
+    pub local_address: String,
+    /// The name that it gave itself.
+    pub name: String,
+    /// The library that it uses, and its version, as far as it said so.
+    pub library: (String, String),
+    /// The version of the protocol that it speaks.
+    pub protocol: super::Protocol,
+}
+
+/// A client that is connected.
+#[derive(Debug, Clone)]
+pub struct ClientLine {
+    /// What is known of it.
+    pub facts: ClientFacts,
+    /// For how long, in seconds.
+    pub age_seconds: u64,
+}

@@ -1,0 +1,334 @@
+//! What a node says to one Redis client: bytes in, bytes out.
+//!
+//! ```text
+//!   input --words--> operations --+  as many as are there, up to [`BATCH_OPS_MAX`]
+//!                                 |  one batch of the store
+//!   output <---------replies------+
+//!     ^------- a command that is none on keys: answered by itself, when all before it are
+//! ```
+#![forbid(unsafe_code)]
+
+use super::collect::{Collect, Told};
+use super::data::{self, Plan, Words};
+use super::host::{ClientFacts, Host};
+use super::local;
+use super::names::Name;
+use super::ops::{Planned, PlannedOp};
+use super::output::{Lend, Output};
+use super::parse::{INLINE_BYTES_MAX, Parsed, Parser, Span};
+use super::problem::{Problem, ProtocolError, shown};
+use super::render::Tally;
+use crate::limits::FRAME_OPS_MAX;
+use std::cell::Cell;
+
+/// Operations of one batch, at most: enough to hide what memory takes, and so few that what a batch needs is little.
+const BATCH_OPS_MAX: usize = 1_024;
+
+/// Operations of one line, at most: it has not half as many bytes.
+const LINE_OPS_MAX: usize = FRAME_OPS_MAX as usize;
+
+const _: () = assert!(INLINE_BYTES_MAX / 2 <= LINE_OPS_MAX);
+
+/// Operations behind which the other connections of a thread have their turn.
+const TURN_OPS: usize = 4_096;
+
+/// What a thread needs to serve its clients, one at a time: made once, reused for each. One whose batch is unfinished
+/// belongs to its session until it is finished.
+#[derive(Debug)]
+pub struct Desk<L: Lend> {
+    words: Vec<Span>,
+    ops: Vec<PlannedOp>,
+    told: Vec<Told>,
+    /// The operation whose reply is next.
+    next: usize,
+    /// Where the commands of the batch end.
+    end: usize,
+    staging: Output<L>,
+}
+
+impl<L: Lend> Desk<L> {
+    /// A desk whose memory is lent.
+    pub fn new(lender: L) -> Self {
+        let staging = Output::new(lender);
+        Self { words: Vec::new(), ops: Vec::new(), told: Vec::new(), next: 0, end: 0, staging }
+    }
+
+    /// Whether replies of a batch are left, and with it its part of the input.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        !self.ops.is_empty()
+    }
+
+    fn finish(&mut self) {
+        self.ops.clear();
+        self.told.clear();
+        self.staging.clear();
+        self.next = 0;
+        // One command may have had a million words.
+        self.words.shrink_to(BATCH_OPS_MAX);
+    }
+}
+
+/// How far a client was served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Served {
+    /// Bytes of the input that are done with.
+    pub consumed: usize,
+    /// Operations executed.
+    pub ops: usize,
+    /// Why it was served no further.
+    pub until: Until,
+}
+
+/// Why a client was served no further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// The rest of the input is no whole command: it takes at least so many bytes.
+    MoreInput {
+        /// Bytes, from the first that is not consumed.
+        needed: usize,
+    },
+    /// Replies wait to be written.
+    OutputWritten,
+    /// Others have their turn.
+    Turn,
+    /// The client said goodbye, or nothing that can be understood: the connection ends when its replies are written.
+    Ended(Option<ProtocolError>),
+}
+
+/// What a session may take.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionLimits {
+    /// The longest command, in bytes.
+    pub command_bytes_max: usize,
+    /// Bytes of replies that may wait, but for one value.
+    pub output_bytes_max: usize,
+}
+
+/// One client.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) client: ClientFacts,
+    pub(super) tally: Tally,
+    limits: SessionLimits,
+    parser: Parser,
+    /// The word at which the command at the front goes on: of one with more keys than a batch has room for.
+    word: usize,
+    /// Where a flush of the store goes on.
+    pub(super) flushing: Option<u64>,
+}
+
+/// What stands at the front of the input, once what was before it is answered.
+enum Front {
+    /// Operations are planned.
+    Batch,
+    /// A command of another kind.
+    Command { name: Name, end: usize },
+    /// A command that is refused.
+    Refused { problem: Problem, end: usize },
+    /// Nothing to do, up to here.
+    Nothing { end: usize },
+    /// Nothing whole.
+    Partial { needed: usize },
+    /// Nothing to be served: the connection ends.
+    Closing { end: usize },
+}
+
+impl Session {
+    /// A client that has just connected.
+    #[must_use]
+    pub fn new(client: ClientFacts, limits: SessionLimits) -> Self {
+        Self { client, tally: Tally::default(), limits, parser: Parser::default(), word: 1, flushing: None }
+    }
+
+    /// Executes the commands that the input begins with, and appends their replies.
+    ///
+    /// The desk is the same as before where it was left unfinished, and the input begins with what was not consumed.
+    pub fn serve<L: Lend, H: Host>(
+        &mut self,
+        input: &mut [u8],
+        desk: &mut Desk<L>,
+        host: &mut H,
+        output: &mut Output<L>,
+    ) -> Served {
+        let (mut consumed, mut ops) = (0, 0);
+        self.tally.now = host.now();
+        let until = loop {
+            if desk.is_unfinished() {
+                if !self.execute(&input[consumed..], desk, host, output) {
+                    break Until::OutputWritten;
+                }
+                ops += desk.ops.len();
+                consumed += desk.end;
+                desk.finish();
+            }
+            if output.waiting_bytes() > self.limits.output_bytes_max || output.is_lost() {
+                break Until::OutputWritten;
+            }
+            if ops > TURN_OPS {
+                break Until::Turn;
+            }
+            if let Some(cursor) = self.flushing.take() {
+                let next = host.flush(cursor);
+                if next != 0 {
+                    self.flushing = Some(next);
+                    break Until::Turn;
+                }
+                output.simple("OK");
+            }
+            match self.front(&mut input[consumed..], desk) {
+                Ok(Front::Batch) => {}
+                Ok(Front::Nothing { end }) => consumed += end,
+                Ok(Front::Partial { needed }) => break Until::MoreInput { needed },
+                Ok(Front::Closing { end }) => {
+                    consumed += end;
+                    break Until::Ended(None);
+                }
+                Ok(Front::Refused { problem, end }) => {
+                    output.error(&problem.to_string());
+                    consumed += end;
+                }
+                Ok(Front::Command { name, end }) => {
+                    let words = Words { input: &input[consumed..], spans: &desk.words };
+                    if let Err(problem) = local::answer(self, name, words, host, output) {
+                        output.error(&problem.to_string());
+                    }
+                    consumed += end;
+                    if name == Name::Quit {
+                        break Until::Ended(None);
+                    }
+                }
+                Err(error) => {
+                    output.error(&format!("ERR Protocol error: {error}"));
+                    break Until::Ended(Some(error));
+                }
+            }
+        };
+        Served { consumed, ops, until }
+    }
+
+    /// Plans a batch of what the input begins with, or says what else it begins with.
+    #[inline]
+    fn front<L: Lend>(&mut self, input: &mut [u8], desk: &mut Desk<L>) -> Result<Front, ProtocolError> {
+        desk.end = 0;
+        let front = loop {
+            // A line is taken apart in its place, and cannot be asked for again: it begins a batch, and is all in it.
+            let is_line = input.get(desk.end).is_some_and(|byte| *byte != b'*');
+            let room = if is_line { LINE_OPS_MAX } else { BATCH_OPS_MAX.saturating_sub(desk.ops.len()) };
+            if room == 0 || is_line && desk.is_unfinished() {
+                return Ok(Front::Batch);
+            }
+            match self.parser.next(input, desk.end, self.limits.command_bytes_max, &mut desk.words) {
+                Ok(Parsed::Command { end }) => {
+                    let words = Words { input, spans: &desk.words };
+                    match self.plan(words, room, &mut desk.ops) {
+                        Ok(Planning::Ops) => desk.end = end,
+                        Ok(Planning::SomeOps) => return Ok(Front::Batch),
+                        Ok(Planning::Other(name)) => break Ok(Front::Command { name, end }),
+                        Ok(Planning::Closing) => break Ok(Front::Closing { end }),
+                        Err(problem) => break Ok(Front::Refused { problem, end }),
+                    }
+                }
+                Ok(Parsed::Nothing { end }) if desk.is_unfinished() => desk.end = end,
+                Ok(Parsed::Nothing { end }) => break Ok(Front::Nothing { end }),
+                Ok(Parsed::Partial { needed }) => break Ok(Front::Partial { needed }),
+                Err(error) => break Err(error),
+            }
+        };
+        // What is before it is answered first; then it is asked for again.
+        if desk.is_unfinished() { Ok(Front::Batch) } else { front }
+    }
+
+    /// Plans a command's operations, as many as there is room for.
+    #[inline]
+    fn plan(&mut self, words: Words<'_>, room: usize, ops: &mut Vec<PlannedOp>) -> Result<Planning, Problem> {
+        let Some(name) = Name::of(words.get(0)) else {
+            if words.is(0, "post") || words.is(0, "host:") {
+                // A web page that makes a browser send commands.
+                return Ok(Planning::Closing);
+            }
+            return Err(unknown_command(words));
+        };
+        let (arity, count) = (name.row().arity, words.len() as i32);
+        if if arity < 0 { count < -arity } else { count != arity } {
+            return Err(Problem::WordCount { command: name });
+        }
+        Ok(match data::plan(name, words, self.word, room, self.tally.now, ops)? {
+            Plan::Whole => {
+                self.word = 1;
+                Planning::Ops
+            }
+            Plan::UpTo { word } => {
+                self.word = word;
+                Planning::SomeOps
+            }
+            Plan::None => Planning::Other(name),
+        })
+    }
+
+    /// Executes what is planned; false where replies must be written before the rest of it.
+    fn execute<L: Lend, H: Host>(
+        &mut self,
+        input: &[u8],
+        desk: &mut Desk<L>,
+        host: &mut H,
+        output: &mut Output<L>,
+    ) -> bool {
+        let Desk { ops, told, next, staging, .. } = desk;
+        let (now, is_full) = (self.tally.now, Cell::new(false));
+        let mut range = 0..ops.len();
+        if told.is_empty() {
+            told.resize(ops.len(), Told::Not);
+        } else {
+            // What had no room: one at a time, and each goes to the output.
+            range = *next..*next + 1;
+        }
+        loop {
+            is_full.set(false);
+            let is_alone = range.len() == 1;
+            let batch = Planned { ops, range, input, is_full: &is_full };
+            let (tally, output_bytes_max) = (&mut self.tally, self.limits.output_bytes_max);
+            let (next_before, is_full) = (*next, &is_full);
+            let mut collect =
+                Collect { ops, told, next: next_before, staging, output, tally, output_bytes_max, is_alone, is_full };
+            host.execute(&batch, now, &mut collect);
+            *next = collect.tell_staged();
+            if *next == ops.len() {
+                return true;
+            }
+            if *next == next_before || output.waiting_bytes() > output_bytes_max {
+                return false;
+            }
+            range = *next..*next + 1;
+        }
+    }
+}
+
+/// What a command is.
+enum Planning {
+    /// Operations, all of them.
+    Ops,
+    /// Operations, and more than there is room for.
+    SomeOps,
+    /// None on keys.
+    Other(Name),
+    /// None: who sends it is no client.
+    Closing,
+}
+
+/// Bytes of an unknown command, and of its words, that its sender is told.
+const TOLD_BYTES_MAX: usize = 128;
+
+fn unknown_command(words: Words<'_>) -> Problem {
+    let mut told = String::new();
+    let mut told_bytes = 0;
+    for at in 1..words.len() {
+        if told_bytes >= TOLD_BYTES_MAX {
+            break;
+        }
+        let word = shown(words.get(at), TOLD_BYTES_MAX - told_bytes);
+        told_bytes += word.chars().count() + 3;
+        told.push_str(&format!("'{word}' "));
+    }
+    Problem::UnknownCommand { command: shown(words.get(0), TOLD_BYTES_MAX), words: told }
+}

@@ -1,0 +1,301 @@
+//! Serving one Redis client: its commands as they come, until one side ends it.
+//!
+//! ```text
+//!   read what is there --> serve it --> write the replies, as far as they are taken --> wait for either side
+//! ```
+//!
+//! A client that sends and does not read is served until `NodeConfig::frame_bytes_max` bytes of replies wait for
+//! it, and is then not read: so a long pipeline is answered however its client goes about it, within a bound.
+#![forbid(unsafe_code)]
+
+use super::node::{Shared, drained};
+use super::redis_clients::Listed;
+use super::redis_endpoint::RedisConnection;
+use super::redis_host::{Lent, NodeHost};
+use super::redis_input::Input;
+use super::worker::Worker;
+use crate::metrics::Counters;
+use crate::resp::{Desk, Output, ProtocolError, Session, SessionLimits, Until};
+use crate::transport::{ConnectionConfig, Pace};
+use std::future::{Future, pending, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::ReadHalf;
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long a draining node waits for commands that may be on their way.
+const LAST_COMMANDS_WAIT: Duration = Duration::from_millis(20);
+
+/// How long a client may take to close its side before the connection closes over it.
+const CLOSED_WAIT: Duration = Duration::from_secs(1);
+
+/// Why a connection ends, other than by its client closing it or saying so.
+#[derive(Debug, Error)]
+enum Ended {
+    #[error("connection lost: {0}")]
+    Lost(#[from] io::Error),
+    #[error("protocol error: {0}")]
+    Protocol(ProtocolError),
+    #[error("half a command, and no more of it within {0:?}")]
+    Stalled(Duration),
+    #[error("{waiting} bytes of replies, and none taken within {wait:?}")]
+    NotTaken { waiting: usize, wait: Duration },
+    #[error("no memory for a command")]
+    NoCommandMemory,
+    #[error("no memory for a reply")]
+    NoReplyMemory,
+}
+
+/// Serves a client until it is gone.
+pub(super) async fn serve(connection: RedisConnection, shared: &Shared, worker: &Worker) {
+    let RedisConnection { stream, peer, local, config } = connection;
+    let (facts, _listed): (_, Listed<'_>) = shared.redis_clients.add(&peer, &local);
+    let bytes_max = shared.config.frame_bytes_max as usize;
+    let limits = SessionLimits { command_bytes_max: bytes_max, output_bytes_max: bytes_max };
+    let mut serving = Serving {
+        stream,
+        input: Input::new(&worker.pool),
+        output: Output::new(Lent::by(&worker.pool)),
+        session: Session::new(facts, limits),
+        desk: None,
+        needed: 1,
+        receiving: Pace::new(config.frame_wait),
+        sending: Pace::new(config.send_wait),
+        config,
+        shared,
+        worker,
+    };
+    tracing::debug!(%peer, "a Redis client connected");
+    let mut draining = shared.draining.subscribe();
+    let mut ended = serving.run(pin!(drained(&mut draining))).await;
+    if let Err(ended @ (Ended::NoCommandMemory | Ended::Stalled(_))) = &ended {
+        serving.output.error(&format!("ERR {ended}"));
+    }
+    if !matches!(ended, Err(Ended::Lost(_) | Ended::NotTaken { .. } | Ended::NoReplyMemory)) {
+        ended = ended.and(serving.last_words().await);
+    }
+    match ended {
+        Ok(()) => tracing::debug!(%peer, "closed"),
+        Err(ended) => {
+            Counters::add(&worker.counters.refusals, 1);
+            tracing::info!(%peer, "closing: {ended}");
+        }
+    }
+}
+
+/// Tells a client that it is one too many.
+pub(super) async fn refuse(connection: RedisConnection) {
+    let mut stream = connection.stream;
+    let told = async {
+        stream.write_all(b"-ERR max number of clients reached\r\n").await?;
+        stream.shutdown().await
+    };
+    // Whether it reads that or not, the connection ends here.
+    let _read = timeout(CLOSED_WAIT, told).await;
+}
+
+struct Serving<'a> {
+    stream: TcpStream,
+    input: Input,
+    output: Output<Lent>,
+    session: Session,
+    /// The desk with a batch that is unfinished.
+    desk: Option<Desk<Lent>>,
+    /// Bytes that the command at the front of the input takes, at least.
+    needed: usize,
+    receiving: Pace,
+    sending: Pace,
+    config: ConnectionConfig,
+    shared: &'a Shared,
+    worker: &'a Worker,
+}
+
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// More of its commands; replies may wait to be written meanwhile.
+    Commands,
+    /// That replies are taken, before more can be made.
+    Room,
+    /// Nothing: its client has said goodbye.
+    Nothing,
+}
+
+/// What it waited for has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    /// Bytes have arrived, or, where there are none, none will any more.
+    Arrived { bytes: usize },
+    /// Replies can be written.
+    Writable,
+    /// The node drains.
+    Draining,
+}
+
+impl Serving<'_> {
+    /// Serves until the client is gone or has said goodbye, or the node drains.
+    async fn run(&mut self, mut draining: Pin<&mut impl Future<Output = ()>>) -> Result<(), Ended> {
+        let mut wanted = Wanted::Commands;
+        while wanted != Wanted::Nothing {
+            match self.wait(wanted, draining.as_mut()).await? {
+                Event::Arrived { bytes: 0 } => return Ok(()),
+                Event::Arrived { .. } | Event::Writable => wanted = self.progress().await?,
+                Event::Draining => return self.drain(wanted).await,
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers what has arrived, and what is on its way, for a bounded time.
+    async fn drain(&mut self, mut wanted: Wanted) -> Result<(), Ended> {
+        let began = Instant::now();
+        while began.elapsed() < self.shared.config.drain_wait && wanted != Wanted::Nothing {
+            let never = pin!(pending());
+            match timeout(LAST_COMMANDS_WAIT, self.wait(wanted, never)).await {
+                Ok(Ok(Event::Arrived { bytes: 0 })) | Err(_) => break,
+                Ok(event) => event?,
+            };
+            wanted = self.progress().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until there is something to do.
+    async fn wait(&mut self, wanted: Wanted, draining: Pin<&mut impl Future<Output = ()>>) -> Result<Event, Ended> {
+        let Self { stream, input, output, needed, receiving, sending, config, .. } = self;
+        let (mut reader, writer) = stream.split();
+        let (is_partial, waiting) = (!input.is_empty(), output.waiting_bytes());
+        let arrived = async {
+            let fill = poll_fn(|context| fill(&mut reader, input, *needed, context));
+            if !is_partial {
+                return fill.await;
+            }
+            let filled = receiving.in_time(fill).await;
+            filled.unwrap_or(Err(Ended::Stalled(config.frame_wait))).inspect(|bytes| receiving.moved(*bytes))
+        };
+        tokio::select! {
+            biased;
+            writable = sending.in_time(writer.writable()), if waiting > 0 => match writable {
+                Some(writable) => Ok(writable.map(|()| Event::Writable)?),
+                None => Err(Ended::NotTaken { waiting, wait: config.send_wait }),
+            },
+            arrived = arrived, if wanted == Wanted::Commands => Ok(Event::Arrived { bytes: arrived? }),
+            () = draining => Ok(Event::Draining),
+        }
+    }
+
+    /// Serves what is here and writes the replies, as far as they are taken now.
+    async fn progress(&mut self) -> Result<Wanted, Ended> {
+        loop {
+            self.write_now()?;
+            let until = self.serve();
+            self.write_now()?;
+            match until {
+                _ if self.output.is_lost() => return Err(Ended::NoReplyMemory),
+                Until::MoreInput { needed } => {
+                    self.needed = needed;
+                    self.input.settle();
+                    return Ok(Wanted::Commands);
+                }
+                Until::OutputWritten if self.output.waiting_bytes() > 0 => return Ok(Wanted::Room),
+                Until::OutputWritten => {}
+                Until::Turn => tokio::task::yield_now().await,
+                Until::Ended(None) => return Ok(Wanted::Nothing),
+                Until::Ended(Some(error)) => return Err(Ended::Protocol(error)),
+            }
+        }
+    }
+
+    fn serve(&mut self) -> Until {
+        let mut desk = self.desk.take().unwrap_or_else(|| self.worker.take_desk());
+        let mut host = NodeHost::new(self.shared, self.worker);
+        let served = self.session.serve(self.input.bytes(), &mut desk, &mut host, &mut self.output);
+        drop(host);
+        if desk.is_unfinished() {
+            self.desk = Some(desk);
+        } else {
+            self.worker.give_desk_back(desk);
+        }
+        if served.consumed > 0 {
+            self.input.consume(served.consumed);
+            // What is left is another command, which has its own time.
+            self.receiving.begin();
+        }
+        let counters = &self.worker.counters;
+        Counters::add(&counters.operations, served.ops as u64);
+        Counters::add(&counters.frames, u64::from(served.ops > 0));
+        Counters::add(&counters.bytes_received, served.consumed as u64);
+        served.until
+    }
+
+    /// Writes what is taken at once.
+    fn write_now(&mut self) -> Result<(), Ended> {
+        while self.output.waiting_bytes() > 0 && !self.output.is_lost() {
+            match self.stream.try_write(self.output.waiting()) {
+                Ok(bytes) => {
+                    Counters::add(&self.worker.counters.bytes_sent, bytes as u64);
+                    self.sending.moved(bytes);
+                    self.output.written(bytes);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.sending.begin();
+        Ok(())
+    }
+
+    /// Writes what is left, as long as the client takes it, and lets it read that before the connection closes.
+    async fn last_words(&mut self) -> Result<(), Ended> {
+        let (drain_wait, mut draining) = (self.shared.config.drain_wait, self.shared.draining.subscribe());
+        let hurry = async {
+            drained(&mut draining).await;
+            sleep(drain_wait).await;
+        };
+        tokio::select! {
+            biased;
+            written = self.write_all() => written?,
+            () = hurry => return Err(Ended::NotTaken { waiting: self.output.waiting_bytes(), wait: drain_wait }),
+        }
+        let discard = async {
+            self.stream.shutdown().await?;
+            let mut discarded = [0; 4096];
+            while self.stream.read(&mut discarded).await? > 0 {}
+            io::Result::Ok(())
+        };
+        // What it still sends is not read by anybody; closed over it, its system might throw away our last words.
+        let _closed = timeout(CLOSED_WAIT, discard).await;
+        Ok(())
+    }
+
+    async fn write_all(&mut self) -> Result<(), Ended> {
+        self.write_now()?;
+        while self.output.waiting_bytes() > 0 {
+            self.wait(Wanted::Room, pin!(pending())).await?;
+            self.write_now()?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads what is there.
+fn fill(
+    reader: &mut ReadHalf<'_>,
+    input: &mut Input,
+    needed: usize,
+    context: &mut Context<'_>,
+) -> Poll<Result<usize, Ended>> {
+    // Memory is lent when there is something to read, and not before.
+    ready!(reader.as_ref().poll_read_ready(context))?;
+    let room = input.room(needed).ok_or(Ended::NoCommandMemory)?;
+    let mut room = ReadBuf::new(room);
+    let polled = Pin::new(reader).poll_read(context, &mut room);
+    let bytes = room.filled().len();
+    input.arrived(bytes);
+    polled.map(|read| Ok(read.map(|()| bytes)?))
+}

@@ -1,0 +1,91 @@
+//! The node, as sessions of Redis clients ask of it.
+#![forbid(unsafe_code)]
+
+use super::node::Shared;
+use super::worker::Worker;
+use crate::op::{Batch, Outcomes, Time};
+use crate::resp::{ClientFacts, ClientLine, Denied, Host, Lend, NodeFacts};
+use crate::shard::Scratch;
+use crate::transport::{Buffer, HeapPool, Lender};
+use std::sync::{Arc, MutexGuard};
+
+/// Lends the memory of a thread's connections.
+#[derive(Debug, Clone)]
+pub(super) struct Lent(Arc<HeapPool>);
+
+impl Lent {
+    pub(super) fn by(pool: &Arc<HeapPool>) -> Self {
+        Self(Arc::clone(pool))
+    }
+}
+
+impl Lend for Lent {
+    type Buffer = Buffer;
+
+    fn lend(&self, bytes: usize) -> Option<Buffer> {
+        Arc::clone(&self.0).lend(bytes)
+    }
+}
+
+/// A node, while one of its threads serves a Redis client.
+#[derive(Debug)]
+pub(super) struct NodeHost<'a> {
+    shared: &'a Shared,
+    scratch: MutexGuard<'a, Scratch>,
+}
+
+impl<'a> NodeHost<'a> {
+    pub(super) fn new(shared: &'a Shared, worker: &'a Worker) -> Self {
+        Self { shared, scratch: worker.scratch() }
+    }
+}
+
+impl Host for NodeHost<'_> {
+    fn execute(&mut self, batch: &impl Batch, now: Time, outcomes: &mut impl Outcomes) {
+        self.shared.session.store().execute(batch, now, outcomes, &mut self.scratch);
+    }
+
+    fn now(&self) -> Time {
+        self.shared.config.clock.now()
+    }
+
+    fn records(&self) -> u64 {
+        self.shared.session.store().stats().records
+    }
+
+    fn scan(&mut self, cursor: u64, visit: &mut dyn FnMut(&[u8])) -> u64 {
+        self.shared.session.store().scan(cursor, self.now(), visit)
+    }
+
+    fn flush(&mut self, cursor: u64) -> u64 {
+        self.shared.session.store().flush(cursor, self.now())
+    }
+
+    fn facts(&self) -> NodeFacts {
+        let port = self.shared.config.redis.first().and_then(|endpoint| Some(endpoint.host_port()?.1));
+        NodeFacts {
+            stats: self.shared.stats_told(),
+            process: std::process::id(),
+            port: port.unwrap_or(0),
+            connections_max: self.shared.config.connections_max,
+            is_mapped: self.shared.config.mapped,
+        }
+    }
+
+    fn clients(&self) -> Vec<ClientLine> {
+        self.shared.redis_clients.lines()
+    }
+
+    fn client_changed(&mut self, client: &ClientFacts) {
+        self.shared.redis_clients.change(client);
+    }
+
+    /// Nobody has to say who they are, as in a Redis without a password.
+    fn authenticate(&mut self, name: Option<&[u8]>, _: &[u8]) -> Result<(), Denied> {
+        match name {
+            None => Err(Denied::NoPasswordNeeded),
+            Some(b"default") => Ok(()),
+            Some(_) => Err(Denied::WrongPassword),
+        }
+    }
+}

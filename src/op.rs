@@ -352,6 +352,16 @@ pub trait Batch {
     /// May panic on a position of another batch.
     fn op(&self, position: Position) -> Op<'_>;
 
+    /// The key of an operation that [`Batch::for_each_key`] called a get that wants no version: all that there is to
+    /// know of it.
+    ///
+    /// # Panics
+    /// As [`Batch::op`].
+    #[inline]
+    fn plain_get(&self, position: Position) -> &[u8] {
+        self.op(position).key
+    }
+
     /// Where the operation at `index` stood in the batch as first built, where this is a part of it that is asked
     /// again: what it is known by. Grows with `index`.
     #[inline]

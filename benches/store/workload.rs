@@ -68,6 +68,11 @@ impl Batch for FlatBatch {
         let action = if is_put { Action::Put { value: &after[..VALUE_BYTES] } } else { Action::Get };
         Op { key, action, version_wanted: false }
     }
+
+    #[inline]
+    fn plain_get(&self, position: Position) -> &[u8] {
+        &self.bytes[position.offset as usize..][..KEY_BYTES]
+    }
 }
 
 /// A reply-like buffer: eight bytes an outcome, values one after the other.

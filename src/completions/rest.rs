@@ -48,6 +48,10 @@ impl<B: Batch> Batch for Rest<'_, B> {
         self.batch.op(position)
     }
 
+    fn plain_get(&self, position: Position) -> &[u8] {
+        self.batch.plain_get(position)
+    }
+
     fn first_index(&self, index: u32) -> u32 {
         self.batch.first_index(index)
     }

@@ -148,4 +148,9 @@ impl Batch for Planned<'_> {
         };
         Op { key: op.key.of(self.input), action, version_wanted: false }
     }
+
+    #[inline]
+    fn plain_get(&self, position: Position) -> &[u8] {
+        self.ops[position.index as usize].key.of(self.input)
+    }
 }

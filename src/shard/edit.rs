@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::index::Index;
-use super::record::{Record, Written};
+use super::record::{Record, Slot, Written};
 use super::shard::{Change, Changed, Shard};
 use super::slab::Handle;
 use crate::limits::{DEADLINE_MAX, VALUE_BYTES_MAX};
@@ -23,6 +23,7 @@ impl<I: Index> Shard<I> {
         let now = self.now();
         let mut begun = None;
         let changed = self.update(op.key, hash, hint, |found| {
+            let found = found.map(Slot::record);
             let before = told(found, op, &edit);
             let outcome = match plan(&edit, found, now) {
                 _ if before.value.is_some_and(|value| !outcomes.has_room(value.len())) => Outcome::ReplyFull,

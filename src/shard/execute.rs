@@ -20,7 +20,7 @@ use super::shard::Shard;
 use super::slab::Handle;
 use crate::hash::{Key, KeyHasher, ShortKey, slot};
 use crate::limits::FRAME_OPS_MAX;
-use crate::op::{Batch, Outcome, Outcomes, Position, Time};
+use crate::op::{Batch, Outcomes, Position, Time};
 
 /// Pass 1 is so many operations ahead of pass 2, and pass 2 of pass 3.
 const AHEAD_OPS: usize = 16;
@@ -260,8 +260,11 @@ impl<I: Index> Shard<I> {
             // An operation before this one may have freed the handle that the hint names.
             let hint = if self.handles_freed() == handles_freed { *hint } else { Handle::NONE };
             let index = entry.index.into();
-            if let Some(key) = entry.short_get() {
-                self.get_short(key, entry.hash, hint, |outcome: Outcome<'_>| outcomes.set(index, outcome));
+            if let Some(short) = entry.short_get() {
+                self.get(|key| key.is(short), entry.hash, hint, index, outcomes);
+            } else if entry.is_plain_get {
+                let wanted = batch.plain_get(entry.position());
+                self.get(|key| *key == *wanted, entry.hash, hint, index, outcomes);
             } else {
                 self.execute(&batch.op(entry.position()), entry.hash, hint, index, outcomes);
             }

@@ -72,6 +72,68 @@ impl Record<'_> {
     }
 }
 
+/// A record as it lies in its slot: what is asked of it is read, and no more.
+#[derive(Clone, Copy)]
+pub(super) struct Slot<'a> {
+    header: &'a Header,
+    payload: &'a [u8],
+}
+
+impl<'a> Slot<'a> {
+    #[inline(always)]
+    pub(super) fn key(self) -> Key<'a> {
+        Key::at_front(self.payload, self.header.key_bytes.get().into())
+    }
+
+    /// Its value, unless its deadline is reached.
+    #[inline(always)]
+    pub(super) fn value(self, now: Time) -> Option<&'a [u8]> {
+        let behind = self.behind_key();
+        match behind.get(..self.header.value_bytes.get() as usize) {
+            Some(value) => Some(value),
+            None => self.marked_value(now),
+        }
+    }
+
+    /// Whether its deadline is reached.
+    #[inline(always)]
+    pub(super) fn is_expired(self, now: Time) -> bool {
+        self.header.value_bytes.get() >= DEADLINE_MARK && self.marked_value(now).is_none()
+    }
+
+    /// All of it.
+    #[inline(always)]
+    pub(super) fn record(self) -> Record<'a> {
+        match self.behind_key().get(..self.header.value_bytes.get() as usize) {
+            Some(value) => Record { version: self.header.version.get(), key: self.key(), value, deadline: None },
+            None => self.marked(),
+        }
+    }
+
+    #[inline(always)]
+    fn behind_key(self) -> &'a [u8] {
+        &self.payload[usize::from(self.header.key_bytes.get())..]
+    }
+
+    /// A record whose value's length is marked, or our own bug.
+    #[cold]
+    #[inline(never)]
+    fn marked(self) -> Record<'a> {
+        let value_bytes = self.header.value_bytes.get().checked_sub(DEADLINE_MARK).expect("a record lies in its slot");
+        let (value, behind) = self.behind_key().split_at(value_bytes as usize);
+        let (deadline, _) = U64::ref_from_prefix(behind).expect("a marked record has its deadline");
+        Record { version: self.header.version.get(), key: self.key(), value, deadline: Some(deadline.get()) }
+    }
+
+    /// The value of a record whose value's length is marked, unless its deadline is reached.
+    #[cold]
+    #[inline(never)]
+    fn marked_value(self, now: Time) -> Option<&'a [u8]> {
+        let record = self.marked();
+        (!record.is_expired(now)).then_some(record.value)
+    }
+}
+
 /// The records of one shard.
 #[derive(Debug)]
 pub(super) struct Records {
@@ -100,32 +162,29 @@ impl Records {
         Self { slab: Slab::new(pool), hasher, count: 0, payload_bytes: 0, expiring: 0, soonest: Time::MAX, walk: None }
     }
 
+    /// Where the record at a handle lies.
+    #[inline(always)]
+    pub(super) fn slot(&self, handle: Handle) -> Slot<'_> {
+        let (header, payload) = Header::ref_from_prefix(self.slab.slot(handle)).expect("a slot is at least 16 bytes");
+        Slot { header, payload }
+    }
+
     /// The record at a handle.
     #[inline(always)]
     pub(super) fn get(&self, handle: Handle) -> Record<'_> {
-        let slot = self.slab.slot(handle);
-        let (header, payload) = Header::ref_from_prefix(slot).expect("a slot is at least 16 bytes");
-        let key = Key::at_front(payload, header.key_bytes.get().into());
-        let behind = &payload[usize::from(header.key_bytes.get())..];
-        match behind.get(..header.value_bytes.get() as usize) {
-            Some(value) => Record { version: header.version.get(), key, value, deadline: None },
-            None => marked(header, key, behind),
-        }
+        self.slot(handle).record()
     }
 
     /// The key of the record at a handle.
     #[inline(always)]
     pub(super) fn key(&self, handle: Handle) -> Key<'_> {
-        let slot = self.slab.slot(handle);
-        let (header, payload) = Header::ref_from_prefix(slot).expect("a slot is at least 16 bytes");
-        Key::at_front(payload, header.key_bytes.get().into())
+        self.slot(handle).key()
     }
 
     /// A value's length as the header has it, with its mark.
     #[inline(always)]
     fn marked_bytes(&self, handle: Handle) -> u32 {
-        let (header, _) = Header::ref_from_prefix(self.slab.slot(handle)).expect("a slot is at least 16 bytes");
-        header.value_bytes.get()
+        self.slot(handle).header.value_bytes.get()
     }
 
     /// Stores a new record; `None`, and nothing changed, where the budget refuses.
@@ -206,14 +265,16 @@ impl Records {
         self.expiring = self.expiring - u64::from(old / DEADLINE_MARK) + u64::from(new / DEADLINE_MARK);
     }
 
-    #[inline]
+    #[inline(always)]
     fn write(&mut self, handle: Handle, version: Version, key: &[u8], content: Written<'_>) {
         let header = Header {
             version: version.into(),
             value_bytes: content.marked_bytes().into(),
             key_bytes: (key.len() as u16).into(),
         };
-        self.soonest = self.soonest.min(content.deadline.unwrap_or(Time::MAX));
+        if let Some(deadline) = content.deadline {
+            self.soonest = self.soonest.min(deadline);
+        }
         let slot = self.slab.slot_mut(handle);
         let (head, payload) = slot.split_at_mut(HEADER_BYTES);
         head.copy_from_slice(header.as_bytes());
@@ -282,16 +343,6 @@ impl Written<'_> {
 #[inline(always)]
 fn mark(value_bytes: u32, deadline: Option<Time>) -> u32 {
     value_bytes | if deadline.is_some() { DEADLINE_MARK } else { 0 }
-}
-
-/// A record whose value's length is marked, or our own bug.
-#[cold]
-#[inline(never)]
-fn marked<'a>(header: &Header, key: Key<'a>, behind: &'a [u8]) -> Record<'a> {
-    let value_bytes = header.value_bytes.get().checked_sub(DEADLINE_MARK).expect("a record lies in its slot");
-    let (value, behind) = behind.split_at(value_bytes as usize);
-    let (deadline, _) = U64::ref_from_prefix(behind).expect("a marked record has its deadline");
-    Record { version: header.version.get(), key, value, deadline: Some(deadline.get()) }
 }
 
 /// Writes a value, and a deadline behind it if there is one.

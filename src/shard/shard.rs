@@ -10,10 +10,10 @@
 
 use super::index::{Index, IndexStats, Keys};
 use super::memory::Pool;
-use super::record::{Record, Records, Written};
+use super::record::{Record, Records, Slot, Written};
 use super::slab::Handle;
 use crate::decimal::{self, DecimalText};
-use crate::hash::{Key, KeyHasher, ShortKey};
+use crate::hash::{Key, KeyHasher};
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::op::{Action, Op, Outcome, Outcomes, Time, VERSION_ABSENT, Version};
 use std::sync::Arc;
@@ -91,26 +91,34 @@ impl<I: Index> Shard<I> {
     #[inline(always)]
     pub(super) fn execute(&mut self, op: &Op<'_>, hash: u64, hint: Handle, index: u32, outcomes: &mut impl Outcomes) {
         match op.action {
-            Action::Get => match self.find(op.key, hash, hint) {
-                Some((_, record)) if !record.is_expired(self.now) => {
-                    let version = op.version_wanted.then_some(record.version);
-                    outcomes.set(index, Outcome::Value { value: record.value, version });
-                }
-                _ => outcomes.set(index, Outcome::NotFound),
-            },
+            Action::Get => outcomes.set(index, self.get_versioned(op, hash, hint)),
             Action::Edit(edit) => self.edit(op, edit, hash, hint, index, outcomes),
             _ => outcomes.set(index, self.execute_change(op, hash, hint)),
         }
     }
 
-    /// Executes a get of a short key that wants no version.
+    /// Executes a get that wants no version, of the key that `is_wanted`.
     #[inline(always)]
-    pub(super) fn get_short(&self, key: ShortKey, hash: u64, hint: Handle, set: impl FnOnce(Outcome<'_>)) {
-        match self.find_where(hash, hint, |other| other.is(key)) {
-            Some((_, record)) if !record.is_expired(self.now) => {
-                set(Outcome::Value { value: record.value, version: None });
+    pub(super) fn get(
+        &self,
+        is_wanted: impl Fn(Key<'_>) -> bool,
+        hash: u64,
+        hint: Handle,
+        index: u32,
+        outcomes: &mut impl Outcomes,
+    ) {
+        match self.find(is_wanted, hash, hint).and_then(|(_, slot)| slot.value(self.now)) {
+            Some(value) => outcomes.set(index, Outcome::Value { value, version: None }),
+            None => outcomes.set(index, Outcome::NotFound),
+        }
+    }
+
+    fn get_versioned(&self, op: &Op<'_>, hash: u64, hint: Handle) -> Outcome<'_> {
+        match self.find(|key| *key == *op.key, hash, hint).map(|(_, slot)| slot.record()) {
+            Some(record) if !record.is_expired(self.now) => {
+                Outcome::Value { value: record.value, version: op.version_wanted.then_some(record.version) }
             }
-            _ => set(Outcome::NotFound),
+            _ => Outcome::NotFound,
         }
     }
 
@@ -129,8 +137,8 @@ impl<I: Index> Shard<I> {
             },
             Action::CompareAndSwap { expected, value } => {
                 let mut current = VERSION_ABSENT;
-                let changed = self.update(op.key, hash, hint, |record| {
-                    current = record.map_or(VERSION_ABSENT, |record| record.version);
+                let changed = self.update(op.key, hash, hint, |found| {
+                    current = found.map_or(VERSION_ABSENT, |slot| slot.record().version);
                     if current == expected { Change::lasting(value) } else { Change::Keep }
                 });
                 match changed {
@@ -147,7 +155,8 @@ impl<I: Index> Shard<I> {
         let mut refused = Outcome::NotANumber;
         let mut sum = 0;
         let mut text = DecimalText::new(0);
-        let changed = self.update(op.key, hash, hint, |record| {
+        let changed = self.update(op.key, hash, hint, |found| {
+            let record = found.map(Slot::record);
             let Some(number) = record.map_or(Some(0), |record| decimal::parse(record.value)) else {
                 return Change::Keep;
             };
@@ -174,15 +183,15 @@ impl<I: Index> Shard<I> {
         key: &[u8],
         hash: u64,
         hint: Handle,
-        change: impl FnOnce(Option<Record<'_>>) -> Change<'c>,
+        change: impl FnOnce(Option<Slot<'_>>) -> Change<'c>,
     ) -> Changed {
-        let found = self.find(key, hash, hint);
-        if let Some((handle, record)) = found
-            && record.is_expired(self.now)
+        let found = self.find(|other| *other == *key, hash, hint);
+        if let Some((handle, slot)) = found
+            && slot.is_expired(self.now)
         {
             return self.update_expired(key, hash, handle, change(None));
         }
-        let change = change(found.map(|(_, record)| record));
+        let change = change(found.map(|(_, slot)| slot));
         change.check(key);
         let unfinished = Unfinished;
         let changed = match (change, found.map(|(handle, _)| handle)) {
@@ -232,7 +241,7 @@ impl<I: Index> Shard<I> {
             self.handles_freed += 1;
         }
         debug_assert!(
-            self.find(key, hash, Handle::NONE).is_some_and(|(found, _)| found == target),
+            self.find(|other| *other == *key, hash, Handle::NONE).is_some_and(|(found, _)| found == target),
             "the index follows"
         );
         self.version += 1;
@@ -240,7 +249,7 @@ impl<I: Index> Shard<I> {
     }
 
     fn insert(&mut self, key: &[u8], hash: u64, content: Written<'_>) -> Changed {
-        debug_assert!(self.find(key, hash, Handle::NONE).is_none(), "a key has one record");
+        debug_assert!(self.record(key, hash).is_none(), "a key has one record");
         if !self.index.make_room(hash, &self.records) {
             return Changed::OutOfMemory;
         }
@@ -248,7 +257,7 @@ impl<I: Index> Shard<I> {
             return Changed::OutOfMemory;
         };
         self.index.insert(hash, handle);
-        debug_assert!(self.find(key, hash, Handle::NONE).is_some(), "what is inserted is found");
+        debug_assert!(self.record(key, hash).is_some(), "what is inserted is found");
         self.version += 1;
         Changed::Written(self.version)
     }
@@ -256,14 +265,14 @@ impl<I: Index> Shard<I> {
     /// Takes the record of another node, under the version that it has there: whatever is drawn here later is newer.
     /// One that is newer already stays. False where there is no memory for it.
     pub(super) fn import(&mut self, key: &[u8], hash: u64, version: Version, content: Written<'_>) -> bool {
-        let found = self.find(key, hash, Handle::NONE).map(|(handle, record)| (handle, record.version));
-        if found.is_some_and(|(_, there)| there >= version) {
-            return true;
-        }
+        let found = match self.find(|other| *other == *key, hash, Handle::NONE) {
+            Some((_, slot)) if slot.record().version >= version => return true,
+            found => found.map(|(handle, _)| handle),
+        };
         let unfinished = Unfinished;
         let own = std::mem::replace(&mut self.version, version - 1);
         let changed = match found {
-            Some((handle, _)) => self.overwrite(key, hash, handle, content),
+            Some(handle) => self.overwrite(key, hash, handle, content),
             None => self.insert(key, hash, content),
         };
         self.version = own.max(self.version);
@@ -288,7 +297,7 @@ impl<I: Index> Shard<I> {
 
     /// The record of a key; its deadline may be reached.
     pub(super) fn record(&self, key: &[u8], hash: u64) -> Option<Record<'_>> {
-        self.find(key, hash, Handle::NONE).map(|(_, record)| record)
+        self.find(|other| *other == *key, hash, Handle::NONE).map(|(_, slot)| slot.record())
     }
 
     /// The version of the latest change.
@@ -311,20 +320,15 @@ impl<I: Index> Shard<I> {
 
     /// The record of a key: the hint if it is right, else what the index finds. Its deadline may be reached.
     #[inline(always)]
-    pub(super) fn find(&self, key: &[u8], hash: u64, hint: Handle) -> Option<(Handle, Record<'_>)> {
-        self.find_where(hash, hint, |other| *other == *key)
-    }
-
-    #[inline(always)]
-    fn find_where(&self, hash: u64, hint: Handle, is_wanted: impl Fn(Key<'_>) -> bool) -> Option<(Handle, Record<'_>)> {
+    fn find(&self, is_wanted: impl Fn(Key<'_>) -> bool, hash: u64, hint: Handle) -> Option<(Handle, Slot<'_>)> {
         if hint != Handle::NONE {
-            let record = self.records.get(hint);
-            if is_wanted(record.key) {
-                return Some((hint, record));
+            let slot = self.records.slot(hint);
+            if is_wanted(slot.key()) {
+                return Some((hint, slot));
             }
         }
-        let handle = self.index.find(hash, |handle| is_wanted(self.records.key(handle)))?;
-        Some((handle, self.records.get(handle)))
+        let handle = self.index.find(hash, |handle| is_wanted(self.records.slot(handle).key()))?;
+        Some((handle, self.records.slot(handle)))
     }
 
     pub(super) fn records(&self) -> &Records {

@@ -56,15 +56,6 @@ impl OpDescriptor {
     /// edit that reads then.
     pub const MORE_WANTED: u8 = 2;
 
-    /// The flags that an operation may have.
-    #[inline(always)]
-    fn flags_of(code: OpCode) -> u8 {
-        match code {
-            OpCode::Get | OpCode::Edit => Self::VERSION_WANTED | Self::MORE_WANTED,
-            _ => Self::VERSION_WANTED,
-        }
-    }
-
     /// Whether this is a get without flags: what most operations are, and what is quickest to take apart.
     #[inline(always)]
     fn is_plain_get(self) -> bool {
@@ -190,8 +181,15 @@ impl Batch for RequestView<'_> {
     #[inline(always)]
     #[expect(clippy::indexing_slicing, reason = "documented to panic on a position of another batch")]
     fn op(&self, position: Position) -> Op<'_> {
+        any_op_at(self.descriptors[index(position.index)], &self.payload[index(position.offset)..])
+    }
+
+    #[inline(always)]
+    #[expect(clippy::indexing_slicing, reason = "documented to panic on a position of another batch")]
+    fn plain_get(&self, position: Position) -> &[u8] {
         let descriptor = self.descriptors[index(position.index)];
-        op_at(descriptor, &self.payload[index(position.offset)..]).0
+        debug_assert!(descriptor.is_plain_get(), "asked of plain gets alone");
+        &self.payload[index(position.offset)..][..usize::from(descriptor.key_bytes.get())]
     }
 
     #[inline]
@@ -213,17 +211,6 @@ fn indices(rest: &[u8], count: u32) -> Result<(&[U16], &[u8]), WireError> {
     Ok((indices, rest))
 }
 
-/// The operation at the front of `rest` in a validated request, and how many bytes it has.
-#[inline(always)]
-#[expect(clippy::indexing_slicing, reason = "parse validated every operation")]
-fn op_at(descriptor: OpDescriptor, rest: &[u8]) -> (Op<'_>, usize) {
-    if descriptor.is_plain_get() {
-        let key_bytes = usize::from(descriptor.key_bytes.get());
-        return (Op { key: &rest[..key_bytes], action: Action::Get, version_wanted: false }, key_bytes);
-    }
-    any_op_at(descriptor, rest)
-}
-
 /// The key of the operation at the front of `rest` in a validated request, and how many bytes the operation has.
 #[inline(always)]
 fn key_at(descriptor: OpDescriptor, rest: &[u8]) -> (Key<'_>, usize) {
@@ -231,15 +218,36 @@ fn key_at(descriptor: OpDescriptor, rest: &[u8]) -> (Key<'_>, usize) {
         let key_bytes = usize::from(descriptor.key_bytes.get());
         return (Key::at_front(rest, key_bytes), key_bytes);
     }
-    let (op, op_bytes) = any_op_at(descriptor, rest);
-    (Key::from(op.key), op_bytes)
+    any_key_at(descriptor, rest)
+}
+
+/// The same of any operation: where the key and the value's length stand goes by its code.
+#[inline(never)]
+#[expect(clippy::indexing_slicing, reason = "parse validated every operation")]
+fn any_key_at(descriptor: OpDescriptor, rest: &[u8]) -> (Key<'_>, usize) {
+    let (operand_bytes, length_at) = match OpCode::from_code(descriptor.code) {
+        Some(OpCode::Put) => (size_of::<U32>(), Some(0)),
+        Some(OpCode::CompareAndSwap) => {
+            (size_of::<SwapOperand>(), Some(std::mem::offset_of!(SwapOperand, value_bytes)))
+        }
+        Some(OpCode::Edit) => (size_of::<EditOperand>(), Some(std::mem::offset_of!(EditOperand, value_bytes))),
+        Some(OpCode::Add) => (size_of::<I64>(), None),
+        Some(OpCode::Get | OpCode::Delete) | None => (0, None),
+    };
+    let value_bytes = length_at.map_or(0, |at| {
+        let (value_bytes, _) = U32::ref_from_prefix(&rest[at..]).expect("parse validated the operand");
+        index(value_bytes.get())
+    });
+    let key_bytes = usize::from(descriptor.key_bytes.get());
+    let op_bytes = operand_bytes.wrapping_add(key_bytes).wrapping_add(value_bytes);
+    debug_assert!(op_bytes <= rest.len(), "an operation lies in its frame");
+    (Key::at_front(&rest[operand_bytes..], key_bytes), op_bytes)
 }
 
 #[inline(never)]
-fn any_op_at(descriptor: OpDescriptor, rest: &[u8]) -> (Op<'_>, usize) {
-    let (op, after) = split_op(descriptor, rest).ok().expect("parse validated every operation");
-    debug_assert!(after.len() <= rest.len(), "an operation has no fewer than no bytes");
-    (op, rest.len().wrapping_sub(after.len()))
+fn any_op_at(descriptor: OpDescriptor, rest: &[u8]) -> Op<'_> {
+    let (op, _) = split_op(descriptor, rest).ok().expect("parse validated every operation");
+    op
 }
 
 /// How many bytes of the payload the operations use; `None` where one is not what it should be. May be more than
@@ -322,16 +330,14 @@ impl OpError {
 #[inline(always)]
 fn split_op(descriptor: OpDescriptor, bytes: &[u8]) -> Result<(Op<'_>, &[u8]), OpError> {
     let code = OpCode::from_code(descriptor.code).ok_or(OpError::Code(descriptor.code))?;
-    if descriptor.flags & !OpDescriptor::flags_of(code) != 0 {
-        return Err(OpError::Flags(descriptor.flags));
+    if code == OpCode::Edit || descriptor.flags & !OpDescriptor::VERSION_WANTED != 0 {
+        return split_edit(descriptor, code, bytes);
     }
-    let wants = |flag| descriptor.flags & flag != 0;
     let key_bytes = usize::from(descriptor.key_bytes.get());
     let (action, key, rest) = match code {
-        OpCode::Get => {
+        OpCode::Get | OpCode::Edit => {
             let (key, rest) = take(bytes, key_bytes)?;
-            let action = if wants(OpDescriptor::MORE_WANTED) { Action::Edit(Edit::READ) } else { Action::Get };
-            (action, key, rest)
+            (Action::Get, key, rest)
         }
         OpCode::Delete => {
             let (key, rest) = take(bytes, key_bytes)?;
@@ -354,15 +360,32 @@ fn split_op(descriptor: OpDescriptor, bytes: &[u8]) -> Result<(Op<'_>, &[u8]), O
             let (key, rest) = take(rest, key_bytes)?;
             (Action::Add { delta: delta.get() }, key, rest)
         }
-        OpCode::Edit => {
-            let (operand, rest) = operand::<EditOperand>(bytes)?;
-            let (key, rest) = take(rest, key_bytes)?;
-            let (value, rest) = take_value(rest, operand.value_bytes.get())?;
-            let edit = operand.edit(value, wants(OpDescriptor::MORE_WANTED)).ok_or(OpError::Edit)?;
-            (Action::Edit(edit), key, rest)
-        }
     };
-    Ok((Op { key, action, version_wanted: wants(OpDescriptor::VERSION_WANTED) }, rest))
+    Ok((Op { key, action, version_wanted: descriptor.flags != 0 }, rest))
+}
+
+/// Takes an edit off the front of `bytes`, or tells what is wrong with the flags of another operation. Apart, so that
+/// an operation without edits is none the slower.
+#[cold]
+#[inline(never)]
+fn split_edit(descriptor: OpDescriptor, code: OpCode, bytes: &[u8]) -> Result<(Op<'_>, &[u8]), OpError> {
+    const FLAGS: u8 = OpDescriptor::VERSION_WANTED | OpDescriptor::MORE_WANTED;
+    if descriptor.flags & !FLAGS != 0 || !matches!(code, OpCode::Get | OpCode::Edit) {
+        return Err(OpError::Flags(descriptor.flags));
+    }
+    let wants = |flag| descriptor.flags & flag != 0;
+    let key_bytes = usize::from(descriptor.key_bytes.get());
+    let (edit, key, rest) = if code == OpCode::Get {
+        let (key, rest) = take(bytes, key_bytes)?;
+        (Edit::READ, key, rest)
+    } else {
+        let (operand, rest) = operand::<EditOperand>(bytes)?;
+        let (key, rest) = take(rest, key_bytes)?;
+        let (value, rest) = take_value(rest, operand.value_bytes.get())?;
+        let edit = operand.edit(value, wants(OpDescriptor::MORE_WANTED)).ok_or(OpError::Edit)?;
+        (edit, key, rest)
+    };
+    Ok((Op { key, action: Action::Edit(edit), version_wanted: wants(OpDescriptor::VERSION_WANTED) }, rest))
 }
 
 #[inline(always)]

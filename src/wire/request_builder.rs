@@ -80,6 +80,7 @@ impl<B: FrameBuffer> RequestBuilder<B> {
         }
     }
 
+    #[cold]
     #[inline(never)]
     fn push_edit(&mut self, op: &Op<'_>, edit: &Edit<'_>) -> Result<(), BuildError> {
         if *edit == Edit::READ {

@@ -41,9 +41,13 @@ pub(crate) fn request_read() -> Box<dyn FnMut()> {
     let frame = request(&keys(), mostly_gets);
     Box::new(move || {
         let view = RequestView::parse(black_box(&frame)).expect("the builder's frames are valid");
-        view.for_each_key(|position, key, _| {
+        view.for_each_key(|position, key, is_plain_get| {
             black_box(key);
-            black_box(view.op(position));
+            if is_plain_get {
+                black_box(view.plain_get(position));
+            } else {
+                black_box(view.op(position));
+            }
         });
     })
 }

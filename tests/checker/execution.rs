@@ -1,15 +1,19 @@
 //! Random executions of clients on an atomic store, seeded; with a planted bug if wanted.
 //!
 //! Each tick, a random client takes its next step: it begins a batch, has one key of it carried out, or returns.
-//! The tick is the clock. What a lost batch does, it does at once, some time later, or never.
+//! The tick is the clock that orders calls; another, by which records expire, goes on now and then. What a lost batch
+//! does, it does at once, some time later, or never.
 #![forbid(unsafe_code)]
 
 use crate::store::{Record, without_version};
-use crate::support::history::{Call, History, OwnedOp, OwnedOutcome, Span};
-use freight::op::Version;
+use crate::support::history::{Bytes, Call, History, OwnedOp, OwnedOutcome, Span};
+use freight::op::{Condition, Content, Edit, Expiry, Time, Version};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
+
+/// An edit's deadline is no further away.
+pub(crate) const MS_MAX: u64 = 6;
 
 /// What to execute.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) lost_percent: u32,
     /// How often an outcome shows its version.
     pub(crate) versions_percent: u32,
+    /// How many operations are edits.
+    pub(crate) edits_percent: u32,
     /// The store breaks its promise in this way, once in a while.
     pub(crate) bug: Option<Bug>,
 }
@@ -50,6 +56,10 @@ pub(crate) enum Bug {
     LostHalf,
     /// A write keeps the version of the record it replaces.
     VersionReused,
+    /// A get finds a record whose deadline is reached.
+    ExpiredRead,
+    /// The deadline that an edit sets is told, and forgotten.
+    DeadlineForgotten,
 }
 
 impl Bug {
@@ -64,6 +74,9 @@ impl Bug {
         Self::LostHalf,
         Self::VersionReused,
     ];
+
+    /// Those that only records with deadlines show.
+    pub(crate) const OF_EXPIRY: [Self; 2] = [Self::ExpiredRead, Self::DeadlineForgotten];
 }
 
 /// One history of the plan, by seed.
@@ -72,6 +85,7 @@ pub(crate) fn execute(plan: Plan, seed: u64) -> History {
         plan,
         random: ChaCha8Rng::seed_from_u64(seed),
         tick: 0,
+        time: MS_MAX,
         drawn: 0,
         records: BTreeMap::new(),
         late: Vec::new(),
@@ -81,13 +95,14 @@ pub(crate) fn execute(plan: Plan, seed: u64) -> History {
     let mut begun = 0;
     while begun < plan.batches || clients.iter().any(|client| client.invoke.is_some()) {
         execution.tick += 1;
+        execution.time += u64::from(plan.edits_percent > 0 && execution.chance(30));
         let client = execution.below(plan.clients) as usize;
         let client = &mut clients[client];
         if client.invoke.is_some() {
             execution.step(client);
         } else if begun < plan.batches {
             begun += 1;
-            client.invoke = Some(execution.tick);
+            client.invoke = Some((execution.tick, execution.time));
             client.batch = execution.batch();
         }
         execution.maybe_late();
@@ -97,7 +112,8 @@ pub(crate) fn execute(plan: Plan, seed: u64) -> History {
 
 struct Client {
     id: u32,
-    invoke: Option<u64>,
+    /// The tick, and the time.
+    invoke: Option<(u64, Time)>,
     batch: Vec<Compound>,
 }
 
@@ -113,6 +129,7 @@ struct Execution {
     plan: Plan,
     random: ChaCha8Rng,
     tick: u64,
+    time: Time,
     drawn: Version,
     /// The record, and as it was before the last change.
     records: BTreeMap<u32, (Record, Record)>,
@@ -133,6 +150,9 @@ impl Execution {
     }
 
     fn op(&mut self, key: u32) -> OwnedOp {
+        if self.chance(self.plan.edits_percent) {
+            return self.edit();
+        }
         if self.chance(self.plan.reads_percent) {
             return OwnedOp::Get;
         }
@@ -147,6 +167,36 @@ impl Execution {
                 OwnedOp::CompareAndSwap { expected, value }
             }
         }
+    }
+
+    fn edit(&mut self) -> OwnedOp {
+        const CONDITIONS: [Condition; 7] = [
+            Condition::IfAbsent,
+            Condition::IfPresent,
+            Condition::IfLasting,
+            Condition::IfExpiring,
+            Condition::IfLater,
+            Condition::IfSooner,
+            Condition::IfExpiringSooner,
+        ];
+        let bytes = self.value();
+        let content = match self.below(8) {
+            0..4 => Content::Keep,
+            4..7 => Content::Write(&[]),
+            _ => Content::Remove,
+        };
+        let ms = u64::from(self.below(MS_MAX as u32));
+        let expiry = match self.below(8) {
+            0..2 => Expiry::Keep,
+            2 => Expiry::Clear,
+            3..5 => Expiry::At(self.time + ms - MS_MAX / 3),
+            _ => Expiry::After(ms),
+        };
+        let always = self.chance(60);
+        let condition = if always { Condition::Always } else { CONDITIONS[self.below(7) as usize] };
+        let edit = Edit::new(content, expiry).on(condition);
+        let edit = if self.chance(50) { edit.wanting_value() } else { edit };
+        OwnedOp::Edit { edit, bytes: if matches!(content, Content::Write(_)) { bytes } else { Bytes::from([]) } }
     }
 
     /// Numbers and texts, so that adds meet both.
@@ -181,16 +231,18 @@ impl Execution {
     }
 
     fn finish(&mut self, client: &mut Client) {
-        let (invoke, ret) = (client.invoke.take().expect("in flight"), Some(self.tick));
+        let ((invoke, min), ret) = (client.invoke.take().expect("in flight"), Some(self.tick));
+        let time = Span { min, max: self.time };
         for compound in client.batch.drain(..) {
             let steps = compound.ops.into_iter().zip(compound.outcomes).collect();
-            self.history.push(&key(compound.key), Call { client: client.id, invoke, ret, time: Span::ANY, steps });
+            self.history.push(&key(compound.key), Call { client: client.id, invoke, ret, time, steps });
         }
     }
 
     /// The batch's answer is lost; what was not yet carried out is so now, later or never.
     fn lose(&mut self, client: &mut Client) {
-        let invoke = client.invoke.take().expect("in flight");
+        let (invoke, min) = client.invoke.take().expect("in flight");
+        let time = Span { min, max: Time::MAX };
         for compound in client.batch.drain(..) {
             let left = &compound.ops[compound.outcomes.len()..];
             match self.below(3) {
@@ -200,8 +252,7 @@ impl Execution {
                 _ => {}
             }
             let steps = compound.ops.into_iter().map(|op| (op, OwnedOutcome::Unknown)).collect();
-            self.history
-                .push(&key(compound.key), Call { client: client.id, invoke, ret: None, time: Span::ANY, steps });
+            self.history.push(&key(compound.key), Call { client: client.id, invoke, ret: None, time, steps });
         }
     }
 
@@ -229,22 +280,24 @@ impl Execution {
         let (record, previous) = self.records.entry(key).or_default();
         let before = record.clone();
         let outcome = match (buggy, op) {
-            (Some(Bug::StaleRead), OwnedOp::Get) => previous.execute(op, 0),
+            (Some(Bug::StaleRead), OwnedOp::Get) => previous.execute(op, 0, 0),
+            (Some(Bug::ExpiredRead), OwnedOp::Get) => record.execute(op, 0, 0),
             (Some(Bug::BlindSwap), OwnedOp::CompareAndSwap { value, .. }) => {
-                record.execute(&OwnedOp::Put { value: value.clone() }, self.drawn)
+                record.execute(&OwnedOp::Put { value: value.clone() }, self.drawn, self.time)
             }
             (Some(Bug::DoubleAdd), OwnedOp::Add { .. }) => {
-                let outcome = record.execute(op, self.drawn);
+                let outcome = record.execute(op, self.drawn, self.time);
                 self.drawn += 1;
-                record.execute(op, self.drawn);
+                record.execute(op, self.drawn, self.time);
                 outcome
             }
-            _ => record.execute(op, self.drawn),
+            _ => record.execute(op, self.drawn, self.time),
         };
         match (buggy, op) {
             (Some(Bug::LostUpdate), OwnedOp::Put { .. } | OwnedOp::CompareAndSwap { .. })
             | (Some(Bug::Resurrection), OwnedOp::Delete) => *record = before.clone(),
             (Some(Bug::VersionReused), OwnedOp::Put { .. }) => record.drawn = before.drawn.max(1),
+            (Some(Bug::DeadlineForgotten), OwnedOp::Edit { .. }) => record.deadline = None,
             _ => {}
         }
         if *record != before {

@@ -1,11 +1,13 @@
 //! Small lies about a history: often, but not always, no order explains it any more.
 #![forbid(unsafe_code)]
 
-use crate::store::version_mut;
+use crate::execution::MS_MAX;
+use crate::store::with_version;
 use crate::support::history::{Call, History, OwnedOp, OwnedOutcome};
-use freight::op::Version;
+use freight::op::{Edited, Version};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use std::num::NonZeroU64;
 
 /// Changes one call, if the history has any.
 pub(crate) fn mutate(history: &mut History, random: &mut ChaCha8Rng) {
@@ -41,18 +43,21 @@ fn lie(op: &OwnedOp, outcome: &mut OwnedOutcome, other: &Call, random: &mut ChaC
     if random.random_range(0..8) == 0 {
         *outcome = match op {
             OwnedOp::Get => OwnedOutcome::ReplyFull,
+            OwnedOp::Edit { edit, .. } if edit.only_reads() => OwnedOutcome::ReplyFull,
             OwnedOp::Delete => OwnedOutcome::Unknown,
             _ if random.random() => OwnedOutcome::OutOfMemory,
             _ => OwnedOutcome::Unknown,
         };
         return;
     }
-    if let Some(shown) = version_mut(outcome)
-        && *op != OwnedOp::Delete
-        && random.random()
-    {
-        *shown = random.random::<bool>().then_some(version);
+    let may_show = !matches!(op, OwnedOp::Delete) && random.random();
+    let other_version = with_version(outcome.clone(), random.random::<bool>().then_some(version));
+    if may_show && other_version != *outcome {
+        *outcome = other_version;
         return;
+    }
+    if let OwnedOutcome::Edited { edited, .. } = outcome {
+        return lie_of_edit(edited, random);
     }
     let value = other.steps.iter().find_map(|(op, outcome)| match (op, outcome) {
         (OwnedOp::Put { value } | OwnedOp::CompareAndSwap { value, .. }, _)
@@ -72,4 +77,16 @@ fn lie(op: &OwnedOp, outcome: &mut OwnedOutcome, other: &Call, random: &mut ChaC
         (OwnedOp::Add { .. }, _) => OwnedOutcome::Counter { value: random.random_range(-2..3), version: None },
         (_, outcome) => outcome.clone(),
     };
+}
+
+/// Another outcome of an edit.
+fn lie_of_edit(edited: &mut Edited<'_>, random: &mut ChaCha8Rng) {
+    let deadline = edited.deadline.map_or(MS_MAX, NonZeroU64::get) + random.random_range(0..4);
+    match random.random_range(0..5) {
+        0 => edited.is_done = !edited.is_done,
+        1 => edited.was_there = !edited.was_there,
+        2 => edited.is_there = !edited.is_there,
+        3 if edited.deadline.is_some() && random.random() => edited.deadline = None,
+        _ => edited.deadline = NonZeroU64::new(deadline - 2),
+    }
 }

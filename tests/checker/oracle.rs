@@ -1,9 +1,11 @@
-//! Brute force: every order of the calls, every choice of lost ones, every version a write may have drawn.
+//! Brute force: every order of the calls, every choice of lost ones, every version a write may have drawn, every time
+//! by which a call may have been executed.
 #![forbid(unsafe_code)]
 
-use crate::store::{Record, version_mut, without_version};
+use crate::execution::MS_MAX;
+use crate::store::{Record, version, without_version};
 use crate::support::history::{Call, OwnedOp, OwnedOutcome};
-use freight::op::Version;
+use freight::op::{Time, Version};
 use std::collections::HashSet;
 
 /// Whether some order explains one key's calls, of which there are few. A node with a memory cap may have refused
@@ -13,32 +15,44 @@ pub(crate) fn linearizable(calls: &[Call], memory_capped: bool) -> bool {
     let writes: usize = calls.iter().map(|call| call.steps.len()).sum();
     // Above every version that is mentioned there is room for each write to draw one more.
     let draw_max = versions_mentioned(calls).max().unwrap_or(0) + writes as Version;
-    let mut oracle = Oracle { calls, memory_capped, draw_max, dead_ends: HashSet::new() };
-    oracle.can_finish((1 << calls.len()) - 1, Record::default())
+    // Behind every deadline all times are alike.
+    let latest = calls.iter().flat_map(|call| [call.time.min, call.time.max]).filter(|time| *time != Time::MAX);
+    let time_max = latest.max().unwrap_or(0) + MS_MAX;
+    let mut oracle = Oracle { calls, memory_capped, draw_max, time_max, dead_ends: HashSet::new() };
+    oracle.can_finish((1 << calls.len()) - 1, Point { record: Record::default(), time: 0 })
 }
 
 struct Oracle<'a> {
     calls: &'a [Call],
     memory_capped: bool,
     draw_max: Version,
-    dead_ends: HashSet<(u32, Record)>,
+    time_max: Time,
+    dead_ends: HashSet<(u32, Point)>,
+}
+
+/// Between two calls.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Point {
+    record: Record,
+    /// No call behind has an earlier time: kept, as by the checker, where there is a deadline or one was reached.
+    time: Time,
 }
 
 impl Oracle<'_> {
-    /// Whether the calls in `left`, a bit each, can follow on `record`.
-    fn can_finish(&mut self, left: u32, record: Record) -> bool {
+    /// Whether the calls in `left`, a bit each, can follow.
+    fn can_finish(&mut self, left: u32, point: Point) -> bool {
         let calls = self.calls;
         let waiting = || calls.iter().enumerate().filter(move |(index, _)| left & (1 << index) != 0);
         if waiting().all(|(_, call)| call.is_lost()) {
             return true;
         }
-        if !self.dead_ends.insert((left, record.clone())) {
+        if !self.dead_ends.insert((left, point.clone())) {
             return false;
         }
         for (index, call) in waiting() {
             let too_early = waiting().any(|(_, other)| !other.is_lost() && other.ret < Some(call.invoke));
             if !too_early
-                && self.after(call, &record).into_iter().any(|after| self.can_finish(left & !(1 << index), after))
+                && self.after(call, &point).into_iter().any(|after| self.can_finish(left & !(1 << index), after))
             {
                 return true;
             }
@@ -46,8 +60,23 @@ impl Oracle<'_> {
         false
     }
 
-    /// Every record that the call can leave, all its outcomes as recorded.
-    fn after(&self, call: &Call, record: &Record) -> HashSet<Record> {
+    /// Every point that the call can lead to, all its outcomes as recorded.
+    fn after(&self, call: &Call, point: &Point) -> HashSet<Point> {
+        let has_edits = call.steps.iter().any(|(op, _)| matches!(op, OwnedOp::Edit { .. }));
+        let (first, mut last) = (point.time.max(call.time.min), call.time.max.min(self.time_max));
+        if point.record.deadline.is_none() && !has_edits {
+            // All times are alike.
+            last = last.min(first);
+        }
+        let at = |now| {
+            let records = self.records_after(call, &point.record, now).into_iter();
+            records.map(move |record| Point { time: floor(&record, now), record })
+        };
+        (first..=last).flat_map(at).collect()
+    }
+
+    /// Every record that the call can leave at this time.
+    fn records_after(&self, call: &Call, record: &Record, now: Time) -> HashSet<Record> {
         let mut records = HashSet::from([record.clone()]);
         for (op, outcome) in &call.steps {
             if matches!(outcome, OwnedOutcome::OutOfMemory | OwnedOutcome::ReplyFull | OwnedOutcome::NotSent) {
@@ -58,7 +87,7 @@ impl Oracle<'_> {
             for record in records {
                 for draw in record.drawn + 1..=self.draw_max {
                     let mut changed = record.clone();
-                    if agrees(outcome, changed.execute(op, draw)) {
+                    if agrees(outcome, changed.execute(op, draw, now)) {
                         after.insert(changed);
                     }
                 }
@@ -73,7 +102,17 @@ impl Oracle<'_> {
     }
 }
 
-fn agrees(recorded: &OwnedOutcome, real: OwnedOutcome) -> bool {
+/// What the time is not before behind a call of this time.
+fn floor(record: &Record, now: Time) -> Time {
+    record.deadline.map_or(record.expired_at.unwrap_or_default(), |_| now)
+}
+
+fn agrees(recorded: &OwnedOutcome, mut real: OwnedOutcome) -> bool {
+    // Lengths are not judged.
+    if let (OwnedOutcome::Edited { edited: recorded, .. }, OwnedOutcome::Edited { edited, .. }) = (recorded, &mut real)
+    {
+        edited.value_bytes = recorded.value_bytes;
+    }
     *recorded == OwnedOutcome::Unknown || *recorded == real || *recorded == without_version(real)
 }
 
@@ -85,7 +124,7 @@ fn versions_mentioned(calls: &[Call]) -> impl Iterator<Item = Version> {
         };
         let shown = match outcome {
             OwnedOutcome::VersionMismatch { current } => Some(*current),
-            outcome => version_mut(&mut outcome.clone()).and_then(|version| *version),
+            outcome => version(outcome),
         };
         [expected, shown].into_iter().flatten()
     })

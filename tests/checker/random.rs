@@ -19,6 +19,7 @@ const PLAN: Plan = Plan {
     reads_percent: 50,
     lost_percent: 0,
     versions_percent: 30,
+    edits_percent: 0,
     bug: None,
 };
 
@@ -33,6 +34,7 @@ fn small_plan(random: &mut ChaCha8Rng) -> Plan {
         reads_percent: random.random_range(20..=60),
         lost_percent: [0, 10, 30][random.random_range(0..3)],
         versions_percent: [0, 30, 100][random.random_range(0..3)],
+        edits_percent: [0, 0, 30, 60][random.random_range(0..4)],
         bug: None,
     }
 }
@@ -51,6 +53,13 @@ fn executions_with_lost_batches_are_accepted() {
 fn ambiguous_executions_are_accepted() {
     let plan = Plan { values: 4, versions_percent: 0, lost_percent: 1, ..PLAN };
     for_each_seed(200, |seed| assert_linearizable(&execute(plan, seed)));
+}
+
+#[test]
+fn executions_on_records_that_expire_are_accepted() {
+    let plan = Plan { edits_percent: 40, reads_percent: 60, ..PLAN };
+    for_each_seed(200, |seed| assert_linearizable(&execute(plan, seed)));
+    for_each_seed(100, |seed| assert_linearizable(&execute(Plan { lost_percent: 1, ..plan }, seed)));
 }
 
 #[test]
@@ -85,11 +94,12 @@ fn verdicts_are_those_of_brute_force() {
 
 #[test]
 fn planted_bugs_are_caught() {
-    for bug in Bug::ALL {
+    for bug in Bug::ALL.into_iter().chain(Bug::OF_EXPIRY) {
         let (mut caught, mut runs) = (0, 0);
         for_each_seed(40, |seed| {
             let plan = match bug {
                 Bug::LostHalf => Plan { lost_percent: 10, keys: 2, ..PLAN },
+                Bug::ExpiredRead | Bug::DeadlineForgotten => Plan { edits_percent: 30, batches: 400, ..PLAN },
                 _ => Plan { lost_percent: 1, ..PLAN },
             };
             let verdict = Checker::default().check(&execute(Plan { bug: Some(bug), ..plan }, seed));

@@ -14,6 +14,7 @@ const ONE_KEY: Plan = Plan {
     reads_percent: 50,
     lost_percent: 0,
     versions_percent: 0,
+    edits_percent: 0,
     bug: None,
 };
 

@@ -5,7 +5,7 @@
 use crate::execution::{Plan, execute};
 use crate::mutation::mutate;
 use crate::random::shown;
-use crate::store::{Record, version_mut, without_version};
+use crate::store::{Record, version, without_version};
 use crate::support::checker::Checker;
 use crate::support::for_each_seed;
 use crate::support::history::{Call, OwnedOp, OwnedOutcome};
@@ -29,12 +29,12 @@ impl Specification for Store {
         let mut record = before.clone();
         for (op, outcome) in steps {
             // A delete draws no version that anybody sees; neither does what writes nothing.
-            let draw = version_mut(&mut outcome.clone()).and_then(|version| *version).unwrap_or(0);
+            let draw = version(outcome).unwrap_or(0);
             let writes = matches!(outcome, OwnedOutcome::Done { .. } | OwnedOutcome::Counter { .. });
             if writes && *op != OwnedOp::Delete && draw <= record.drawn {
                 return (false, before.clone());
             }
-            let real = record.execute(op, draw.max(record.drawn + 1));
+            let real = record.execute(op, draw.max(record.drawn + 1), 0);
             if *outcome != real && *outcome != without_version(real) {
                 return (false, before.clone());
             }
@@ -57,6 +57,7 @@ fn verdicts_are_those_of_another_checker() {
             reads_percent: random.random_range(20..=60),
             lost_percent: 0,
             versions_percent: 100,
+            edits_percent: 0,
             bug: None,
         };
         let mut history = execute(plan, seed);

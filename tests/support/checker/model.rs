@@ -11,7 +11,8 @@
 //!
 //! Where the record has a deadline, time counts too: what lies within the span of a call and is not before that of the
 //! call before it on the key. A call meets the record as it is, if its time may be before the deadline, or absent, if
-//! it may be behind it; `edit.rs` has what sets deadlines.
+//! it may be behind it, and then nobody may come with an earlier time until it is written again. Else times are not
+//! held against each other; `edit.rs` has what sets deadlines.
 #![forbid(unsafe_code)]
 
 use super::super::history::Span;
@@ -25,8 +26,10 @@ pub(super) struct State {
     pub(super) version: Drawn,
     /// The deadline lies in here, if there is one.
     pub(super) deadline: Option<Span>,
-    /// The time lies in here. Between calls, where there is no deadline, any does.
+    /// The time lies in here. Between calls, where there is no deadline and none was reached, any does.
     pub(super) time: Span,
+    /// When the record was met expired that is absent since; 0 where that is not why.
+    pub(super) expired_at: Time,
 }
 
 /// A record's content; equal contents are equal bytes.
@@ -85,8 +88,13 @@ pub(super) enum Change {
 
 impl State {
     /// A key that nobody ever wrote.
-    pub(super) const FRESH: Self =
-        Self { content: Content::Absent, version: Drawn::AtLeast(VERSION_ABSENT + 1), deadline: None, time: Span::ANY };
+    pub(super) const FRESH: Self = Self {
+        content: Content::Absent,
+        version: Drawn::AtLeast(VERSION_ABSENT + 1),
+        deadline: None,
+        time: Span::ANY,
+        expired_at: 0,
+    };
 
     /// Whether every record that `other` stands for is one of these too: then whatever can follow `other` can
     /// follow this.
@@ -97,7 +105,7 @@ impl State {
             (one, other) => one == other,
         };
         let is_alike = self.content == other.content && self.version.includes(other.version);
-        is_alike && deadline && is_wider(self.time, other.time)
+        is_alike && deadline && is_wider(self.time, other.time) && self.expired_at <= other.expired_at
     }
 
     /// The record after a change to `content`, if it can have drawn `version`. It has no deadline.
@@ -108,7 +116,7 @@ impl State {
             Some(version) if version >= least => Drawn::Exactly(version),
             Some(_) => return None,
         };
-        Some(Self { content, version, deadline: None, ..*self })
+        Some(Self { content, version, deadline: None, expired_at: 0, ..*self })
     }
 
     pub(super) fn removed(&self) -> Self {
@@ -155,13 +163,13 @@ impl State {
             meet(Self { time: alive, deadline: Some(deadline), ..*self });
         }
         if let Some(behind) = time.within(Span { min: deadline.min, max: Time::MAX }) {
-            meet(Self { time: behind, ..self.removed() });
+            meet(Self { time: behind, expired_at: behind.min, ..self.removed() });
         }
     }
 
     /// The record between calls.
     fn left(self) -> Self {
-        let min = self.deadline.map_or(0, |_| self.time.min);
+        let min = self.deadline.map_or(self.expired_at, |_| self.time.min);
         Self { time: Span { min, max: Time::MAX }, ..self }
     }
 }

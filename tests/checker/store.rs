@@ -1,6 +1,7 @@
 //! One record of the plainest store: what each operation does, on real bytes and real versions. It shares nothing
 //! with the checker's model.
 #![forbid(unsafe_code)]
+#![allow(dead_code, reason = "each test target uses a part")]
 
 use crate::support::history::{Bytes, OwnedOp, OwnedOutcome};
 use freight::op::{Condition, Content, Edit, Edited, Expiry, Time, Version};

@@ -2,10 +2,13 @@
 //! own. Without a bug it is a correct one.
 #![forbid(unsafe_code)]
 
+use crate::store::{Record, without_version};
+use crate::support::history::{Bytes, OwnedOp, OwnedOutcome};
 use crate::support::scripted::well_behaved;
 use freight::budget::Budget;
 use freight::limits::FRAME_BYTES_DEFAULT;
-use freight::op::{Action, Batch as _, Op, Outcome, Outcomes, VERSION_ABSENT, Version};
+use freight::op::{Action, Batch as _, Op, Outcomes, Time, Version};
+use freight::server::Clock;
 use freight::transport::sim::{Sim, SimListener};
 use freight::transport::{
     Connection, ConnectionConfig, Endpoint, Frame, FrameReceiver, FrameSender, HeapPool, Incoming, Listener, Transport,
@@ -38,6 +41,10 @@ pub(crate) enum Bug {
     RetriedTwice,
     /// Of what is sent again the changes alone are known: a retried get sees the put behind it.
     RetriedGetSeesPut,
+    /// The clock is taken at its word: set back, it brings back to gets what was seen gone.
+    TimeGoesBack,
+    /// A get finds what is expired, until something else meets it.
+    ExpiredRead,
 }
 
 impl Bug {
@@ -46,6 +53,9 @@ impl Bug {
 
     /// Those that only what is sent again shows.
     pub(crate) const OF_RETRIES: [Self; 2] = [Self::RetriedTwice, Self::RetriedGetSeesPut];
+
+    /// Those that only records with deadlines show.
+    pub(crate) const OF_EXPIRY: [Self; 2] = [Self::TimeGoesBack, Self::ExpiredRead];
 }
 
 pub(crate) struct FaultyNode {
@@ -55,48 +65,16 @@ pub(crate) struct FaultyNode {
     /// What the store was a while ago.
     copy: RefCell<HashMap<Vec<u8>, Record>>,
     drawn: RefCell<Version>,
+    clock: Clock,
+    /// The latest time that the clock showed.
+    latest: RefCell<Time>,
     /// What became of each operation of a frame with changes, by session, sequence and first index.
-    known: RefCell<HashMap<(u64, u64, u32), Known>>,
-}
-
-/// An outcome, its value apart.
-#[derive(Debug, Clone)]
-struct Known {
-    outcome: Outcome<'static>,
-    value: Vec<u8>,
-}
-
-impl Known {
-    fn new(outcome: Outcome<'_>) -> Self {
-        let (outcome, value) = match outcome {
-            Outcome::Value { value, version } => (Outcome::Value { value: &[], version }, value.to_vec()),
-            Outcome::Done { version } => (Outcome::Done { version }, Vec::new()),
-            Outcome::Counter { value, version } => (Outcome::Counter { value, version }, Vec::new()),
-            Outcome::NotFound => (Outcome::NotFound, Vec::new()),
-            Outcome::VersionMismatch { current } => (Outcome::VersionMismatch { current }, Vec::new()),
-            Outcome::NotANumber => (Outcome::NotANumber, Vec::new()),
-            outcome => unreachable!("this node never answers {outcome:?}"),
-        };
-        Self { outcome, value }
-    }
-
-    fn outcome(&self) -> Outcome<'_> {
-        match self.outcome {
-            Outcome::Value { version, .. } => Outcome::Value { value: &self.value, version },
-            outcome => outcome,
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Record {
-    value: Vec<u8>,
-    version: Version,
+    known: RefCell<HashMap<(u64, u64, u32), OwnedOutcome>>,
 }
 
 impl FaultyNode {
     /// Serves at an endpoint until the local task set ends.
-    pub(crate) async fn start(endpoint: &Endpoint, bug: Option<Bug>, seed: u64) {
+    pub(crate) async fn start(endpoint: &Endpoint, bug: Option<Bug>, clock: Clock, seed: u64) {
         let listener = Sim.listen(endpoint).await.expect("the endpoint is free");
         let node = Rc::new(Self {
             bug,
@@ -104,6 +82,8 @@ impl FaultyNode {
             store: RefCell::default(),
             copy: RefCell::default(),
             drawn: RefCell::default(),
+            clock,
+            latest: RefCell::default(),
             known: RefCell::default(),
         });
         tokio::task::spawn_local(node.clone().accept(listener));
@@ -148,6 +128,7 @@ impl FaultyNode {
             ops.reverse();
         }
         let origin = request.header().origin();
+        let now = self.now();
         let changed: Vec<&[u8]> = request.ops().filter(|op| op.action != Action::Get).map(|op| op.key).collect();
         for (index, op) in &ops {
             let identity = (origin.session, origin.sequence, request.first_index(*index));
@@ -165,14 +146,12 @@ impl FaultyNode {
                 self.pause().await;
             }
             let before = self.record(op).await;
-            let (after, outcome) = self.carry_out(op, before.as_ref());
-            reply.set(*index, outcome);
-            self.known.borrow_mut().insert(identity, Known::new(outcome));
+            let mut after = before.clone();
+            let outcome = self.carry_out(op, &mut after, now);
+            reply.set(*index, outcome.outcome());
+            self.known.borrow_mut().insert(identity, outcome);
             if after != before && !self.forgets(op) {
-                self.store.borrow_mut().extend(after.clone().map(|record| (op.key.to_vec(), record)));
-                if after.is_none() {
-                    self.store.borrow_mut().remove(op.key);
-                }
+                self.store.borrow_mut().insert(op.key.to_vec(), after);
             }
         }
         let (mut bytes, length) = reply.finish(request.header().origin());
@@ -181,10 +160,10 @@ impl FaultyNode {
     }
 
     /// The record that an operation finds.
-    async fn record(&self, op: &Op<'_>) -> Option<Record> {
+    async fn record(&self, op: &Op<'_>) -> Record {
         let stale = self.bug == Some(Bug::StaleRead) && op.action == Action::Get;
         let store = if stale { &self.copy } else { &self.store };
-        let record = store.borrow().get(op.key).cloned();
+        let record = store.borrow().get(op.key).cloned().unwrap_or_default();
         if self.bug == Some(Bug::LostUpdate) && op.action != Action::Get {
             self.pause().await;
         }
@@ -201,41 +180,23 @@ impl FaultyNode {
         match op.action {
             Action::Put { .. } => self.bug == Some(Bug::PutForgotten) && this_time,
             Action::Delete => self.bug == Some(Bug::Undeleted) && this_time,
+            Action::Get => self.bug == Some(Bug::TimeGoesBack),
             _ => false,
         }
     }
+    fn carry_out(&self, op: &Op<'_>, record: &mut Record, now: Time) -> OwnedOutcome {
+        *self.drawn.borrow_mut() += 1;
+        let finds_expired = self.bug == Some(Bug::ExpiredRead) && op.action == Action::Get;
+        let now = if finds_expired { 0 } else { now };
+        let op_owned = OwnedOp::new(op.action, |bytes| Bytes::from(bytes));
+        let outcome = record.execute(&op_owned, *self.drawn.borrow(), now);
+        if op.version_wanted { outcome } else { without_version(outcome) }
+    }
 
-    /// What an operation makes of a record, and what its client is told.
-    fn carry_out<'a>(&self, op: &Op<'_>, before: Option<&'a Record>) -> (Option<Record>, Outcome<'a>) {
-        let current = before.map_or(VERSION_ABSENT, |record| record.version);
-        let write = |value: &[u8]| {
-            *self.drawn.borrow_mut() += 1;
-            Record { value: value.to_vec(), version: *self.drawn.borrow() }
-        };
-        let shown = |version| op.version_wanted.then_some(version);
-        match (op.action, before) {
-            (Action::Get, Some(record)) => {
-                (before.cloned(), Outcome::Value { value: &record.value, version: shown(record.version) })
-            }
-            (Action::Get | Action::Delete, None) => (None, Outcome::NotFound),
-            (Action::Delete, Some(_)) => (None, Outcome::Done { version: None }),
-            (Action::CompareAndSwap { expected, .. }, _) if expected != current => {
-                (before.cloned(), Outcome::VersionMismatch { current })
-            }
-            (Action::Put { value } | Action::CompareAndSwap { value, .. }, _) => {
-                let record = write(value);
-                let version = shown(record.version);
-                (Some(record), Outcome::Done { version })
-            }
-            (Action::Edit(edit), _) => panic!("nobody issues {edit:?}"),
-            (Action::Add { delta }, _) => {
-                let text = before.map_or("0".into(), |record| String::from_utf8_lossy(&record.value));
-                let Ok(number) = text.parse::<i64>() else { return (before.cloned(), Outcome::NotANumber) };
-                // Small numbers and small steps: no overflow.
-                let record = write((number + delta).to_string().as_bytes());
-                let version = shown(record.version);
-                (Some(record), Outcome::Counter { value: number + delta, version })
-            }
-        }
+    /// The time of a frame.
+    fn now(&self) -> Time {
+        let (shown, mut latest) = (self.clock.now(), self.latest.borrow_mut());
+        *latest = shown.max(*latest);
+        if self.bug == Some(Bug::TimeGoesBack) { shown } else { *latest }
     }
 }

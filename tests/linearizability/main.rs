@@ -2,7 +2,9 @@
 //! And nodes with a planted bug, behind the same clients, recorder and checker, are caught.
 #![forbid(unsafe_code)]
 
+mod clocks;
 mod deaths;
+mod expiry;
 mod faulty;
 #[path = "../cluster/keys.rs"]
 mod keys;
@@ -12,6 +14,8 @@ mod planted;
 mod recorded;
 mod sharded;
 mod sim;
+#[path = "../checker/store.rs"]
+mod store;
 #[path = "../support/mod.rs"]
 mod support;
 mod threads;

@@ -22,7 +22,8 @@ use std::time::Duration;
 use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 
-const WORKLOAD: Workload = Workload { keys: 8, calls: 60, batch_ops_max: 8, singles_percent: 40, dropped_percent: 3 };
+const WORKLOAD: Workload =
+    Workload { keys: 8, calls: 60, batch_ops_max: 8, singles_percent: 40, dropped_percent: 3, edits_percent: 0 };
 
 pub(crate) const NODES: usize = 3;
 const CLIENTS: u64 = 6;

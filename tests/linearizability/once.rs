@@ -13,7 +13,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::time::Duration;
 
-const WORKLOAD: Workload = Workload { keys: 5, calls: 30, batch_ops_max: 8, singles_percent: 40, dropped_percent: 0 };
+const WORKLOAD: Workload =
+    Workload { keys: 5, calls: 30, batch_ops_max: 8, singles_percent: 40, dropped_percent: 0, edits_percent: 0 };
 
 /// A network that cuts every connection soon.
 pub(crate) fn cutting(random: &mut ChaCha8Rng, seed: u64) -> NetworkConfig {

@@ -1,9 +1,10 @@
 //! Planted bugs: the whole chain of client, recorder and checker catches a node that breaks its promise.
 #![forbid(unsafe_code)]
 
+use crate::clocks::Clocks;
 use crate::faulty::{Bug, FaultyNode};
 use crate::once::cutting;
-use crate::sim::{network, play};
+use crate::sim::{network, play_to};
 use crate::support::checker::{Checker, Violation};
 use crate::support::cluster::Wire;
 use crate::support::for_each_seed;
@@ -16,7 +17,17 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::task::LocalSet;
 
-const WORKLOAD: Workload = Workload { keys: 4, calls: 30, batch_ops_max: 6, singles_percent: 40, dropped_percent: 2 };
+const WORKLOAD: Workload =
+    Workload { keys: 4, calls: 30, batch_ops_max: 6, singles_percent: 40, dropped_percent: 2, edits_percent: 0 };
+
+/// Enough of what a bug breaks.
+fn workload(bug: Option<Bug>) -> Workload {
+    match bug {
+        None => Workload { edits_percent: 20, ..WORKLOAD },
+        Some(bug) if Bug::OF_EXPIRY.contains(&bug) => Workload { calls: 100, edits_percent: 30, ..WORKLOAD },
+        Some(_) => WORKLOAD,
+    }
+}
 
 /// What clients of a faulty node are told.
 fn history(bug: Option<Bug>, seed: u64) -> History {
@@ -29,8 +40,10 @@ fn history(bug: Option<Bug>, seed: u64) -> History {
     let network = Network::create(&name, config);
     let endpoint: Endpoint = format!("sim://{}/node", network.name()).parse().expect("an endpoint");
     Wire::Sim.runtime().block_on(LocalSet::new().run_until(async {
-        FaultyNode::start(&endpoint, bug, seed).await;
-        play(&[endpoint], &ClientConfig::default(), WORKLOAD, seed).await
+        // A clock that may be wrong excuses what expires late.
+        let clocks = Clocks::new(seed, if bug == Some(Bug::ExpiredRead) { 0 } else { 20 });
+        FaultyNode::start(&endpoint, bug, clocks.clock(), seed).await;
+        play_to(clocks.recorder(), &[endpoint], &ClientConfig::default(), workload(bug), seed).await
     }))
 }
 
@@ -45,7 +58,7 @@ fn the_node_without_a_bug_is_believed() {
 
 #[test]
 fn planted_bugs_are_caught() {
-    for bug in Bug::ALL.into_iter().chain(Bug::OF_RETRIES) {
+    for bug in Bug::ALL.into_iter().chain(Bug::OF_RETRIES).chain(Bug::OF_EXPIRY) {
         let (mut caught, mut runs) = (0, 0);
         for_each_seed(30, |seed| {
             let verdict = Checker::default().check(&history(Some(bug), seed));

@@ -3,10 +3,11 @@
 #![allow(dead_code, reason = "each test target uses a part")]
 
 use crate::support::history::{Recorder, Token};
-use freight::client::{Client, ClientError, Failure};
-use freight::op::{Action, Op, Outcome, Version};
+use freight::client::{Client, ClientError, EditReply, Failure};
+use freight::op::{Action, Edited, Op, Outcome, Version};
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 
 pub(crate) struct Recorded {
     id: u32,
@@ -83,7 +84,10 @@ impl Recorded {
                 Ok(value) => self.finish(token, op, Outcome::Counter { value, version: None }),
                 Err(error) => self.fail(token, op, &error),
             },
-            Action::Edit(edit) => panic!("nobody issues {edit:?}"),
+            Action::Edit(edit) => match client.edit(op.key, edit).await {
+                Ok(reply) => self.finish(token, op, Outcome::Edited(edited(&reply))),
+                Err(error) => self.fail(token, op, &error),
+            },
         }
     }
 
@@ -106,10 +110,24 @@ impl Recorded {
             Outcome::Value { version, .. } | Outcome::Done { version } | Outcome::Counter { version, .. } => version,
             Outcome::VersionMismatch { current } => Some(current),
             Outcome::NotFound => Some(0),
+            Outcome::Edited(edited) => edited.version.map(NonZeroU64::get).or((!edited.is_there).then_some(0)),
             _ => None,
         };
         if let Some(version) = seen {
             self.versions.borrow_mut().insert(op.key.to_vec(), version);
         }
+    }
+}
+
+fn edited(reply: &EditReply) -> Edited<'_> {
+    let EditReply { is_done, was_there, is_there, value, value_bytes, deadline, version, .. } = reply;
+    Edited {
+        is_done: *is_done,
+        was_there: *was_there,
+        is_there: *is_there,
+        value: value.as_deref(),
+        value_bytes: *value_bytes,
+        deadline: deadline.and_then(NonZeroU64::new),
+        version: version.and_then(NonZeroU64::new),
     }
 }

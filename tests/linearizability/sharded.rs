@@ -27,7 +27,8 @@ use std::time::Duration;
 use tokio::task::LocalSet;
 use tokio::time::sleep;
 
-const WORKLOAD: Workload = Workload { keys: 8, calls: 20, batch_ops_max: 8, singles_percent: 40, dropped_percent: 3 };
+const WORKLOAD: Workload =
+    Workload { keys: 8, calls: 20, batch_ops_max: 8, singles_percent: 40, dropped_percent: 3, edits_percent: 0 };
 
 const NODES: usize = 3;
 

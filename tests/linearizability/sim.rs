@@ -16,7 +16,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::time::Duration;
 
-const WORKLOAD: Workload = Workload { keys: 5, calls: 30, batch_ops_max: 8, singles_percent: 40, dropped_percent: 3 };
+const WORKLOAD: Workload =
+    Workload { keys: 5, calls: 30, batch_ops_max: 8, singles_percent: 40, dropped_percent: 3, edits_percent: 0 };
 
 /// A network whose faults, and a client whose patience, come from a seed.
 pub(crate) fn network(random: &mut ChaCha8Rng, seed: u64) -> NetworkConfig {
@@ -41,7 +42,17 @@ pub(crate) async fn connect(endpoints: &[Endpoint], config: &ClientConfig) -> Cl
 
 /// Runs clients side by side, some with connections of their own, some sharing one client.
 pub(crate) async fn play(endpoints: &[Endpoint], config: &ClientConfig, workload: Workload, seed: u64) -> History {
-    let recorder = Recorder::new();
+    play_to(Recorder::new(), endpoints, config, workload, seed).await
+}
+
+/// The same, taken down by a recorder.
+pub(crate) async fn play_to(
+    recorder: Recorder,
+    endpoints: &[Endpoint],
+    config: &ClientConfig,
+    workload: Workload,
+    seed: u64,
+) -> History {
     let shared = connect(endpoints, config).await;
     let tasks = tokio::task::LocalSet::new();
     for id in 0..6_u32 {

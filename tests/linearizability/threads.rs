@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinSet, LocalSet};
 
 const BATCHES: Workload =
-    Workload { keys: 10, calls: 1_000, batch_ops_max: 24, singles_percent: 10, dropped_percent: 1 };
+    Workload { keys: 10, calls: 1_000, batch_ops_max: 24, singles_percent: 10, dropped_percent: 1, edits_percent: 0 };
 const SINGLES: Workload = Workload { singles_percent: 90, calls: 800, batch_ops_max: 4, ..BATCHES };
 
 fn node(scheme: Scheme, folder: &TempDir, index: IndexKind, life: u64) -> Node {

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test target uses a part")]
 
 use crate::recorded::Recorded;
-use freight::op::{Action, Op};
+use freight::op::{Action, Condition, Content, Edit, Expiry, Op};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::time::Duration;
@@ -21,6 +21,8 @@ pub(crate) struct Workload {
     pub(crate) singles_percent: u32,
     /// How many calls are dropped in the middle.
     pub(crate) dropped_percent: u32,
+    /// How many operations are edits, most of them of deadlines.
+    pub(crate) edits_percent: u32,
 }
 
 impl Workload {
@@ -37,7 +39,9 @@ impl Workload {
             let count = if single { 1 } else { random.random_range(1..=self.batch_ops_max) };
             let name = hold();
             let mut key = |random: &mut ChaCha8Rng| name(random.random_range(0..self.keys));
-            let drawn: Vec<_> = (0..count).map(|_| Drawn::new(&mut random, &mut key, seed, call)).collect();
+            let drawn: Vec<_> = (0..count)
+                .map(|_| Drawn::new(&mut random, &mut key, seed, call).edited(&mut random, self.edits_percent))
+                .collect();
             let ops: Vec<_> = drawn.iter().map(|drawn| drawn.op(client)).collect();
             let called = async {
                 if single {
@@ -62,6 +66,7 @@ pub(crate) struct Drawn {
     kind: u32,
     delta: i64,
     version_wanted: bool,
+    edit: Option<Edit<'static>>,
 }
 
 impl Drawn {
@@ -81,11 +86,21 @@ impl Drawn {
             kind: random.random_range(0..100),
             delta: random.random_range(-2..3),
             version_wanted: random.random(),
+            edit: None,
         }
+    }
+
+    /// The same, or an edit of its key in so many of a hundred cases.
+    fn edited(mut self, random: &mut ChaCha8Rng, edits_percent: u32) -> Self {
+        if edits_percent > 0 && random.random_range(0..100) < edits_percent {
+            self.edit = Some(edit(random));
+        }
+        self
     }
 
     pub(crate) fn op<'a>(&'a self, client: &Recorded) -> Op<'a> {
         let action = match self.kind {
+            _ if let Some(edit) = self.edit => Action::Edit(edit.with_bytes(&self.value)),
             0..45 => Action::Get,
             45..70 => Action::Put { value: &self.value },
             70..77 => Action::Delete,
@@ -94,4 +109,33 @@ impl Drawn {
         };
         Op { key: &self.key, action, version_wanted: self.version_wanted }
     }
+}
+
+/// Deadlines are nearer than so many milliseconds.
+const SOON_MS: u64 = 40;
+
+/// An edit whose bytes are still to come; of those that write, most set a deadline.
+fn edit(random: &mut ChaCha8Rng) -> Edit<'static> {
+    const CONDITIONS: [Condition; 7] = [
+        Condition::IfAbsent,
+        Condition::IfPresent,
+        Condition::IfLasting,
+        Condition::IfExpiring,
+        Condition::IfLater,
+        Condition::IfSooner,
+        Condition::IfExpiringSooner,
+    ];
+    let content = match random.random_range(0..10) {
+        0..5 => Content::Keep,
+        5..9 => Content::Write(&[]),
+        _ => Content::Remove,
+    };
+    let expiry = match random.random_range(0..8) {
+        0..2 => Expiry::Keep,
+        2 => Expiry::Clear,
+        _ => Expiry::After(random.random_range(0..SOON_MS)),
+    };
+    let condition = if random.random() { Condition::Always } else { CONDITIONS[random.random_range(0..7)] };
+    let edit = Edit::new(content, expiry).on(condition);
+    if random.random() { edit.wanting_value() } else { edit }
 }

@@ -61,13 +61,16 @@ impl Plan {
 
     /// Starts the cluster, runs the test, and drains the cluster.
     pub(crate) fn run(self, test: impl AsyncFnOnce(&mut Cluster)) {
-        self.wire.runtime().block_on(async {
-            let mut cluster = Cluster::start(self).await;
-            test(&mut cluster).await;
-            for index in 0..cluster.nodes.len() {
-                cluster.stop(index).await;
-            }
-        });
+        self.wire.runtime().block_on(self.run_here(test));
+    }
+
+    /// The same on the runtime of whoever waits for it.
+    pub(crate) async fn run_here(self, test: impl AsyncFnOnce(&mut Cluster)) {
+        let mut cluster = Cluster::start(self).await;
+        test(&mut cluster).await;
+        for index in 0..cluster.nodes.len() {
+            cluster.stop(index).await;
+        }
     }
 }
 

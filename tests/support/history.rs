@@ -105,6 +105,19 @@ pub(crate) enum OwnedOp {
     },
 }
 
+impl OwnedOp {
+    pub(crate) fn new(action: Action<'_>, mut own: impl FnMut(&[u8]) -> Bytes) -> Self {
+        match action {
+            Action::Get => Self::Get,
+            Action::Put { value } => Self::Put { value: own(value) },
+            Action::Delete => Self::Delete,
+            Action::CompareAndSwap { expected, value } => Self::CompareAndSwap { expected, value: own(value) },
+            Action::Add { delta } => Self::Add { delta },
+            Action::Edit(edit) => Self::Edit { edit: edit.with_bytes(&[]), bytes: own(edit.bytes()) },
+        }
+    }
+}
+
 /// [`Outcome`] that owns its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OwnedOutcome {
@@ -135,6 +148,26 @@ pub(crate) enum OwnedOutcome {
     ReplyFull,
     NotSent,
     Unknown,
+}
+
+impl OwnedOutcome {
+    pub(crate) fn outcome(&self) -> Outcome<'_> {
+        match self {
+            Self::Value { value, version } => Outcome::Value { value, version: *version },
+            Self::Done { version } => Outcome::Done { version: *version },
+            Self::Counter { value, version } => Outcome::Counter { value: *value, version: *version },
+            Self::NotFound => Outcome::NotFound,
+            Self::VersionMismatch { current } => Outcome::VersionMismatch { current: *current },
+            Self::NotANumber => Outcome::NotANumber,
+            Self::CounterOverflow => Outcome::CounterOverflow,
+            Self::Edited { edited, value } => Outcome::Edited(Edited { value: value.as_deref(), ..*edited }),
+            Self::ValueTooLong => Outcome::ValueTooLong,
+            Self::OutOfMemory => Outcome::OutOfMemory,
+            Self::ReplyFull => Outcome::ReplyFull,
+            Self::NotSent => Outcome::NotSent,
+            Self::Unknown => Outcome::Unknown,
+        }
+    }
 }
 
 /// Takes down what clients do, from any thread. Cheap to clone.
@@ -277,16 +310,7 @@ impl Book {
     }
 
     fn op(&mut self, action: Action<'_>) -> OwnedOp {
-        match action {
-            Action::Get => OwnedOp::Get,
-            Action::Put { value } => OwnedOp::Put { value: self.intern(value) },
-            Action::Delete => OwnedOp::Delete,
-            Action::CompareAndSwap { expected, value } => {
-                OwnedOp::CompareAndSwap { expected, value: self.intern(value) }
-            }
-            Action::Add { delta } => OwnedOp::Add { delta },
-            Action::Edit(edit) => OwnedOp::Edit { edit: edit.with_bytes(&[]), bytes: self.intern(edit.bytes()) },
-        }
+        OwnedOp::new(action, |bytes| self.intern(bytes))
     }
 
     fn outcome(&mut self, outcome: Outcome<'_>) -> OwnedOutcome {

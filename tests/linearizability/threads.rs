@@ -4,22 +4,23 @@
 use crate::recorded::Recorded;
 use crate::support::checker::assert_linearizable;
 use crate::support::cluster::{identity, rdma_endpoint};
-use crate::support::history::{History, Recorder};
+use crate::support::history::{History, Recorder, Span};
 use crate::workload::Workload;
 use freight::client::{Client, ClientConfig};
-use freight::server::{Node, NodeConfig};
+use freight::server::{Clock, Node, NodeConfig};
 use freight::shard::IndexKind;
 use freight::transport::{Endpoint, Scheme};
 use std::ops::Range;
+use std::time::Instant;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinSet, LocalSet};
 
 const BATCHES: Workload =
-    Workload { keys: 10, calls: 1_000, batch_ops_max: 24, singles_percent: 10, dropped_percent: 1, edits_percent: 0 };
+    Workload { keys: 10, calls: 1_000, batch_ops_max: 24, singles_percent: 10, dropped_percent: 1, edits_percent: 15 };
 const SINGLES: Workload = Workload { singles_percent: 90, calls: 800, batch_ops_max: 4, ..BATCHES };
 
-fn node(scheme: Scheme, folder: &TempDir, index: IndexKind, life: u64) -> Node {
+fn node(scheme: Scheme, folder: &TempDir, index: IndexKind, clock: &Clock, life: u64) -> Node {
     let endpoint = match scheme {
         Scheme::Shm => format!("shm://{}/{life}.sock", folder.path().display()),
         Scheme::Rdma => rdma_endpoint(),
@@ -27,7 +28,7 @@ fn node(scheme: Scheme, folder: &TempDir, index: IndexKind, life: u64) -> Node {
     };
     let mut config = NodeConfig::new(vec![endpoint.parse().expect("an endpoint")], identity(1, life));
     (config.threads, config.cores, config.index, config.shards) = (2, Vec::new(), index, Some(4));
-    config.insecure = scheme == Scheme::Rdma;
+    (config.insecure, config.clock) = (scheme == Scheme::Rdma, clock.clone());
     Node::start(config).expect("a node on this machine")
 }
 
@@ -54,9 +55,12 @@ struct Part {
 }
 
 /// Three threads with a connection each, and two whose tasks all go through one coalescing client.
-fn play(nodes: &[Node]) -> History {
+fn play(nodes: &[Node], clock: Clock) -> History {
     let endpoints: Vec<Endpoint> = nodes.iter().map(|node| node.endpoints()[0].clone()).collect();
-    let recorder = Recorder::new();
+    let recorder = Recorder::timed(move || {
+        let now = clock.now();
+        Span { min: now, max: now }
+    });
     runtime().block_on(async {
         let shared = Client::connect(&endpoints, ClientConfig::default()).await.expect("the nodes run");
         let own = (0..3).map(|id| (None, Part { ids: id..id + 1, workload: BATCHES }));
@@ -73,8 +77,10 @@ fn play(nodes: &[Node]) -> History {
 
 fn histories_are_linearizable(scheme: Scheme, index: IndexKind, nodes: u64) {
     let folder = tempfile::tempdir().expect("a scratch folder");
-    let nodes: Vec<_> = (1..=nodes).map(|life| node(scheme, &folder, index, life)).collect();
-    let history = play(&nodes);
+    let begun = Instant::now();
+    let clock = Clock::new(move || 1 + begun.elapsed().as_millis() as u64);
+    let nodes: Vec<_> = (1..=nodes).map(|life| node(scheme, &folder, index, &clock, life)).collect();
+    let history = play(&nodes, clock);
     println!("{scheme}, {index}: {} operations on {} keys", history.op_count(), history.calls.len());
     assert_linearizable(&history);
     nodes.into_iter().for_each(Node::drain);

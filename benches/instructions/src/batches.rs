@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use freight::limits::FRAME_BYTES_DEFAULT;
-use freight::op::{Action, Op};
+use freight::op::{Action, Content, Edit, Expiry, Op};
 use freight::wire::{Origin, RequestBuilder};
 
 /// Operations of one batch, and of one round.
@@ -37,6 +37,11 @@ pub(crate) fn gets(_: u32) -> Action<'static> {
 /// A put.
 pub(crate) fn puts(_: u32) -> Action<'static> {
     Action::Put { value: &VALUE }
+}
+
+/// A put with a deadline that is never reached.
+pub(crate) fn expiring_puts(_: u32) -> Action<'static> {
+    Action::Edit(Edit::new(Content::Write(&VALUE), Expiry::At(u64::MAX)))
 }
 
 /// 19 gets to each put.

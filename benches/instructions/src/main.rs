@@ -32,6 +32,8 @@ const PATHS: &[(&str, SetUp)] = &[
     ("wire_reply_read", wire::reply_read),
     ("shard_get", shard::get),
     ("shard_put", shard::put),
+    ("shard_get_expiring", shard::get_expiring),
+    ("shard_put_expiring", shard::put_expiring),
     ("shard_churn", shard::churn),
     ("shard_get_leapfrog", shard::get_leapfrog),
     ("shard_put_leapfrog", shard::put_leapfrog),

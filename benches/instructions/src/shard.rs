@@ -1,7 +1,9 @@
 //! The shards' paths: batches on a store of 10,000 records, and a whole frame as a node answers it.
 #![forbid(unsafe_code)]
 
-use crate::batches::{Actions, BATCH_OPS, Key, ORIGIN, SECRET, gets, key, keys, mostly_gets, puts, request};
+use crate::batches::{
+    Actions, BATCH_OPS, Key, ORIGIN, SECRET, expiring_puts, gets, key, keys, mostly_gets, puts, request,
+};
 use freight::budget::Budget;
 use freight::completions::{Carrier, Completions, CompletionsConfig, Identity};
 use freight::limits::FRAME_BYTES_DEFAULT;
@@ -22,6 +24,19 @@ pub(crate) fn get() -> Box<dyn FnMut()> {
 /// Puts over values of the same size.
 pub(crate) fn put() -> Box<dyn FnMut()> {
     rounds_of(IndexKind::Buckets, puts)
+}
+
+/// [`get`], of records with deadlines.
+pub(crate) fn get_expiring() -> Box<dyn FnMut()> {
+    let (store, mut scratch) = loaded(IndexKind::Buckets);
+    execute(&store, &request(&keys(), expiring_puts), &mut scratch);
+    let frame = request(&keys(), gets);
+    Box::new(move || execute(&store, &frame, &mut scratch))
+}
+
+/// [`put`], each with a deadline.
+pub(crate) fn put_expiring() -> Box<dyn FnMut()> {
+    rounds_of(IndexKind::Buckets, expiring_puts)
 }
 
 /// Puts of a client's session: [`put`], and each of them recorded until the next batch says that its reply has arrived.

@@ -60,6 +60,12 @@ impl Budget {
         self.bytes_used.load(Ordering::Relaxed)
     }
 
+    /// Those of them that are charged for connections.
+    #[must_use]
+    pub fn connection_bytes_used(&self) -> u64 {
+        self.connection_bytes_used.load(Ordering::Relaxed)
+    }
+
     /// Takes `bytes` for records; false, and nothing taken, where the cap or the reserve forbids it.
     #[must_use]
     pub fn charge(&self, bytes: u64) -> bool {

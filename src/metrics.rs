@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// What one thread of a node counts. Only that thread writes; any may read.
 #[derive(Debug, Default)]
@@ -18,6 +19,12 @@ pub struct Counters {
     pub bytes_sent: AtomicU64,
     /// Connections refused or closed for what the peer sent.
     pub refusals: AtomicU64,
+    /// Connections taken.
+    pub accepted: AtomicU64,
+    /// Operations by what they were and what became of them.
+    pub outcomes: OutcomeCounts,
+    /// How long batches took in the store.
+    pub batch_times: Durations,
 }
 
 impl Counters {
@@ -25,6 +32,81 @@ impl Counters {
     pub fn add(counter: &AtomicU64, count: u64) {
         // One writer, so load and store lose nothing and cost less than a locked add.
         counter.store(counter.load(Ordering::Relaxed) + count, Ordering::Relaxed);
+    }
+}
+
+/// Operations by kind and result, each by its code on the wire. Only one thread writes.
+#[derive(Debug)]
+pub struct OutcomeCounts([AtomicU64; Self::KINDS * Self::RESULTS]);
+
+impl Default for OutcomeCounts {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; Self::KINDS * Self::RESULTS])
+    }
+}
+
+impl OutcomeCounts {
+    /// Codes there is room for: powers of two, so that no code is out of range.
+    const KINDS: usize = 8;
+    const RESULTS: usize = 16;
+
+    /// Counts operations of one kind with the same result.
+    #[inline(always)]
+    pub fn add(&self, kind: u8, result: u8, count: u64) {
+        Counters::add(&self.0[Self::place(kind, result)], count);
+    }
+
+    /// How many there were.
+    #[must_use]
+    pub fn count(&self, kind: u8, result: u8) -> u64 {
+        self.0[Self::place(kind, result)].load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    fn place(kind: u8, result: u8) -> usize {
+        usize::from(kind) % Self::KINDS * Self::RESULTS + usize::from(result) % Self::RESULTS
+    }
+}
+
+/// Lengths of time, counted in steps of powers of two. Only one thread writes.
+#[derive(Debug)]
+pub struct Durations {
+    steps: [AtomicU64; Self::STEPS],
+    sum_ns: AtomicU64,
+}
+
+impl Default for Durations {
+    fn default() -> Self {
+        Self { steps: [const { AtomicU64::new(0) }; Self::STEPS], sum_ns: AtomicU64::new(0) }
+    }
+}
+
+impl Durations {
+    /// The first step holds what is shorter than a microsecond: 2^10 ns.
+    const FIRST_BITS: u32 = 10;
+
+    /// The last but one ends at 17 s, the last nowhere.
+    pub const STEPS: usize = 26;
+
+    /// Counts one.
+    pub fn add(&self, time: Duration) {
+        let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let bits = (u64::BITS - ns.leading_zeros()).max(Self::FIRST_BITS) - Self::FIRST_BITS;
+        Counters::add(&self.steps[(bits as usize).min(Self::STEPS - 1)], 1);
+        Counters::add(&self.sum_ns, ns);
+    }
+
+    /// How many each step holds, and the sum of all in nanoseconds.
+    #[must_use]
+    pub fn read(&self) -> ([u64; Self::STEPS], u64) {
+        let sum_ns = self.sum_ns.load(Ordering::Relaxed);
+        (std::array::from_fn(|step| self.steps[step].load(Ordering::Relaxed)), sum_ns)
+    }
+
+    /// Where a step ends, in nanoseconds; what takes so long is in the next. The last one has no end.
+    #[must_use]
+    pub fn end_ns(step: usize) -> Option<u64> {
+        (step < Self::STEPS - 1).then(|| 1 << (Self::FIRST_BITS as usize + step))
     }
 }
 
@@ -105,4 +187,35 @@ pub struct ThreadStats {
     pub core: Option<usize>,
     /// Time it spent on a processor, in nanoseconds.
     pub cpu_ns: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_of_time_is_counted_in_the_step_that_ends_behind_it() {
+        let times = Durations::default();
+        let all = [0, 1, 1_023, 1_024, 2_047, 2_048, (1 << 34) - 1, 1 << 34, 1 << 60];
+        for ns in all {
+            let (before, _) = times.read();
+            times.add(Duration::from_nanos(ns));
+            let (after, _) = times.read();
+            let step = (0..Durations::STEPS).find(|step| before[*step] != after[*step]).expect("it is counted");
+            assert!(Durations::end_ns(step).is_none_or(|end| ns < end), "{ns} in step {step}");
+            assert!(step == 0 || Durations::end_ns(step - 1).is_some_and(|end| ns >= end), "{ns} in step {step}");
+        }
+        assert_eq!(times.read().0.iter().sum::<u64>(), all.len() as u64);
+    }
+
+    #[test]
+    fn kinds_and_results_are_counted_apart() {
+        let counts = OutcomeCounts::default();
+        for (kind, result) in (0..8).flat_map(|kind| (0..16).map(move |result| (kind, result))) {
+            counts.add(kind, result, u64::from(kind) * 16 + u64::from(result));
+        }
+        for (kind, result) in (0..8).flat_map(|kind| (0..16).map(move |result| (kind, result))) {
+            assert_eq!(counts.count(kind, result), u64::from(kind) * 16 + u64::from(result));
+        }
+    }
 }

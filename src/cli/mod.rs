@@ -6,8 +6,11 @@
 mod bench;
 mod cluster;
 mod cluster_change;
+mod config;
 mod follow;
 mod key_value;
+mod log;
+mod manual;
 mod plot;
 mod rdma;
 mod serve;
@@ -19,15 +22,15 @@ use crate::client::ClientError;
 use crate::cores::{self, CoreList};
 use crate::transport::TransportError;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::env;
 use std::error::Error;
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
 
 /// A sharded, linearizable, in-memory key-value store whose unit of transport is a batch.
 #[derive(Debug, Parser)]
@@ -64,6 +67,10 @@ enum Command {
     Cluster(cluster::ClusterCommand),
     /// What this machine has for rdma:// endpoints
     Rdma(rdma::RdmaArgs),
+    /// Writes man pages, one a command
+    Manual(manual::ManualArgs),
+    /// Prints completions for a shell
+    Completions(manual::CompletionsArgs),
 }
 
 /// What a command ends with, but for errors.
@@ -92,12 +99,14 @@ pub fn run() -> ExitCode {
     };
     // A benchmark says itself what it does; its node has only trouble to add.
     match cli.command {
-        Command::Bench(_) => log_to_stderr("warn,freight::transport::rdma=info", false),
-        Command::Serve(_) => log_to_stderr("warn,freight=info", true),
-        _ => log_to_stderr("warn,freight=info", false),
+        Command::Bench(_) => log::log_shortly("warn,freight::transport::rdma=info"),
+        // At the level that its settings say.
+        Command::Serve(_) => {}
+        _ => log::log_shortly("warn,freight=info"),
     }
     let result = match cli.command {
-        Command::Serve(args) => serve::run(args),
+        // What stands behind the command's name, to be read together with file and environment.
+        Command::Serve(_) => serve::run(env::args_os().skip_while(|word| word != "serve").skip(1)),
         Command::Bench(args) => bench::run(*args),
         Command::Get(args) => key_value::get(&args),
         Command::Put(args) => key_value::put(&args),
@@ -109,6 +118,8 @@ pub fn run() -> ExitCode {
         Command::Plot(args) => plot::run(&args),
         Command::Cluster(command) => cluster::run(&command),
         Command::Rdma(args) => rdma::run(&args),
+        Command::Manual(args) => manual::write_pages(&args, Cli::command()),
+        Command::Completions(args) => manual::print_completions(&args, Cli::command()),
     };
     result.unwrap_or_else(|error| {
         let tip = if is_refused(&*error) { "; is a node running there? `freight serve` starts one" } else { "" };
@@ -155,15 +166,6 @@ fn misread(error: &clap::Error) -> ExitCode {
         eprintln!("freight: {}{tip}; --help shows what is understood", said.trim_start_matches("error: "));
     }
     ExitCode::from(error.exit_code() as u8)
-}
-
-/// Logs go to standard error; `RUST_LOG` filters them. Only what runs for long says when.
-fn log_to_stderr(otherwise: &str, with_time: bool) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(otherwise));
-    let colours = io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    let log = log.with_ansi(colours).with_target(false);
-    if with_time { log.init() } else { log.without_time().init() }
 }
 
 /// Prints a line on standard output; a reader that has gone is an error, not a panic.

@@ -1,7 +1,9 @@
 //! `freight serve`: a node until it is told to stop.
 #![forbid(unsafe_code)]
 
+use super::config::{self, ConfigError, Reloader, Running, Sources};
 use super::follow::Follower;
+use super::log::{Log, LogLevel};
 use super::{CommandResult, check_cores, check_writable, print, raise_descriptor_limit, runtime};
 use crate::bench::config::BenchConfig;
 use crate::bench::sizes;
@@ -12,15 +14,30 @@ use crate::server::{Identity, Node, NodeConfig, RedisEndpoint};
 use crate::shard::IndexKind;
 use crate::transport::rdma::RdmaOptions;
 use crate::transport::{Endpoint, EndpointError, TransportOptions};
-use clap::value_parser;
+use clap::{FromArgMatches, value_parser};
+use std::env;
+use std::error::Error;
+use std::ffi::OsString;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::time::Duration;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, clap::Args)]
+#[command(mut_args(config::with_value))]
 pub(super) struct ServeArgs {
+    /// A TOML file that says any of these flags, without their dashes; docs/freight.toml is one, with all of them.
+    /// FREIGHT_MEMORY=4GiB in the environment goes before the file's `memory`, --memory before both. At SIGHUP the file
+    /// is read again: what can change at run time does, what cannot is said
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print what would be used and who said it, as a configuration file, or what is wrong; serve nothing
+    #[arg(long)]
+    check_config: bool,
     /// Where to listen; may be given several times. A name (its first address), IPv4, or IPv6 in
     /// brackets; port 0 takes a free one. resp://host:port is for Redis clients
     #[arg(long, value_name = "ENDPOINT", default_value = "tcp://127.0.0.1:7411", value_delimiter = ',')]
@@ -41,6 +58,16 @@ pub(super) struct ServeArgs {
     /// Write a flamegraph (.svg) or a pprof profile (.pb.gz) of the node's whole life
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
+    /// What is logged on standard error. RUST_LOG, where it is set, says it instead, and in more detail
+    #[arg(long, value_enum, default_value_t, value_name = "LEVEL")]
+    pub(super) log_level: LogLevel,
+    /// Tell metrics at http://ADDRESS/metrics, for Prometheus, and whether the node lives and can be used at /healthz
+    /// and /readyz. Whoever reaches it may read them [default: nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
+    /// Log batches that take so long in the store, like 10ms, ten a second at most [default: none]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(super) slow_batch: Option<Duration>,
     // What has a heading of its own comes last: it would be that of everything behind it too.
     #[command(flatten)]
     node: NodeArgs,
@@ -182,35 +209,70 @@ const DESCRIPTORS_KEPT: usize = 128;
 /// Open files of a thread's runtime, at most.
 const DESCRIPTORS_A_THREAD: usize = 4;
 
-pub(super) fn run(args: ServeArgs) -> CommandResult {
-    let CoreArgs { threads, cores, placement } = args.cores;
-    check_cores(cores.as_ref())?;
-    let cores = cores.map_or_else(cores::available, |list| list.0);
-    let threads = threads.map_or(cores.len(), |threads| threads as usize);
-    let cores: Vec<_> = match placement {
-        Placement::Free => Vec::new(),
-        Placement::Paired | Placement::Split => cores.into_iter().cycle().take(threads).collect(),
-    };
-    if let Some(path) = &args.profile {
-        Profile::check(path)?;
-        check_writable(path)?;
+impl ServeArgs {
+    /// What is wrong with them, as far as that can be known without serving.
+    pub(super) fn check(&self) -> Result<(), Box<dyn Error>> {
+        self.profile.as_deref().map_or(Ok(()), Profile::check)?;
+        Ok(self.config()?.check()?)
     }
-    let profile = args.profile.map(|path| Profile::start(&path)).transpose()?;
+
+    fn config(&self) -> Result<NodeConfig, Box<dyn Error>> {
+        let CoreArgs { threads, cores, placement } = &self.cores;
+        check_cores(cores.as_ref())?;
+        let cores = cores.as_ref().map_or_else(cores::available, |list| list.0.clone());
+        let threads = threads.map_or(cores.len(), |threads| threads as usize);
+        let cores: Vec<_> = match placement {
+            Placement::Free => Vec::new(),
+            Placement::Paired | Placement::Split => cores.into_iter().cycle().take(threads).collect(),
+        };
+        let (mut listen, mut redis) = (Vec::new(), Vec::new());
+        for door in &self.listen {
+            match door {
+                Door::Frames(endpoint) => listen.push(endpoint.clone()),
+                Door::Redis(endpoint) => redis.push(endpoint.clone()),
+            }
+        }
+        let config = self.node.config(listen, threads, cores, *placement, &self.rdma)?;
+        let Self { insecure, allow_wire_limit, metrics, slow_batch, .. } = *self;
+        let mapped = self.map.is_some();
+        Ok(NodeConfig { redis, insecure, allow_wire_limit, mapped, metrics, slow_batch, ..config })
+    }
+}
+
+/// `serve`, with `line` behind its name.
+pub(super) fn run(line: impl Iterator<Item = OsString>) -> CommandResult {
+    let command = <ServeArgs as clap::Args>::augment_args(clap::Command::new("serve"));
+    let sources = Sources::new(command, line, env::vars_os());
+    let settings = sources.read()?;
+    let args = ServeArgs::from_arg_matches(&settings.matches).map_err(ConfigError::Line)?;
+    args.check()?;
+    if args.check_config {
+        print(settings.to_string().trim_end())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let log = Log::start(args.log_level);
+    for (name, known) in sources.misspelt() {
+        tracing::warn!("{name} in the environment is not understood: {known} would be");
+    }
     let runtime = runtime()?;
     let entered = runtime.enter();
+    let reloader = settings.file.is_some().then(|| Reloader::new(sources, settings)).transpose()?;
+    let ended = serve(&args, &log, reloader, &runtime);
+    drop(entered);
+    // A name being looked up, as of an etcd member, cannot be cancelled; nobody waits for it.
+    runtime.shutdown_background();
+    ended
+}
+
+/// A node until it is told to stop.
+fn serve(args: &ServeArgs, log: &Log, reloader: Option<Reloader>, runtime: &Runtime) -> CommandResult {
+    if let Some(path) = &args.profile {
+        check_writable(path)?;
+    }
+    let profile = args.profile.as_deref().map(Profile::start).transpose()?;
     // Before the node listens, so that no signal finds the default action.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let (mut listen, mut redis) = (Vec::new(), Vec::new());
-    for door in args.listen {
-        match door {
-            Door::Frames(endpoint) => listen.push(endpoint),
-            Door::Redis(endpoint) => redis.push(endpoint),
-        }
-    }
-    let config = args.node.config(listen, threads, cores, placement, &args.rdma)?;
-    let ServeArgs { insecure, allow_wire_limit, .. } = args;
-    let mapped = args.map.is_some();
-    let mut config = NodeConfig { redis, insecure, allow_wire_limit, mapped, ..config };
+    let mut config = args.config()?;
     fit_descriptors(&mut config, raise_descriptor_limit());
     let follower = args.map.as_deref().map(Follower::new).transpose()?;
     let first = follower.as_ref().map(|follower| runtime.block_on(follower.first())).transpose()?.flatten();
@@ -232,6 +294,9 @@ pub(super) fn run(args: ServeArgs) -> CommandResult {
     for endpoint in node.redis_endpoints() {
         print(format_args!("listening {endpoint} (transport {})", RedisEndpoint::SCHEME))?;
     }
+    if let Some(address) = node.metrics_address() {
+        print(format_args!("metrics at http://{address}/metrics"))?;
+    }
     runtime.block_on(async {
         let following = async {
             match follower {
@@ -239,10 +304,17 @@ pub(super) fn run(args: ServeArgs) -> CommandResult {
                 None => std::future::pending().await,
             }
         };
+        let reloading = async {
+            match reloader {
+                Some(reloader) => reloader.run(&Running { log, node: &node }).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
             _ = interrupt.recv() => tracing::info!("interrupted: draining"),
             () = following => {}
+            () = reloading => {}
         }
     });
     node.drain();
@@ -250,8 +322,5 @@ pub(super) fn run(args: ServeArgs) -> CommandResult {
     if let Some(profile) = profile {
         profile.finish()?;
     }
-    drop(entered);
-    // A name being looked up, as of an etcd member, cannot be cancelled; nobody waits for it.
-    runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)
 }

@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::connection;
-use super::node::{self, ServerError, Shared};
+use super::error::ServerError;
+use super::node::{self, Shared};
 use super::redis;
 use super::redis_endpoint::{RedisConnection, RedisEndpoint};
 use super::worker::Worker;
@@ -190,6 +191,7 @@ impl Accepting {
             frame_wait: shared.config.frame_wait,
             send_wait: shared.config.send_wait,
         };
+        Counters::add(&worker.counters.accepted, 1);
         let open = Open::new(shared);
         if open.count <= shared.config.connections_max {
             match incoming.attach(&config) {
@@ -201,6 +203,7 @@ impl Accepting {
         // One that is slow to read its refusal must not keep others out.
         drop(open);
         Counters::add(&worker.counters.refusals, 1);
+        shared.endings.count("connections");
         let Ok(_told) = self.refused.try_acquire() else { return };
         if let Ok(connection) = incoming.attach(&config) {
             connection.refuse(shared).await;

@@ -1,15 +1,19 @@
 //! Serving one connection: hello, then frame by frame until one side ends it.
 #![forbid(unsafe_code)]
 
+use super::ended::Endings;
 use super::moves;
 use super::node::{Shared, drained};
+use super::slow::Executed;
 use super::worker::Worker;
 use crate::completions::Carrier;
 use crate::limits::MOVE_CHUNK_BYTES;
 use crate::metrics::Counters;
 use crate::session::SessionError;
 use crate::transport::{Connection, Frame, FrameReceiver, FrameSender, Lender, TransportError};
-use crate::wire::{FrameKind, Header, RefusalCode, WireError, WireLimitView, refusal, stats_reply, wire_limit_reply};
+use crate::wire::{
+    FrameKind, Header, RefusalCode, WireError, WireLimitView, count_outcomes, refusal, stats_reply, wire_limit_reply,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -63,6 +67,22 @@ impl Ended {
         };
         Some(refusal(code, &self.to_string()))
     }
+
+    fn count(&self, endings: &Endings) {
+        match self {
+            Self::Transport(error) => endings.count_transport(error),
+            Self::Session(SessionError::Malformed(WireError::BadVersion { .. }) | SessionError::Version { .. }) => {
+                endings.count("version");
+            }
+            Self::Session(SessionError::Malformed(_)) => endings.count("malformed"),
+            Self::Session(SessionError::Authentication { .. }) => endings.count("unauthorized"),
+            Self::Session(SessionError::OutOfMemory { .. }) => endings.count("memory"),
+            Self::NoHello(_) => endings.count("no_hello"),
+            Self::DrainingStalled(_) => endings.count("not_taken"),
+            Self::WireLimitForbidden => endings.count("forbidden"),
+            Self::Draining => {}
+        }
+    }
 }
 
 /// Serves a connection until it ends.
@@ -72,6 +92,7 @@ pub(super) async fn serve<C: Connection>(connection: C, shared: &Shared, worker:
     let lender = sender.lender();
     let draining = shared.draining.subscribe();
     let mut serving = Serving {
+        peer: &peer,
         sender,
         receiver,
         lender,
@@ -92,6 +113,7 @@ pub(super) async fn serve<C: Connection>(connection: C, shared: &Shared, worker:
         Err(ended) => {
             if !matches!(ended, Ended::Draining) {
                 Counters::add(&worker.counters.refusals, 1);
+                ended.count(&shared.endings);
                 tracing::info!(%peer, "closing: {ended}");
             }
             if let Some(refusal) = ended.refusal() {
@@ -119,6 +141,7 @@ async fn send_last(sender: &mut impl FrameSender, receiver: &mut impl FrameRecei
 }
 
 struct Serving<'a, S, R> {
+    peer: &'a str,
     sender: S,
     receiver: R,
     lender: Arc<dyn Lender>,
@@ -212,7 +235,7 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
         Counters::add(&self.worker.counters.bytes_received, u64::from(frame.frame_bytes()));
         let answer = match kind {
             FrameKind::Request => {
-                let reply = self.execute(&frame)?;
+                let reply = self.execute(&frame, ops)?;
                 Counters::add(&self.worker.counters.operations, u64::from(ops));
                 self.turn_ops += ops;
                 reply
@@ -252,16 +275,24 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
         self.local_only || self.shared.config.allow_wire_limit
     }
 
-    fn execute(&mut self, frame: &Frame) -> Result<Frame, SessionError> {
+    fn execute(&mut self, frame: &Frame, ops: u32) -> Result<Frame, SessionError> {
         let lend = |bytes: usize| {
             let lend = |bytes| Arc::clone(&self.lender).lend(bytes);
             lend(bytes.max(self.reply_bytes_last as usize)).or_else(|| lend(bytes))
         };
         let mut scratch = self.worker.scratch();
         let (session, now) = (&self.shared.session, self.shared.config.clock.now());
+        // The clock of the machine, for a length of time: the node's may be a test's.
+        let began = std::time::Instant::now();
         let (buffer, frame_bytes) =
             session.execute(frame, now, self.reply_bytes_max, lend, &mut self.carrier, &mut scratch)?;
+        let time = began.elapsed();
         self.reply_bytes_last = frame_bytes;
+        let Counters { outcomes, batch_times, .. } = &self.worker.counters;
+        batch_times.add(time);
+        count_outcomes(frame, &buffer[..frame_bytes as usize], |kind, result, ops| outcomes.add(kind, result, ops));
+        let (peer, request_bytes) = (self.peer, frame.frame_bytes());
+        self.shared.slow.note(&Executed { peer, ops, request_bytes, reply_bytes: frame_bytes, time });
         Ok(Frame::new(buffer, frame_bytes))
     }
 

@@ -3,11 +3,15 @@
 
 use super::acceptor::{self, Doors};
 use super::clock::Clock;
+use super::ended::Endings;
+use super::error::ServerError;
 use super::follow::{Bell, follow};
 use super::identity::Identity;
 use super::map::Taken;
+use super::metrics_listener::MetricsListener;
 use super::redis_clients::RedisClients;
 use super::redis_endpoint::RedisEndpoint;
+use super::slow::SlowLog;
 use super::sweeper::sweep;
 use super::worker::{self, Worker, WorkerThread};
 use crate::budget::Budget;
@@ -17,14 +21,14 @@ use crate::limits::{self, SLOTS};
 use crate::map::{Id, MapError, MapStore, ShardMap};
 use crate::metrics::{Counters, NodeStats, StoreStats, ThreadStats};
 use crate::session::{NodeFacts, Session};
-use crate::shard::{IndexKind, Ownership, Store, StoreConfig, StoreError};
+use crate::shard::{IndexKind, Ownership, Store, StoreConfig};
 use crate::slots::SlotSet;
-use crate::transport::{Endpoint, IDLE_BYTES_MAX, TransportError, TransportOptions};
+use crate::transport::{Endpoint, IDLE_BYTES_MAX, TransportOptions};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use thiserror::Error;
 use tokio::sync::watch;
 
 /// How a node runs. Every field has the default that `freight serve --help` shows.
@@ -75,6 +79,10 @@ pub struct NodeConfig {
     pub mapped: bool,
     /// How long slots that were given up for a move wait for the map that says so, before the node claims them again.
     pub frozen_wait: Duration,
+    /// Where metrics are told over HTTP. A [`super::LocalNode`] tells none.
+    pub metrics: Option<SocketAddr>,
+    /// Batches that take so long in the store are logged.
+    pub slow_batch: Option<Duration>,
     /// What transports are told.
     pub transport: TransportOptions,
     /// Tells when records expire: the system's clock, or one of a test.
@@ -109,13 +117,19 @@ impl NodeConfig {
             scrub_wire_limit: true,
             mapped: false,
             frozen_wait: Duration::from_secs(5),
+            metrics: None,
+            slow_batch: None,
             transport: TransportOptions::default(),
             clock: Clock::system(),
             identity,
         }
     }
 
-    fn check(&self) -> Result<(), ServerError> {
+    /// What is wrong with it, as far as that can be known before a node starts.
+    ///
+    /// # Errors
+    /// No endpoint, or a limit out of range.
+    pub fn check(&self) -> Result<(), ServerError> {
         let (min, max) = (limits::FRAME_BYTES_MIN, limits::FRAME_BYTES_MAX);
         if !(min..=max).contains(&self.frame_bytes_max) {
             return Err(ServerError::FrameLimit { got: self.frame_bytes_max, min, max });
@@ -150,50 +164,6 @@ const MEMORY_BYTES_MIN: u64 = 64 << 20;
 const RESERVE_MIN: u64 = 24 << 20;
 const RESERVE_MAX: u64 = 512 << 20;
 
-/// Why a node does not start, or ends.
-#[derive(Debug, Error)]
-pub enum ServerError {
-    /// No endpoint to listen at.
-    #[error("a node needs at least one endpoint to listen at")]
-    NoEndpoint,
-    /// A frame limit out of range.
-    #[error("frame limit of {got} bytes, allowed are {min} to {max}")]
-    FrameLimit {
-        /// The limit asked for.
-        got: u32,
-        /// The least.
-        min: u32,
-        /// The largest.
-        max: u32,
-    },
-    /// A memory cap too small to serve.
-    #[error("memory cap of {got} bytes, at least {min} ({} MiB) are needed", min >> 20)]
-    MemoryCap {
-        /// The cap asked for.
-        got: u64,
-        /// The least.
-        min: u64,
-    },
-    /// Others could connect without authentication.
-    #[error("{endpoint} can be reached from other machines and nobody has to authenticate: --insecure allows it")]
-    Insecure {
-        /// The endpoint.
-        endpoint: String,
-    },
-    /// An endpoint cannot be listened at.
-    #[error(transparent)]
-    Transport(#[from] TransportError),
-    /// The store cannot be made.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A thread or its runtime cannot be started.
-    #[error("cannot start a thread: {source}")]
-    Thread {
-        /// The system's reason.
-        source: io::Error,
-    },
-}
-
 /// What all threads of a node share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -206,6 +176,8 @@ pub(super) struct Shared {
     pub(super) map: Taken,
     pub(super) bell: Bell,
     pub(super) redis_clients: RedisClients,
+    pub(super) endings: Endings,
+    pub(super) slow: SlowLog,
     is_following: AtomicBool,
     started: Instant,
     /// What the store said of itself when it was last asked for a client.
@@ -216,7 +188,7 @@ pub(super) struct Shared {
 const STATS_AGE_MAX: Duration = Duration::from_millis(100);
 
 impl Shared {
-    fn new(mut config: NodeConfig) -> Result<Arc<Self>, ServerError> {
+    pub(super) fn new(mut config: NodeConfig) -> Result<Arc<Self>, ServerError> {
         config.check()?;
         let threads = config.threads.max(1);
         let budget = Arc::new(config.budget());
@@ -247,6 +219,8 @@ impl Shared {
             map: Taken::new(Id(config.identity.incarnation)),
             bell: Bell::default(),
             redis_clients: RedisClients::default(),
+            endings: Endings::default(),
+            slow: SlowLog::new(config.slow_batch),
             is_following: AtomicBool::new(false),
             started: Instant::now(),
             store_told: Mutex::default(),
@@ -258,12 +232,12 @@ impl Shared {
         Id(self.config.identity.incarnation)
     }
 
-    fn take_map(&self, map: &ShardMap) -> Result<(), MapError> {
+    pub(super) fn take_map(&self, map: &ShardMap) -> Result<(), MapError> {
         assert!(self.config.mapped, "a node without a map owns every slot");
         self.map.take(map, self.session.store())
     }
 
-    fn follow(self: &Arc<Self>, store: Arc<dyn MapStore>) {
+    pub(super) fn follow(self: &Arc<Self>, store: Arc<dyn MapStore>) {
         assert!(self.config.mapped, "a node without a map owns every slot");
         let was_following = self.is_following.swap(true, Ordering::Relaxed);
         assert!(!was_following, "a node follows one keeper");
@@ -271,10 +245,21 @@ impl Shared {
     }
 
     /// Lets every thread forget what expires; all of them run.
-    fn sweep(self: &Arc<Self>) {
+    pub(super) fn sweep(self: &Arc<Self>) {
         for (thread, worker) in self.workers.iter().enumerate() {
             worker.spawn(sweep(Arc::clone(self), thread, self.workers.len()));
         }
+    }
+
+    /// Why the node cannot be used, where it cannot.
+    pub(super) fn readiness(&self) -> Result<(), &'static str> {
+        if *self.draining.borrow() {
+            return Err("it is draining");
+        }
+        if self.config.mapped && self.map.told().slots.is_none() {
+            return Err("it has no shard map yet");
+        }
+        Ok(())
     }
 
     /// Whether somebody takes newer maps, and ends moves that were left alone.
@@ -283,7 +268,7 @@ impl Shared {
     }
 
     /// The node's statistics now.
-    fn stats(&self) -> NodeStats {
+    pub(super) fn stats(&self) -> NodeStats {
         self.stats_with(self.session.store().stats())
     }
 
@@ -341,6 +326,8 @@ pub struct Node {
     shared: Arc<Shared>,
     doors: Doors,
     threads: Vec<WorkerThread>,
+    /// The last to end: that the node drains is told too.
+    metrics: Option<MetricsListener>,
 }
 
 impl Node {
@@ -358,7 +345,22 @@ impl Node {
         });
         let doors = listening?;
         shared.sweep();
-        Ok(Self { shared, doors, threads })
+        let metrics = shared.config.metrics.map(|address| {
+            let started = MetricsListener::start(address, Arc::clone(&shared));
+            started.map_err(|source| ServerError::Metrics { address, source })
+        });
+        Ok(Self { metrics: metrics.transpose()?, shared, doors, threads })
+    }
+
+    /// Where metrics are told, with the port it really has.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(MetricsListener::address)
+    }
+
+    /// Logs batches that take so long in the store, from now on.
+    pub fn set_slow_batch(&self, from: Option<Duration>) {
+        self.shared.slow.set(from);
     }
 
     /// Where it listens, with the ports it really has.
@@ -406,78 +408,5 @@ impl Node {
         for thread in &mut self.threads {
             thread.finish();
         }
-    }
-}
-
-/// A node on the calling thread's runtime: for simulations, where one thread runs a whole cluster.
-#[derive(Debug)]
-pub struct LocalNode {
-    shared: Arc<Shared>,
-    doors: Doors,
-}
-
-impl LocalNode {
-    /// Starts a node on the current runtime; it runs until it is drained or the runtime ends.
-    ///
-    /// # Errors
-    /// Why it cannot start.
-    pub async fn start(config: NodeConfig) -> Result<Self, ServerError> {
-        let config = NodeConfig { threads: 1, cores: Vec::new(), ..config };
-        let shared = Shared::new(config)?;
-        shared.workers[0].run_here();
-        let doors = acceptor::listen(Arc::clone(&shared)).await?;
-        shared.sweep();
-        Ok(Self { shared, doors })
-    }
-
-    /// Where it listens.
-    #[must_use]
-    pub fn endpoints(&self) -> &[Endpoint] {
-        &self.doors.endpoints
-    }
-
-    /// Where it listens for Redis clients, likewise.
-    #[must_use]
-    pub fn redis_endpoints(&self) -> &[RedisEndpoint] {
-        &self.doors.redis_endpoints
-    }
-
-    /// As [`Node::take_map`].
-    ///
-    /// # Errors
-    /// A map of another cluster or an older epoch, or another one of the same epoch: the one before stays.
-    ///
-    /// # Panics
-    /// On a node whose configuration is not [`NodeConfig::mapped`].
-    pub fn take_map(&self, map: &ShardMap) -> Result<(), MapError> {
-        self.shared.take_map(map)
-    }
-
-    /// As [`Node::follow`].
-    ///
-    /// # Panics
-    /// On a node that follows one already, or whose configuration is not [`NodeConfig::mapped`].
-    pub fn follow(&self, store: Arc<dyn MapStore>) {
-        self.shared.follow(store);
-    }
-
-    /// Its statistics now.
-    #[must_use]
-    pub fn stats(&self) -> NodeStats {
-        self.shared.stats()
-    }
-
-    /// Takes all memory that connections could still be lent.
-    #[cfg(test)]
-    pub(super) fn exhaust_memory(&self) {
-        for bytes in (0..30).rev().map(|bits| 1 << bits) {
-            while self.shared.budget.charge_connection(bytes) {}
-        }
-    }
-
-    /// Stops accepting and closes every connection when what has arrived is answered; returns when that is done.
-    pub async fn drain(self) {
-        self.shared.draining.send_replace(true);
-        self.shared.workers[0].tasks_ended().await;
     }
 }

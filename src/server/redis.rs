@@ -51,6 +51,19 @@ enum Ended {
     NoReplyMemory,
 }
 
+impl Ended {
+    /// As metrics have it.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Lost(_) => "lost",
+            Self::Protocol(_) => "malformed",
+            Self::Stalled(_) => "stalled",
+            Self::NotTaken { .. } => "not_taken",
+            Self::NoCommandMemory | Self::NoReplyMemory => "memory",
+        }
+    }
+}
+
 /// Serves a client until it is gone.
 pub(super) async fn serve(connection: RedisConnection, shared: &Shared, worker: &Worker) {
     let RedisConnection { stream, peer, local, config } = connection;
@@ -83,6 +96,7 @@ pub(super) async fn serve(connection: RedisConnection, shared: &Shared, worker: 
         Ok(()) => tracing::debug!(%peer, "closed"),
         Err(ended) => {
             Counters::add(&worker.counters.refusals, 1);
+            shared.endings.count(ended.reason());
             tracing::info!(%peer, "closing: {ended}");
         }
     }

@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::node::Shared;
+use super::redis_counting::Counted;
 use super::worker::Worker;
+use crate::metrics::Counters;
 use crate::op::{Batch, Outcomes, Time};
 use crate::resp::{ClientFacts, ClientLine, Denied, Host, Lend, NodeFacts};
 use crate::shard::Scratch;
@@ -32,17 +34,21 @@ impl Lend for Lent {
 pub(super) struct NodeHost<'a> {
     shared: &'a Shared,
     scratch: MutexGuard<'a, Scratch>,
+    counters: &'a Counters,
 }
 
 impl<'a> NodeHost<'a> {
     pub(super) fn new(shared: &'a Shared, worker: &'a Worker) -> Self {
-        Self { shared, scratch: worker.scratch() }
+        Self { shared, scratch: worker.scratch(), counters: &worker.counters }
     }
 }
 
 impl Host for NodeHost<'_> {
     fn execute(&mut self, batch: &impl Batch, now: Time, outcomes: &mut impl Outcomes) {
-        self.shared.session.store().execute(batch, now, outcomes, &mut self.scratch);
+        let began = std::time::Instant::now();
+        let mut counted = Counted::new(batch, outcomes, &self.counters.outcomes);
+        self.shared.session.store().execute(batch, now, &mut counted, &mut self.scratch);
+        self.counters.batch_times.add(began.elapsed());
     }
 
     fn now(&self) -> Time {

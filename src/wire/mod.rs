@@ -17,6 +17,7 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 mod buffer;
+mod counting;
 mod edit;
 mod error;
 mod header;
@@ -30,6 +31,7 @@ mod request_builder;
 mod service;
 
 pub use buffer::FrameBuffer;
+pub use counting::count_outcomes;
 pub use error::{BuildError, WireError};
 pub use header::{FrameKind, HEADER_BYTES, Header, MAGIC, Origin, PROTOCOL_VERSION, frame_bytes, mark_retry};
 pub use hello::{Capabilities, Hello, HelloReply, Refusal, RefusalCode, hello, hello_reply, refusal};

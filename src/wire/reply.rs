@@ -193,6 +193,10 @@ impl<'a> ReplyView<'a> {
         self.header
     }
 
+    pub(super) fn descriptors(&self) -> &'a [ReplyDescriptor] {
+        self.descriptors
+    }
+
     /// Number of outcomes.
     #[must_use]
     pub fn op_count(&self) -> u32 {

@@ -142,6 +142,22 @@ impl<'a> RequestView<'a> {
         self.header
     }
 
+    /// A view of a frame that [`RequestView::parse`] has already taken, without validating it again.
+    pub(super) fn parsed(frame: &'a [u8]) -> Self {
+        let (header, rest) = Header::ref_from_prefix(frame).expect("a validated frame has a header");
+        debug_assert_eq!(header.kind, FrameKind::Request.code(), "a validated request is one");
+        let op_count = header.op_count.get();
+        let parts = if header.has_indices() { indices(rest, op_count) } else { Ok((&[][..], rest)) };
+        let (indices, rest) = parts.expect("a validated frame has its indices");
+        let parts = descriptors::<OpDescriptor>(rest, op_count);
+        let (descriptors, payload) = parts.expect("a validated frame has its descriptors");
+        Self { header, indices, descriptors, payload }
+    }
+
+    pub(super) fn descriptors(&self) -> &'a [OpDescriptor] {
+        self.descriptors
+    }
+
     /// Whether any operation may change something.
     #[must_use]
     pub fn has_changes(&self) -> bool {

@@ -6,8 +6,11 @@
 mod benchmarks;
 #[path = "../support/binary.rs"]
 mod binary;
+mod configuration;
 #[path = "../support/frames.rs"]
 mod frames;
+mod manual;
+mod metrics;
 #[path = "../support/profiles.rs"]
 mod profiles;
 mod sweeps;

@@ -30,6 +30,7 @@ const PATHS: &[(&str, SetUp)] = &[
     ("wire_request_read", wire::request_read),
     ("wire_reply_build", wire::reply_build),
     ("wire_reply_read", wire::reply_read),
+    ("wire_count_outcomes", wire::count),
     ("shard_get", shard::get),
     ("shard_put", shard::put),
     ("shard_get_expiring", shard::get_expiring),

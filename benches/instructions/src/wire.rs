@@ -3,8 +3,9 @@
 
 use crate::batches::{BATCH_OPS, ORIGIN, VALUE, keys, mostly_gets, request, request_in};
 use freight::limits::FRAME_BYTES_DEFAULT;
+use freight::metrics::OutcomeCounts;
 use freight::op::{Action, Batch, Outcome, Outcomes};
-use freight::wire::{ReplyBuilder, ReplyView, RequestBuilder, RequestView};
+use freight::wire::{ReplyBuilder, ReplyView, RequestBuilder, RequestView, count_outcomes};
 use std::hint::black_box;
 
 /// A request built in a buffer that is used again.
@@ -67,6 +68,17 @@ pub(crate) fn reply_read() -> Box<dyn FnMut()> {
         for outcome in view.outcomes() {
             black_box(outcome);
         }
+    })
+}
+
+/// What became of each operation, counted from both frames as a node does for its metrics.
+pub(crate) fn count() -> Box<dyn FnMut()> {
+    let request = request(&keys(), mostly_gets);
+    let (mut reply, frame_bytes) = reply_in(Vec::new());
+    reply.truncate(frame_bytes as usize);
+    let counts = OutcomeCounts::default();
+    Box::new(move || {
+        count_outcomes(black_box(&request), black_box(&reply), |kind, result, ops| counts.add(kind, result, ops));
     })
 }
 

@@ -1,0 +1,67 @@
+//! What became of the operations that Redis commands are: counted as their outcomes come.
+#![forbid(unsafe_code)]
+
+use crate::metrics::OutcomeCounts;
+use crate::op::{Action, Batch, Outcome, Outcomes};
+use crate::wire::{OpCode, Status};
+
+/// Counts each outcome on its way to whom it is for.
+#[derive(Debug)]
+pub(super) struct Counted<'a, O> {
+    /// What each operation is.
+    kinds: Vec<OpCode>,
+    outcomes: &'a mut O,
+    counts: &'a OutcomeCounts,
+}
+
+impl<'a, O> Counted<'a, O> {
+    pub(super) fn new(batch: &impl Batch, outcomes: &'a mut O, counts: &'a OutcomeCounts) -> Self {
+        let mut kinds = Vec::with_capacity(batch.op_count() as usize);
+        batch.for_each_key(|position, _, is_plain_get| {
+            kinds.push(if is_plain_get { OpCode::Get } else { kind(&batch.op(position).action) });
+        });
+        Self { kinds, outcomes, counts }
+    }
+}
+
+impl<O: Outcomes> Outcomes for Counted<'_, O> {
+    fn set(&mut self, index: u32, outcome: Outcome<'_>) {
+        self.counts.add(self.kinds[index as usize] as u8, status(&outcome) as u8, 1);
+        self.outcomes.set(index, outcome);
+    }
+
+    fn has_room(&mut self, value_bytes: usize) -> bool {
+        self.outcomes.has_room(value_bytes)
+    }
+}
+
+fn kind(action: &Action<'_>) -> OpCode {
+    match action {
+        Action::Get => OpCode::Get,
+        Action::Put { .. } => OpCode::Put,
+        Action::Delete => OpCode::Delete,
+        Action::CompareAndSwap { .. } => OpCode::CompareAndSwap,
+        Action::Add { .. } => OpCode::Add,
+        Action::Edit(_) => OpCode::Edit,
+    }
+}
+
+fn status(outcome: &Outcome<'_>) -> Status {
+    match outcome {
+        Outcome::Value { .. } => Status::Value,
+        Outcome::Done { .. } => Status::Done,
+        Outcome::Counter { .. } => Status::Counter,
+        Outcome::NotFound => Status::NotFound,
+        Outcome::VersionMismatch { .. } => Status::VersionMismatch,
+        Outcome::Edited(edited) if edited.value.is_some() => Status::EditedBefore,
+        Outcome::Edited(_) => Status::Edited,
+        Outcome::ValueTooLong => Status::ValueTooLong,
+        Outcome::NotANumber => Status::NotANumber,
+        Outcome::CounterOverflow => Status::CounterOverflow,
+        Outcome::OutOfMemory => Status::OutOfMemory,
+        Outcome::ReplyFull => Status::ReplyFull,
+        Outcome::WrongNode => Status::WrongNode,
+        // A store gives the first no more than the second.
+        Outcome::Unknown | Outcome::NotSent => Status::Unknown,
+    }
+}

@@ -47,7 +47,7 @@ fn run(flags: &str, outcome: fn(&Op<'_>) -> Outcome<'static>) -> Result<Report, 
     runtime.block_on(async {
         let mut node = ScriptedNode::start().await;
         node.hello.permissions = HelloReply::WIRE_LIMIT.into();
-        let target = Target { endpoints: vec![node.endpoint()], node_cores: None };
+        let target = Target { endpoints: vec![node.endpoint().into()], node_cores: None };
         let serving = async {
             loop {
                 tokio::spawn(serve(node.accept().await, outcome));

@@ -9,7 +9,7 @@ use freight::bench::one_way::{OneWay, OneWayReport};
 use freight::bench::report::{Carried, Evidence, Memory, NodeMemory, NodeWork, Phase, Report, Topology};
 use freight::bench::{BenchError, Target};
 use freight::server::{Identity, Node, NodeConfig};
-use freight::transport::Endpoint;
+use freight::transport::{Door, Endpoint};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -286,6 +286,10 @@ fn node_at(listen: Vec<Endpoint>, cores: Vec<usize>) -> Node {
     Node::start(NodeConfig { cores, ..config }).expect("a node on loopback starts")
 }
 
+fn doors(node: &Node) -> Vec<Door> {
+    node.endpoints().iter().cloned().map(Door::Frames).collect()
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
@@ -301,7 +305,7 @@ fn a_real_run_makes_a_valid_report_without_errors_or_misses() {
         let short = ["--records", "5000", "--duration", "1s", "--warmup", "100ms", "--verify"];
         let config = config(&[flags, &short].concat());
         let node = node(config.seats());
-        let target = Target { endpoints: node.endpoints().to_vec(), node_cores: Some(config.seats()) };
+        let target = Target { endpoints: doors(&node), node_cores: Some(config.seats()) };
         let report = runtime().block_on(freight::bench::run(config, target)).unwrap();
         drop(node);
         println!("{report}");
@@ -331,7 +335,7 @@ fn frames_one_way_are_counted_on_every_transport() {
             let short = ["--duration", "300ms", "--warmup", "100ms", "--threads", "1", "--depth", "4"];
             let config = config(&[&["--wire-limit", "--one-way", "--frame-bytes", bytes], &short[..]].concat());
             let before = node.stats();
-            let target = Target { endpoints: vec![endpoint.clone()], node_cores: None };
+            let target = Target { endpoints: vec![endpoint.clone().into()], node_cores: None };
             let report = runtime().block_on(freight::bench::run_one_way(config, target)).unwrap();
             let carried = node.stats().bytes_received - before.bytes_received;
             let OneWay { frames, frame_bytes, acknowledgement_bytes, frames_in_flight, .. } = report.one_way;
@@ -347,7 +351,7 @@ fn frames_one_way_are_counted_on_every_transport() {
 fn a_frame_that_the_node_does_not_take_is_said_with_its_limit() {
     let node = node(Vec::new());
     let config = config(&["--wire-limit", "--one-way", "--frame-bytes", "20000000", "--threads", "1"]);
-    let target = Target { endpoints: node.endpoints().to_vec(), node_cores: None };
+    let target = Target { endpoints: doors(&node), node_cores: None };
     let error = runtime().block_on(freight::bench::run_one_way(config, target)).unwrap_err().to_string();
     assert!(error.contains("--frame-bytes 20000000") && error.contains("16777216"), "{error}");
 }
@@ -358,7 +362,7 @@ fn transports_are_compared_on_records_that_are_loaded_once() {
     let node = node_at(endpoints(&folder), Vec::new());
     let short = ["--records", "2000", "--batch", "100", "--duration", "300ms", "--warmup", "100ms", "--threads", "1"];
     let config = config(&[&["--transports", "tcp,shm", "--verify"], &short[..]].concat());
-    let at = |endpoint: &Endpoint| Target { endpoints: vec![endpoint.clone()], node_cores: Some(Vec::new()) };
+    let at = |endpoint: &Endpoint| Target { endpoints: vec![endpoint.clone().into()], node_cores: Some(Vec::new()) };
     let targets = node.endpoints().iter().map(at).collect();
     let comparison = runtime().block_on(freight::bench::compare(config, targets)).unwrap();
     let [tcp, shm] = &comparison.reports[..] else { panic!("two reports") };
@@ -388,8 +392,8 @@ fn a_transport_that_cannot_be_reached_ends_a_comparison_before_anything_is_loade
     let node = node(Vec::new());
     let gone: Endpoint = "shm:///nowhere/node.sock".parse().unwrap();
     let config = config(&["--transports", "tcp,shm", "--records", "2000", "--threads", "1"]);
-    let targets =
-        [&node.endpoints()[0], &gone].map(|endpoint| Target { endpoints: vec![endpoint.clone()], node_cores: None });
+    let targets = [&node.endpoints()[0], &gone]
+        .map(|endpoint| Target { endpoints: vec![endpoint.clone().into()], node_cores: None });
     let error = runtime().block_on(freight::bench::compare(config, targets.to_vec())).unwrap_err().to_string();
     assert!(error.contains("shm:///nowhere/node.sock"), "{error}");
     assert_eq!(node.stats().store.records, 0);
@@ -398,7 +402,7 @@ fn a_transport_that_cannot_be_reached_ends_a_comparison_before_anything_is_loade
 #[test]
 fn two_nodes_are_driven_and_have_a_wire_limit() {
     let nodes = [node(Vec::new()), node(Vec::new())];
-    let endpoints = nodes.iter().map(|node| node.endpoints()[0].clone()).collect();
+    let endpoints = nodes.iter().map(|node| node.endpoints()[0].clone().into()).collect();
     let flags = ["--records", "5000", "--batch", "1000", "--duration", "300ms", "--warmup", "100ms", "--verify"];
     let config = config(&[&flags[..], &["--wire-limit", "--threads", "1"]].concat());
     let report = runtime().block_on(freight::bench::run(config, Target { endpoints, node_cores: None })).unwrap();
@@ -414,7 +418,7 @@ fn two_nodes_are_driven_and_have_a_wire_limit() {
 #[test]
 fn a_batch_that_touches_one_node_of_two_counts_as_one_frame() {
     let nodes = [node(Vec::new()), node(Vec::new())];
-    let endpoints = nodes.iter().map(|node| node.endpoints()[0].clone()).collect();
+    let endpoints = nodes.iter().map(|node| node.endpoints()[0].clone().into()).collect();
     let flags = ["--records", "1000", "--batch", "1", "--duration", "300ms", "--warmup", "100ms"];
     let config = config(&[&flags[..], &["--wire-limit", "--threads", "1", "--value-size", "1000"]].concat());
     let report = runtime().block_on(freight::bench::run(config, Target { endpoints, node_cores: None })).unwrap();
@@ -428,7 +432,7 @@ fn a_batch_whose_values_fill_several_replies_counts_as_several_frames() {
     let node = node(Vec::new());
     let flags = ["--records", "1000", "--batch", "10000", "--duration", "300ms", "--warmup", "100ms", "--verify"];
     let config = config(&[&flags[..], &["--wire-limit", "--threads", "1", "--value-size", "4096"]].concat());
-    let target = Target { endpoints: node.endpoints().to_vec(), node_cores: None };
+    let target = Target { endpoints: doors(&node), node_cores: None };
     let report = runtime().block_on(freight::bench::run(config, target)).unwrap();
     assert_eq!((report.errors.total, report.reads.misses), (0, 0));
     let limit = report.wire_limit.unwrap();
@@ -444,7 +448,7 @@ fn a_node_that_forbids_the_wire_limit_is_told_of_before_anything_is_loaded() {
     let node = Node::start(NodeConfig { insecure: true, ..config_of_node }).unwrap();
     let (_, port) = node.endpoints()[0].host_port().unwrap();
     let endpoint: Endpoint = format!("tcp://127.0.0.1:{port}").parse().unwrap();
-    let target = Target { endpoints: vec![endpoint.clone()], node_cores: None };
+    let target = Target { endpoints: vec![endpoint.clone().into()], node_cores: None };
     let error = runtime().block_on(freight::bench::run(config(&["--wire-limit"]), target)).unwrap_err();
     assert!(matches!(&error, BenchError::WireLimitForbidden { endpoint: node } if *node == endpoint), "{error}");
     assert_eq!(node.stats().store.records, 0);
@@ -456,7 +460,7 @@ fn values_that_another_writer_left_are_mismatches() {
     let run = |seed| {
         let flags = ["--records", "100", "--batch", "100", "--duration", "300ms", "--warmup", "100ms", "--verify"];
         let config = config(&[&flags[..], &["--wire-limit=false", "--threads", "1", "--seed", seed]].concat());
-        freight::bench::run(config, Target { endpoints: node.endpoints().to_vec(), node_cores: None })
+        freight::bench::run(config, Target { endpoints: doors(&node), node_cores: None })
     };
     let (one, other) = runtime().block_on(async { tokio::join!(run("1"), run("2")) });
     let (one, other) = (one.unwrap(), other.unwrap());
@@ -471,7 +475,7 @@ fn a_batch_that_no_frame_holds_ends_the_run_in_one_line() {
     let node = node(Vec::new());
     let flags = ["--records", "100", "--batch", "100", "--duration", "300ms", "--warmup", "100ms"];
     let config = config(&[&flags[..], &["--workload", "ycsb-a", "--value-size", "2000000"]].concat());
-    let target = Target { endpoints: node.endpoints().to_vec(), node_cores: None };
+    let target = Target { endpoints: doors(&node), node_cores: None };
     let error = runtime().block_on(freight::bench::run(config, target)).unwrap_err();
     assert_eq!(error.to_string(), "no operation of the warm-up was answered: FrameFull");
 }
@@ -482,7 +486,7 @@ fn a_node_that_is_full_stops_the_load() {
     let config_of_node = NodeConfig::new(listen, Identity::random().unwrap());
     let node = Node::start(NodeConfig { memory_bytes_max: Some(64 << 20), ..config_of_node }).unwrap();
     let config = config(&["--records", "100000", "--value-size", "1000", "--batch", "100"]);
-    let target = Target { endpoints: node.endpoints().to_vec(), node_cores: None };
+    let target = Target { endpoints: doors(&node), node_cores: None };
     let error = runtime().block_on(freight::bench::run(config, target)).unwrap_err().to_string();
     assert!(error.contains("loading stopped after") && error.ends_with("OutOfMemory"), "{error}");
 }

@@ -7,6 +7,7 @@
 
 use super::report::{REPORT_VERSION, Report, WireLimit};
 use super::text::{NOTHING_MOVES, beware_of_others, grouped, heading, load, microseconds, nanoseconds, rate, what_ran};
+use super::via::Via;
 use crate::transport::Scheme;
 use serde::Serialize;
 use std::fmt::{self, Display, Formatter};
@@ -54,6 +55,9 @@ const ROWS: [(&str, Cell); 17] = [
     ("Bytes an operation, sent", |report| format!("{:.1}", report.wire.bytes_per_op_sent)),
     ("  received", |report| format!("{:.1}", report.wire.bytes_per_op_received)),
     ("Ends on one core", |report| {
+        if report.config.via() == Via::Resp {
+            return none();
+        }
         format!("{} of {}", report.topology.connections_on_one_core, report.topology.connections)
     }),
     ("Reads found", |report| report.reads.hit_rate.map_or_else(none, percent)),
@@ -84,7 +88,11 @@ impl Display for Comparison {
         for (name, cell) in ROWS {
             row(f, name, cell, &self.reports)?;
         }
-        if self.reports.iter().any(|report| report.wire_limit.is_some() && report.config.scheme() == Scheme::Shm) {
+        if self
+            .reports
+            .iter()
+            .any(|report| report.wire_limit.is_some() && report.config.via() == Via::Frames(Scheme::Shm))
+        {
             writeln!(f, "\n  The wire limit: {NOTHING_MOVES}")?;
         }
         writeln!(f, "\n  --json has the whole report of each; --transport NAME prints one, and why it is not more.\n")?;

@@ -3,11 +3,12 @@
 
 use super::part::Part;
 use super::sizes;
+use super::via::Via;
 use super::workload::{Kind, Workload, WorkloadName};
 use crate::cores::{self, CoreList, Placement};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_OPS_MAX, VALUE_BYTES_MAX};
+use crate::transport::Door;
 use crate::transport::rdma::RdmaOptions;
-use crate::transport::{Endpoint, Scheme};
 use crate::wire::WIRE_LIMIT_BYTES_MIN;
 use clap::{Args as _, Command, FromArgMatches as _, value_parser};
 use serde::{Serialize, Serializer};
@@ -30,23 +31,24 @@ const ONE_WAY_DEPTH: u32 = 16;
 /// What to run, against what, for how long.
 #[derive(Debug, Clone, clap::Args, Serialize)]
 pub struct BenchConfig {
-    /// Nodes to drive, like tcp://a:7411,tcp://b:7411; without it a node is started in this process
+    /// Nodes to drive, like tcp://a:7411,tcp://b:7411, or any servers that speak the protocol of Redis, like
+    /// resp://a:6379; without it a node is started in this process
     #[arg(long, value_name = "ENDPOINTS", value_delimiter = ',')]
     #[serde(serialize_with = "as_texts")]
-    pub servers: Vec<Endpoint>,
+    pub servers: Vec<Door>,
     /// The shard map that names the nodes to drive, a file or etcd://host:2379/prefix, instead of --servers
     #[arg(long, value_name = "PLACE", conflicts_with = "servers")]
     pub map: Option<PathBuf>,
-    /// Transport of the node in this process
+    /// Transport of the node in this process; resp is its door for Redis clients
     #[arg(long, default_value = "tcp", value_name = "NAME", conflicts_with_all = ["servers", "map"])]
     #[serde(serialize_with = "as_text")]
-    pub transport: Scheme,
-    /// Run on each of these transports in turn, like tcp,shm,rdma, on one node in this process that is loaded once, and
+    pub transport: Via,
+    /// Run on each of these transports in turn, like tcp,shm,resp, on one node in this process that is loaded once, and
     /// print them side by side
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     #[arg(conflicts_with_all = ["servers", "map", "transport", "profile", "frame_bytes"])]
     #[serde(serialize_with = "as_texts")]
-    pub transports: Vec<Scheme>,
+    pub transports: Vec<Via>,
     /// Which cores the two ends of a connection run on
     #[arg(long, value_enum, default_value_t)]
     pub placement: Placement,
@@ -112,7 +114,8 @@ pub struct BenchConfig {
     /// Seed of keys, mix and values
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Measure, before and after the run, what the transport carries without a store [default: without --servers]
+    /// Measure, before and after the run, what the transport carries without a store [default: without --servers, and
+    /// never over resp]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub wire_limit: Option<bool>,
     /// With --wire-limit --one-way: bytes of each frame, its header of 64 bytes included; to the transport all of them
@@ -172,7 +175,7 @@ impl BenchConfig {
         self.workers.get_or_insert(client_threads);
         self.threads.get_or_insert(client_threads);
         self.cores.get_or_insert_with(|| CoreList(cores::available()));
-        self.wire_limit.get_or_insert(self.servers.is_empty());
+        self.wire_limit.get_or_insert(self.servers.is_empty() && self.transport != Via::Resp);
         self.depth.get_or_insert(if self.one_way { ONE_WAY_DEPTH } else { 1 });
         self
     }
@@ -199,12 +202,13 @@ impl BenchConfig {
         if self.one_way && self.wire_limit == Some(false) {
             return Err(ConfigError::NothingToCarry);
         }
-        if let Some(scheme) = self.transports.iter().enumerate().find_map(|(i, scheme)| {
+        if let Some(via) = self.transports.iter().enumerate().find_map(|(i, via)| {
             let before = &self.transports[..i];
-            before.contains(scheme).then_some(*scheme)
+            before.contains(via).then_some(*via)
         }) {
-            return Err(ConfigError::TransportTwice { scheme });
+            return Err(ConfigError::TransportTwice { via });
         }
+        self.check_resp()?;
         let workload = Workload::of(self.workload);
         if self.transports.len() > 1 && workload.writes == Kind::Insert {
             return Err(ConfigError::InsertsOnce);
@@ -220,10 +224,25 @@ impl BenchConfig {
         Ok(())
     }
 
-    /// The transport: the scheme of the first endpoint, or of the node in this process.
+    /// What commands of Redis cannot do, and what is not said over two protocols at once.
+    fn check_resp(&self) -> Result<(), ConfigError> {
+        if self.servers.iter().any(|door| (Via::of(door) == Via::Resp) != (self.via() == Via::Resp)) {
+            return Err(ConfigError::TwoProtocols);
+        }
+        let is_among = self.transports.contains(&Via::Resp);
+        match () {
+            () if self.via() != Via::Resp && !is_among => Ok(()),
+            () if self.connections == Connections::Shared => Err(ConfigError::NothingMerged),
+            () if self.at_most_once => Err(ConfigError::NotOnce),
+            () if self.one_way || self.wire_limit == Some(true) && !is_among => Err(ConfigError::NoFrames),
+            () => Ok(()),
+        }
+    }
+
+    /// What is spoken: through the first door, or to the node in this process.
     #[must_use]
-    pub fn scheme(&self) -> Scheme {
-        self.servers.first().map_or(self.transport, Endpoint::scheme)
+    pub fn via(&self) -> Via {
+        self.servers.first().map_or(self.transport, Via::of)
     }
 
     /// Lanes of the run, of resolved flags: each has a batch, or a frame, in flight.
@@ -263,11 +282,23 @@ pub enum ConfigError {
     #[error("--one-way measures the wire limit and nothing else: it needs --wire-limit, not --wire-limit=false")]
     NothingToCarry,
     /// A transport is named more than once.
-    #[error("--transports names {scheme} twice")]
+    #[error("--transports names {via} twice")]
     TransportTwice {
         /// The transport.
-        scheme: Scheme,
+        via: Via,
     },
+    /// Keys are dealt to servers of one kind.
+    #[error("--servers names resp:// beside another transport: name servers of one kind")]
+    TwoProtocols,
+    /// Raw frames are not spoken over RESP.
+    #[error("the wire limit is measured with frames, and there are none over resp: leave --wire-limit out")]
+    NoFrames,
+    /// Nothing merges commands of several workers.
+    #[error("--connections shared is not for resp: nothing merges the commands of several workers")]
+    NothingMerged,
+    /// Redis knows no sessions.
+    #[error("--at-most-once is not for resp: a server cannot tell a command that is sent again from another one")]
+    NotOnce,
     /// What one transport inserts, the next would find there.
     #[error("--transports needs a workload without inserts: the records are loaded once, for all of them")]
     InsertsOnce,

@@ -5,7 +5,8 @@
 //! runs.
 #![forbid(unsafe_code)]
 
-use super::config::BenchConfig;
+use super::caller::{Caller, Told};
+use super::config::{BenchConfig, ConfigError};
 use super::lane::{Lane, LaneConfig, Pace};
 use super::load::{LoadProgress, LoadSpec, load};
 use super::machine::{self, CoreTime};
@@ -13,7 +14,7 @@ use super::measure::{Measure, Window};
 use super::plan::{Plan, Seat};
 use super::pool::{Pool, PoolSpec};
 use super::progress::{BAR_PERIOD, LiveLine, LoadBar, say};
-use super::report::{Carried, Memory, NodeMemory, NodeWork, Phase, Topology};
+use super::report::{Carried, Memory, NodeWork, Phase, Topology};
 use super::run::{BenchError, Target};
 use super::text::{bytes, grouped};
 use super::threads::ClientThread;
@@ -21,8 +22,7 @@ use super::wire_limit::{Carrying, FrameSizes};
 use super::workload::Workload;
 use crate::client::{BatchError, Client, ClientConfig, ClientError};
 use crate::cores::Placement;
-use crate::map;
-use crate::transport::{Endpoint, TransportOptions};
+use crate::transport::{Door, TransportOptions};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -50,26 +50,26 @@ pub(super) struct Driver {
     config: BenchConfig,
     plan: Plan,
     threads: Vec<ClientThread>,
-    /// A client for each worker, or one for all.
-    clients: Vec<Client>,
+    /// As many as the plan has.
+    clients: Vec<Caller>,
     /// In the order of workers; away while a phase runs.
     lanes: Vec<Lane>,
     pool_bytes: u64,
-    control: Client,
+    control: Caller,
     nodes: usize,
 }
 
 impl Driver {
     /// Asks the nodes whether they are there, starts threads, draws pools, unless an earlier driver of the same flags
     /// left its own or the wire limit is all that shall be measured, and connects. `config` must be resolved.
-    pub(super) async fn start(
-        config: BenchConfig,
-        endpoints: &[Endpoint],
-        drawn: Vec<Pool>,
-    ) -> Result<Self, BenchError> {
-        let control = connect_one(&config, endpoints).await?;
-        if let Some(endpoint) = control.forbids_wire_limit().filter(|_| config.wire_limit == Some(true)) {
-            return Err(BenchError::WireLimitForbidden { endpoint });
+    pub(super) async fn start(config: BenchConfig, endpoints: &[Door], drawn: Vec<Pool>) -> Result<Self, BenchError> {
+        let control = Caller::connect(&config, endpoints).await?;
+        if config.wire_limit == Some(true) {
+            match control.frames().map(Client::forbids_wire_limit) {
+                Some(None) => {}
+                Some(Some(endpoint)) => return Err(BenchError::WireLimitForbidden { endpoint }),
+                None => return Err(ConfigError::NoFrames.into()),
+            }
         }
         let pinned = config.placement != Placement::Free;
         let seats = config.seats().into_iter().enumerate();
@@ -97,9 +97,10 @@ impl Driver {
 
     /// Who talks to whom.
     pub(super) fn topology(&self, target: Target) -> Topology {
-        let on_one_core = |(worker, client): (usize, &Client)| {
-            let core = self.thread(worker).core;
-            client.node_cpus().into_iter().filter(|cpu| cpu.is_some() && cpu.map(usize::from) == core).count()
+        let on_one_core = |(client, caller): (usize, &Caller)| {
+            let core = self.thread_of(client).core;
+            let cpus = caller.frames().map(Client::node_cpus).unwrap_or_default();
+            cpus.into_iter().filter(|cpu| cpu.is_some() && cpu.map(usize::from) == core).count()
         };
         Topology {
             nodes: target.endpoints.iter().map(ToString::to_string).collect(),
@@ -111,7 +112,7 @@ impl Driver {
                 None => 0,
             },
             node_in_process: target.node_cores.is_some(),
-            nodes_on_this_machine: target.node_cores.is_some() || target.endpoints.iter().all(Endpoint::is_here),
+            nodes_on_this_machine: target.node_cores.is_some() || target.endpoints.iter().all(Door::is_here),
             node_cores: target.node_cores.unwrap_or_default(),
         }
     }
@@ -129,7 +130,7 @@ impl Driver {
         let mut loaders = JoinSet::new();
         for (i, client) in self.clients.iter().enumerate() {
             let task = load(client.clone(), spec, Arc::clone(&progress));
-            self.thread(i).spawn_in(&mut loaders, task);
+            self.thread_of(i).spawn_in(&mut loaders, task);
         }
         let mut moves = tokio::time::interval(BAR_PERIOD);
         let mut total: Option<Measure> = None;
@@ -191,12 +192,13 @@ impl Driver {
     /// Sends one raw frame to every node: whatever is in its way is said in full.
     pub(super) async fn try_frame(&self, sizes: FrameSizes) -> Result<(), BenchError> {
         // Those beyond it would wait in the client, and count as in flight.
-        let (in_flight, max) = (self.config.frames_in_flight_a_connection(), self.control.frames_in_flight_max());
+        let control = self.control.frames().expect(FRAMES);
+        let (in_flight, max) = (self.config.frames_in_flight_a_connection(), control.frames_in_flight_max());
         if in_flight > u64::from(max) {
             return Err(BenchError::TooManyFrames { in_flight, max });
         }
         for node in 0..self.nodes {
-            let tried = self.control.wire_limit(node, sizes.request_bytes, sizes.reply_bytes).await;
+            let tried = control.wire_limit(node, sizes.request_bytes, sizes.reply_bytes).await;
             tried.map_err(|error| match error {
                 ClientError::Build(BatchError::FrameFull { needed: frame_bytes, max }) => {
                     BenchError::FrameTooLong { frame_bytes, max }
@@ -219,7 +221,8 @@ impl Driver {
         let bytes = self.pool_bytes / carriers.len() as u64;
         let mut ready = Vec::with_capacity(carriers.len());
         for carrier in carriers {
-            let (client, nodes) = (self.clients[carrier.seat.client].clone(), self.nodes);
+            let client = self.clients[carrier.seat.client].frames().expect(FRAMES).clone();
+            let nodes = self.nodes;
             let thread = &self.threads[carrier.seat.thread];
             ready.push((
                 thread,
@@ -257,17 +260,11 @@ impl Driver {
 
     /// What memory holds now.
     pub(super) async fn memory(&self) -> Result<Memory, BenchError> {
-        let nodes = self.control.stats().await?;
-        let nodes = nodes.iter().map(|node| NodeMemory {
-            records: node.store.records,
-            payload_bytes: node.store.payload_bytes,
-            used_bytes: node.memory_bytes_used,
-            cap_bytes: node.memory_bytes_max,
-        });
+        let nodes = self.control.told().await?;
         Ok(Memory {
             pool_bytes: self.pool_bytes,
             process_resident_bytes: machine::resident_bytes(),
-            nodes: nodes.collect(),
+            nodes: nodes.into_iter().map(|told| told.memory).collect(),
         })
     }
 
@@ -276,9 +273,9 @@ impl Driver {
         (self.config, self.lanes.into_iter().map(Lane::into_pool).collect())
     }
 
-    /// The thread of a worker.
-    fn thread(&self, worker: usize) -> &ClientThread {
-        &self.threads[worker % self.threads.len()]
+    /// The thread of a client.
+    fn thread_of(&self, client: usize) -> &ClientThread {
+        &self.threads[self.plan.thread_of(client)]
     }
 
     fn live_operations(&self) -> u64 {
@@ -314,22 +311,24 @@ impl Driver {
         })
     }
 
-    async fn reading(&self) -> Result<Reading, ClientError> {
+    async fn reading(&self) -> Result<Reading, BenchError> {
         let mut client_ns = 0;
         for thread in &self.threads {
             client_ns += thread.cpu_ns().await;
         }
-        let nodes = self.control.stats().await?;
+        let nodes = self.control.told().await?;
         Ok(Reading {
             at: Instant::now(),
             cores: CoreTime::now(),
             client_ns,
-            nodes: nodes.iter().map(NodeWork::of).collect(),
+            nodes: nodes.into_iter().map(|Told { work, .. }| work).collect(),
         })
     }
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+
+const FRAMES: &str = "wire limits are measured where there are frames";
 
 const TASKS_END: &str = "a task of the benchmark neither panics nor is aborted";
 
@@ -384,30 +383,21 @@ async fn draw(config: &BenchConfig, plan: Plan, threads: &[ClientThread]) -> Res
     Ok(pools)
 }
 
-/// A client for each worker on its thread, or one for all on the first.
+/// Every client of the plan, on its thread.
 async fn connect(
     config: &BenchConfig,
     plan: Plan,
     threads: &[ClientThread],
-    endpoints: &[Endpoint],
-) -> Result<Vec<Client>, ClientError> {
+    endpoints: &[Door],
+) -> Result<Vec<Caller>, BenchError> {
     let mut clients = Vec::with_capacity(plan.clients);
     for i in 0..plan.clients {
         let endpoints = endpoints.to_vec();
         let config = config.clone();
-        let connecting = async move { connect_one(&config, &endpoints).await };
-        clients.push(threads[i % threads.len()].run(connecting).await?);
+        let connecting = async move { Caller::connect(&config, &endpoints).await };
+        clients.push(threads[plan.thread_of(i)].run(connecting).await?);
     }
     Ok(clients)
-}
-
-/// A client that goes by the map, where there is one, and has met every node.
-async fn connect_one(config: &BenchConfig, endpoints: &[Endpoint]) -> Result<Client, ClientError> {
-    let Some(path) = &config.map else { return Client::connect(endpoints, client_config(config)).await };
-    let store = map::open(path).map_err(ClientError::Map)?;
-    let client = Client::connect_mapped(store, client_config(config)).await?;
-    client.ping().await?;
-    Ok(client)
 }
 
 fn value_bytes(config: &BenchConfig) -> u32 {

@@ -9,12 +9,14 @@
 //! lanes share nothing but a connection, and run as plain tasks on the runtime of their thread.
 #![forbid(unsafe_code)]
 
+use super::caller::{Caller, Ops};
 use super::measure::{Measure, Window};
 use super::pace::Timer;
 use super::pool::{Cursor, Pool, Step};
+use super::talk::Talker;
 use super::values::{self, Stamp};
 use super::workload::Key;
-use crate::client::{Batch, BatchError, Client, ClientError, Reply};
+use crate::client::{BatchError, Client, ClientError};
 use crate::op::Outcome;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,9 +41,15 @@ pub(super) struct LaneConfig {
 }
 
 /// One batch in flight, over and over.
+#[derive(Debug)]
 pub(super) struct Lane {
+    caller: Caller,
+    asker: Asker,
+}
+
+/// What a lane asks, and makes of the answers.
+struct Asker {
     config: LaneConfig,
-    client: Client,
     pool: Pool,
     cursor: Cursor,
     stamp: Stamp,
@@ -50,9 +58,9 @@ pub(super) struct Lane {
     live: Arc<AtomicU64>,
 }
 
-impl std::fmt::Debug for Lane {
+impl std::fmt::Debug for Asker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lane").field("config", &self.config).field("cursor", &self.cursor).finish_non_exhaustive()
+        f.debug_struct("Asker").field("config", &self.config).field("cursor", &self.cursor).finish_non_exhaustive()
     }
 }
 
@@ -73,14 +81,15 @@ pub(super) enum Pace {
 impl Lane {
     /// A lane that issues the batches of `pool`; `writer` tells its values from those of other lanes.
     #[must_use]
-    pub(super) fn new(config: LaneConfig, writer: u16, client: Client, pool: Pool, live: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(config: LaneConfig, writer: u16, caller: Caller, pool: Pool, live: Arc<AtomicU64>) -> Self {
         let value = vec![0; config.value_bytes as usize];
-        Self { config, client, pool, cursor: Cursor::default(), stamp: Stamp::of_writer(writer), value, live }
+        let (cursor, stamp) = (Cursor::default(), Stamp::of_writer(writer));
+        Self { caller, asker: Asker { config, pool, cursor, stamp, value, live } }
     }
 
     /// The batches that it issues.
     pub(super) fn into_pool(self) -> Pool {
-        self.pool
+        self.asker.pool
     }
 
     /// Issues batches until the window ends, and waits for the last reply. Gives itself back for the next phase.
@@ -107,7 +116,7 @@ impl Lane {
 
     async fn run_open(&mut self, window: Window, first_turn: Instant, spacing_ns: f64, measure: &mut Measure) {
         let end = window.end();
-        let ops = self.config.batch;
+        let ops = self.asker.config.batch;
         let turn = |op: u64| first_turn + Duration::from_nanos((spacing_ns * op as f64) as u64);
         let Ok(mut timer) = Timer::new() else { return measure.failed("Timer", ops.into()) };
         let mut first_op = 0;
@@ -127,22 +136,28 @@ impl Lane {
     /// Builds, sends and checks the next batch; returns how many operations didn't fail, and when its reply was there.
     async fn issue(&mut self, measure: &mut Measure) -> (u32, Instant) {
         let errors_before = measure.errors_total;
-        let answered =
-            if self.config.coalesced { self.issue_single(measure).await } else { self.issue_batch(measure).await };
-        let ops = u64::from(self.config.batch).saturating_sub(measure.errors_total - errors_before);
-        self.live.fetch_add(ops, Ordering::Relaxed);
+        let Self { caller, asker } = self;
+        let answered = match caller {
+            Caller::Resp(talker) => asker.issue_pipeline(talker, measure).await,
+            Caller::Frames(client) if asker.config.coalesced => asker.issue_single(client, measure).await,
+            Caller::Frames(client) => asker.issue_batch(client, measure).await,
+        };
+        let ops = u64::from(asker.config.batch).saturating_sub(measure.errors_total - errors_before);
+        asker.live.fetch_add(ops, Ordering::Relaxed);
         (ops as u32, answered)
     }
+}
 
-    async fn issue_batch(&mut self, measure: &mut Measure) -> Instant {
-        let mut batch = self.client.batch(self.config.batch);
+impl Asker {
+    async fn issue_batch(&mut self, client: &Client, measure: &mut Measure) -> Instant {
+        let mut batch = client.batch(self.config.batch);
         let (from, written) = (self.cursor, self.stamp);
         match self.build(&mut batch) {
             Ok(after) => self.cursor = after,
             Err(error) => return self.failed(measure, build_error_kind(&error)).await,
         }
         let gets = batch.len() as u64 - self.stamp.since(written);
-        let reply = match self.client.execute(batch).await {
+        let reply = match client.execute(batch).await {
             Ok(reply) => reply,
             Err(error) => return self.failed(measure, client_error_kind(&error)).await,
         };
@@ -150,34 +165,68 @@ impl Lane {
         measure.frames += reply.frames();
         measure.bytes_sent += reply.bytes_sent();
         measure.bytes_received += reply.bytes_received();
-        if self.config.verify {
-            self.verify(from, &reply, measure);
-        } else {
-            self.count(&reply, gets, measure);
-        }
+        self.check(from, gets, reply.outcomes().map(Ok), measure);
         if reply.failures().next().is_some() {
             tokio::time::sleep(PAUSE_AFTER_ERROR).await;
         }
         answered
     }
 
+    /// As a batch, in commands that stand behind each other.
+    async fn issue_pipeline(&mut self, talker: &Talker, measure: &mut Measure) -> Instant {
+        let mut talk = talker.talk().await;
+        talk.begin();
+        let (from, written) = (self.cursor, self.stamp);
+        let Ok(after) = self.build(&mut *talk);
+        self.cursor = after;
+        let puts = self.stamp.since(written);
+        if let Err(error) = talk.exchange().await {
+            return self.failed(measure, error.kind()).await;
+        }
+        let answered = Instant::now();
+        let (servers, sent, received) = talk.carried();
+        measure.frames += servers;
+        measure.bytes_sent += sent;
+        measure.bytes_received += received;
+        self.check(from, talk.ops() - puts, talk.outcomes(), measure);
+        answered
+    }
+
     #[inline]
-    fn build(&mut self, batch: &mut Batch) -> Result<Cursor, BatchError> {
+    fn build<O: Ops>(&mut self, batch: &mut O) -> Result<Cursor, O::Error> {
         let Self { pool, cursor, stamp, value, config, .. } = self;
         pool.walk(*cursor, |step, key| match step {
             Step::Get => batch.get(key),
             Step::Put => {
                 *stamp = stamp.next();
                 values::fill(&key, *stamp, config.seed, value);
-                batch.put(&key, value)
+                batch.put(key, value)
             }
         })
     }
 
+    /// Checks and counts the outcomes of the batch at `from`, which has so many gets.
+    #[inline]
+    fn check<'a>(
+        &self,
+        from: Cursor,
+        gets: u64,
+        outcomes: impl Iterator<Item = Result<Outcome<'a>, &'static str>>,
+        measure: &mut Measure,
+    ) {
+        if self.config.verify { self.verify(from, outcomes, measure) } else { self.count(outcomes, gets, measure) }
+    }
+
     /// Counts outcomes; in a batch without an error they are a get's or a put's, as many of each as were asked for.
-    fn count(&self, reply: &Reply, gets: u64, measure: &mut Measure) {
+    #[inline]
+    fn count<'a>(
+        &self,
+        outcomes: impl Iterator<Item = Result<Outcome<'a>, &'static str>>,
+        gets: u64,
+        measure: &mut Measure,
+    ) {
         let before = (measure.errors_total, measure.hits + measure.misses);
-        count(reply, self.value.len(), measure);
+        count(outcomes, self.value.len(), measure);
         let gets_answered = measure.hits + measure.misses - before.1;
         if measure.errors_total == before.0 && gets_answered != gets {
             measure.failed(WRONG_OUTCOME, gets_answered.abs_diff(gets));
@@ -185,14 +234,19 @@ impl Lane {
     }
 
     /// Checks every byte read against its key; walks the batch a second time for the keys.
-    fn verify(&self, from: Cursor, reply: &Reply, measure: &mut Measure) {
-        let mut outcomes = reply.outcomes();
+    fn verify<'a>(
+        &self,
+        from: Cursor,
+        mut outcomes: impl Iterator<Item = Result<Outcome<'a>, &'static str>>,
+        measure: &mut Measure,
+    ) {
         let walked = self.pool.walk(from, |step, key| {
             match (step, outcomes.next()) {
-                (Step::Get, Some(Outcome::Value { value, .. })) => self.check_value(&key, value, measure),
-                (Step::Get, Some(Outcome::NotFound)) => self.missed(measure),
-                (Step::Put, Some(Outcome::Done { .. })) => {}
-                (_, Some(other)) => measure.failed(outcome_kind(&other), 1),
+                (Step::Get, Some(Ok(Outcome::Value { value, .. }))) => self.check_value(&key, value, measure),
+                (Step::Get, Some(Ok(Outcome::NotFound))) => self.missed(measure),
+                (Step::Put, Some(Ok(Outcome::Done { .. }))) => {}
+                (_, Some(Err(kind))) => measure.failed(kind, 1),
+                (_, Some(Ok(other))) => measure.failed(outcome_kind(&other), 1),
                 (_, None) => return Err(()),
             }
             Ok(())
@@ -222,7 +276,7 @@ impl Lane {
     }
 
     /// One operation through the client's single calls, two for a read-modify-write.
-    async fn issue_single(&mut self, measure: &mut Measure) -> Instant {
+    async fn issue_single(&mut self, client: &Client, measure: &mut Measure) -> Instant {
         let (mut get, mut put) = (None, None);
         let walked = self.pool.walk(self.cursor, |step, key| {
             let place = if step == Step::Get { &mut get } else { &mut put };
@@ -233,7 +287,7 @@ impl Lane {
         self.cursor = after;
         let mut answered = Instant::now();
         if let Some(key) = get {
-            let read = self.client.get(key.as_bytes()).await;
+            let read = client.get(key.as_bytes()).await;
             answered = Instant::now();
             match read {
                 Ok(Some(value)) => self.check_single(key.as_bytes(), &value, measure),
@@ -244,7 +298,7 @@ impl Lane {
         if let Some(key) = put {
             self.stamp = self.stamp.next();
             values::fill(key.as_bytes(), self.stamp, self.config.seed, &mut self.value);
-            let written = self.client.put(key.as_bytes(), &self.value).await;
+            let written = client.put(key.as_bytes(), &self.value).await;
             answered = Instant::now();
             if let Err(error) = written {
                 return self.failed(measure, client_error_kind(&error)).await;
@@ -278,16 +332,21 @@ const WRONG_OUTCOME: &str = "WrongOutcome";
 
 /// Counts outcomes and checks lengths.
 #[inline]
-fn count(reply: &Reply, value_bytes: usize, measure: &mut Measure) {
+fn count<'a>(
+    outcomes: impl Iterator<Item = Result<Outcome<'a>, &'static str>>,
+    value_bytes: usize,
+    measure: &mut Measure,
+) {
     let (mut hits, mut misses, mut wrong) = (0, 0, 0);
-    reply.outcomes().for_each(|outcome| match outcome {
-        Outcome::Value { value, .. } => {
+    outcomes.for_each(|outcome| match outcome {
+        Ok(Outcome::Value { value, .. }) => {
             hits += 1;
             wrong += u64::from(value.len() != value_bytes);
         }
-        Outcome::Done { .. } => {}
-        Outcome::NotFound => misses += 1,
-        other => measure.failed(outcome_kind(&other), 1),
+        Ok(Outcome::Done { .. }) => {}
+        Ok(Outcome::NotFound) => misses += 1,
+        Ok(other) => measure.failed(outcome_kind(&other), 1),
+        Err(kind) => measure.failed(kind, 1),
     });
     measure.hits += hits;
     measure.misses += misses;

@@ -4,11 +4,13 @@
 //! here, so the slowest batch of this phase shows what growth costs at worst.
 #![forbid(unsafe_code)]
 
+use super::caller::{Caller, Ops};
 use super::lane::{build_error_kind, client_error_kind, outcome_kind};
 use super::measure::{Measure, Window};
+use super::talk::Talker;
 use super::values::{self, Stamp};
 use super::workload::{Key, KeyNames};
-use crate::client::{Batch, BatchError, Client};
+use crate::client::Client;
 use crate::op::Outcome;
 use std::ops::Range;
 use std::sync::Arc;
@@ -63,7 +65,7 @@ pub struct LoadError {
 ///
 /// # Errors
 /// The first put that failed.
-pub(super) async fn load(client: Client, spec: LoadSpec, progress: Arc<LoadProgress>) -> Result<Measure, LoadError> {
+pub(super) async fn load(caller: Caller, spec: LoadSpec, progress: Arc<LoadProgress>) -> Result<Measure, LoadError> {
     let started = Instant::now();
     let mut measure = Measure::new(Window::new(started, Duration::from_secs(1)), false);
     let batch_records = (BATCH_BYTES / u64::from(spec.value_bytes.max(1))).clamp(1, BATCH_RECORDS_MAX);
@@ -76,23 +78,51 @@ pub(super) async fn load(client: Client, spec: LoadSpec, progress: Arc<LoadProgr
         }
         let begun = Instant::now();
         let loaded = records.end - records.start;
-        let failed = |kind| LoadError { loaded: progress.done(), kind };
-        let mut batch = client.batch(loaded as u32);
-        build(&mut batch, spec, records, &mut value).map_err(|error| failed(build_error_kind(&error)))?;
-        let reply = client.execute(batch).await.map_err(|error| failed(client_error_kind(&error)))?;
-        measure.batch(loaded as u32, begun, Instant::now());
-        if let Some(other) = reply.outcomes().find(|outcome| !matches!(outcome, Outcome::Done { .. })) {
-            return Err(failed(outcome_kind(&other)));
-        }
+        let put = match &caller {
+            Caller::Frames(client) => put(client, spec, records, &mut value).await,
+            Caller::Resp(talker) => put_by_commands(talker, spec, records, &mut value).await,
+        };
+        let answered = put.map_err(|kind| LoadError { loaded: progress.done(), kind })?;
+        measure.batch(loaded as u32, begun, answered);
         progress.done.fetch_add(loaded, Ordering::Relaxed);
     }
 }
 
-fn build(batch: &mut Batch, spec: LoadSpec, records: Range<u64>, value: &mut [u8]) -> Result<(), BatchError> {
+/// Puts records, and says when they were answered; else why one was not put.
+async fn put(client: &Client, spec: LoadSpec, records: Range<u64>, value: &mut [u8]) -> Result<Instant, &'static str> {
+    let mut batch = client.batch((records.end - records.start) as u32);
+    build(&mut batch, spec, records, value).map_err(|error| build_error_kind(&error))?;
+    let reply = client.execute(batch).await.map_err(|error| client_error_kind(&error))?;
+    let answered = Instant::now();
+    all_done(reply.outcomes().map(Ok)).map(|()| answered)
+}
+
+async fn put_by_commands(
+    talker: &Talker,
+    spec: LoadSpec,
+    records: Range<u64>,
+    value: &mut [u8],
+) -> Result<Instant, &'static str> {
+    let mut talk = talker.talk().await;
+    talk.begin();
+    let Ok(()) = build(&mut *talk, spec, records, value);
+    talk.exchange().await.map_err(|error| error.kind())?;
+    let answered = Instant::now();
+    all_done(talk.outcomes()).map(|()| answered)
+}
+
+fn all_done<'a>(mut outcomes: impl Iterator<Item = Result<Outcome<'a>, &'static str>>) -> Result<(), &'static str> {
+    outcomes.try_for_each(|outcome| match outcome? {
+        Outcome::Done { .. } => Ok(()),
+        other => Err(outcome_kind(&other)),
+    })
+}
+
+fn build<O: Ops>(batch: &mut O, spec: LoadSpec, records: Range<u64>, value: &mut [u8]) -> Result<(), O::Error> {
     for record in records {
         let key = Key::of(spec.keys, record);
         values::fill(key.as_bytes(), Stamp::LOADED, spec.seed, value);
-        batch.put(key.as_bytes(), value)?;
+        batch.put(key.as_bytes().into(), value)?;
     }
     Ok(())
 }

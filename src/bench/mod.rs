@@ -6,7 +6,7 @@
 //!                             +--------+-----------+------+-------+--------------+
 //!                                                         v
 //!     client thread 0 (a runtime, pinned)     client thread 1 ...
-//!       lane: build, send, check, count         lane ...           the public Client, and nothing else
+//!       lane: build, send, check, count         lane ...           the public Client, or commands of Redis
 //! ```
 //!
 //! [`config`] has the flags, [`workload`], [`zipf`] and [`pool`] say what is asked, [`values`] what must come back,
@@ -15,6 +15,8 @@
 //! sizes and loads. Who starts a node of its own for the run is the command line, not the benchmark.
 #![forbid(unsafe_code)]
 
+mod caller;
+mod commands;
 pub mod comparison;
 pub mod config;
 mod driver;
@@ -32,12 +34,15 @@ pub mod report;
 mod run;
 pub(crate) mod sizes;
 pub mod sweep;
+mod talk;
 pub mod text;
 mod threads;
 pub mod values;
+pub mod via;
 mod wire_limit;
 pub mod workload;
 pub mod zipf;
 
 pub use load::LoadError;
 pub use run::{BenchError, Target, compare, run, run_one_way};
+pub use talk::TalkError;

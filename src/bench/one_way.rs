@@ -80,7 +80,7 @@ impl OneWayReport {
         Self {
             report_version: REPORT_VERSION,
             program: Program::this(),
-            transport: config.scheme().to_string(),
+            transport: config.via().to_string(),
             placement: config.placement,
             topology,
             config,

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   lane l -> worker l / depth -> thread worker mod threads
-//!                              -> client worker mod clients: its own, or the one that all share
+//!                              -> client worker mod clients: its own, or the one that all share; over RESP, where
+//!                                 nobody is answered out of turn, one a lane
 //!
 //!   run          a lane: one batch in flight, a frame to each node that it touches
 //!   wire limit   as many carriers a lane as its batches have frames in flight, a raw frame each
@@ -10,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 use super::config::{BenchConfig, Connections};
+use super::via::Via;
 
 /// How many there are of everything.
 #[derive(Debug, Clone, Copy)]
@@ -17,10 +19,12 @@ pub(super) struct Plan {
     lanes: usize,
     depth: usize,
     threads: usize,
-    /// Clients: one a worker, or one for all.
+    /// Clients: one a worker, one for all, or one a lane.
     pub(super) clients: usize,
     nodes: usize,
     coalesced: bool,
+    /// Whether each lane has a client of its own.
+    is_resp: bool,
 }
 
 /// Where a lane is at home.
@@ -48,17 +52,25 @@ impl Plan {
     pub(super) fn new(config: &BenchConfig, threads: usize, nodes: usize) -> Self {
         let workers = config.workers.expect("the flags are resolved") as usize;
         let depth = config.depth.expect("the flags are resolved") as usize;
+        let is_resp = config.via() == Via::Resp;
         let clients = match config.connections {
+            Connections::Own if is_resp => workers * depth,
             Connections::Own => workers,
             Connections::Shared => 1,
         };
-        Self { lanes: workers * depth, depth, threads, clients, nodes, coalesced: config.is_coalesced() }
+        Self { lanes: workers * depth, depth, threads, clients, nodes, coalesced: config.is_coalesced(), is_resp }
     }
 
     /// Where lane `lane` is at home.
     pub(super) fn seat(&self, lane: usize) -> Seat {
         let worker = lane / self.depth;
-        Seat { thread: worker % self.threads, client: worker % self.clients }
+        let client = if self.is_resp { lane } else { worker % self.clients };
+        Seat { thread: worker % self.threads, client }
+    }
+
+    /// The thread of a client.
+    pub(super) fn thread_of(&self, client: usize) -> usize {
+        if self.is_resp { self.seat(client).thread } else { client % self.threads }
     }
 
     /// Where each lane is at home.

@@ -136,7 +136,8 @@ pub struct Topology {
     pub node_cores: Vec<usize>,
     /// Connections of workers to all nodes together.
     pub connections: u32,
-    /// Those whose two ends run on one core, as the nodes tell; 0 where the nodes are on other machines.
+    /// Those whose two ends run on one core, as the nodes tell; 0 where the nodes are on other machines, and
+    /// over RESP, where they do not tell.
     pub connections_on_one_core: u32,
 }
 
@@ -323,7 +324,7 @@ impl Report {
         Self {
             report_version: REPORT_VERSION,
             program: Program::this(),
-            transport: config.scheme().to_string(),
+            transport: config.via().to_string(),
             seed: config.seed,
             placement: config.placement,
             latency_us: Latencies {

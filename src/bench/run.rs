@@ -10,9 +10,10 @@
 //! minds.
 #![forbid(unsafe_code)]
 
+use super::caller::Caller;
 use super::comparison::Comparison;
 use super::config::{BenchConfig, ConfigError};
-use super::driver::{Driver, client_config};
+use super::driver::Driver;
 use super::load::LoadError;
 use super::machine::{self, Machine};
 use super::one_way::OneWayReport;
@@ -20,11 +21,13 @@ use super::part::{StartError, together};
 use super::pool::Pool;
 use super::progress::say;
 use super::report::{Evidence, Report};
+use super::talk::TalkError;
 use super::text::what_ran;
+use super::via::Via;
 use super::wire_limit::FrameSizes;
-use crate::client::{Client, ClientError};
+use crate::client::ClientError;
 use crate::profile::{Profile, ProfileError};
-use crate::transport::Endpoint;
+use crate::transport::{Door, Endpoint};
 use crate::wire::HEADER_BYTES;
 use std::io;
 
@@ -54,6 +57,9 @@ pub enum BenchError {
     /// A node could not be reached, or was lost between phases.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// A server could not be reached over RESP, or was lost between phases.
+    #[error(transparent)]
+    Talk(#[from] TalkError),
     /// The records could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -113,8 +119,8 @@ pub enum BenchError {
 /// The nodes to drive.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Where they listen.
-    pub endpoints: Vec<Endpoint>,
+    /// Where they listen, all by frames or all by RESP.
+    pub endpoints: Vec<Door>,
     /// The cores of the node's threads, where it runs in this process.
     pub node_cores: Option<Vec<usize>>,
 }
@@ -137,12 +143,15 @@ pub async fn run(config: BenchConfig, target: Target) -> Result<Report, BenchErr
 pub async fn compare(config: BenchConfig, targets: Vec<Target>) -> Result<Comparison, BenchError> {
     config.check()?;
     for target in &targets {
-        Client::connect(&target.endpoints, client_config(&config)).await?.ping().await?;
+        Caller::connect(&config, &target.endpoints).await?.ping().await?;
     }
     let (mut reports, mut pools) = (Vec::with_capacity(targets.len()), Vec::new());
     for target in targets {
         let mut config = config.clone();
-        config.transport = target.endpoints[0].scheme();
+        config.transport = Via::of(&target.endpoints[0]);
+        if config.transport == Via::Resp {
+            config.wire_limit = Some(false);
+        }
         say(&format!("over {}:", config.transport));
         reports.push(run_once(config, target, reports.is_empty(), &mut pools).await?);
     }

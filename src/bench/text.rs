@@ -6,9 +6,10 @@
 use super::config::{BenchConfig, Connections};
 use super::machine::Machine;
 use super::report::{CpuPerOp, Latency, Program, Report, Throughput, Topology, WireLimit};
+use super::via::Via;
 use super::workload::{Kind, Popularity, Workload};
 use crate::cores::Placement;
-use crate::transport::Scheme;
+use crate::transport::{RedisEndpoint, Scheme};
 use std::fmt::{self, Display, Formatter, Write};
 
 impl Display for Report {
@@ -116,6 +117,9 @@ pub(super) fn between(f: &mut Formatter<'_>, placement: Placement, topology: &To
 
 /// Where the ends of connections run, as the node in this process told: not every transport can place them.
 fn on_one_core(topology: &Topology) -> String {
+    if topology.nodes.iter().all(|node| node.starts_with(RedisEndpoint::SCHEME)) {
+        return "where the other end of a connection runs nobody tells over RESP".to_owned();
+    }
     match (topology.connections_on_one_core, topology.connections) {
         (0, _) => "the ends of a connection on different cores".to_owned(),
         (all, connections) if all == connections => "both ends of a connection on one core".to_owned(),
@@ -183,6 +187,9 @@ fn why_not_more(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     }
     match &report.wire_limit {
         Some(limit) => wire_limit(f, report, limit)?,
+        None if report.config.via() == Via::Resp => {
+            writeln!(f, "  Not known: the wire limit is measured with frames, and there are none over RESP.\n")?
+        }
         None => writeln!(f, "  Not known: --wire-limit measures what the transport carries without a store.\n")?,
     }
     bound(f, report)
@@ -197,7 +204,7 @@ fn wire_limit(f: &mut Formatter<'_>, report: &Report, limit: &WireLimit) -> fmt:
     if before_and_after_differ(limit) {
         writeln!(f, "  These lie far apart: the machine changed meanwhile, and the share is as uncertain.")?;
     }
-    if report.config.scheme() == Scheme::Shm {
+    if report.config.via() == Via::Frames(Scheme::Shm) {
         writeln!(f, "  {NOTHING_MOVES}")?;
     }
     writeln!(f, "  The store reaches {:.0} % of it. Where the time of an operation goes:\n", 100.0 * limit.share)?;

@@ -5,6 +5,7 @@ use super::serve::NodeArgs;
 use super::sweep::{self, SweepArgs};
 use super::{CommandResult, NOT_AS_EXPECTED, check_cores, check_writable, print, raise_descriptor_limit, runtime};
 use crate::bench::config::BenchConfig;
+use crate::bench::via::Via;
 use crate::bench::{Target, compare, run as run_store, run_one_way};
 use crate::client::ClientError;
 use crate::cores::Placement;
@@ -12,7 +13,7 @@ use crate::map;
 use crate::profile::Profile;
 use crate::server::{Node, NodeConfig};
 use crate::transport::rdma::local_address;
-use crate::transport::{Endpoint, Scheme};
+use crate::transport::{Door, Endpoint, RedisEndpoint, Scheme};
 use serde::Serialize;
 use std::error::Error;
 use std::fmt::Display;
@@ -71,12 +72,12 @@ pub(super) fn run(args: BenchArgs) -> CommandResult {
     if let Some(path) = &config.map {
         // Whom it names is driven; how, the clients find out by themselves.
         let map = runtime.block_on(map::open(path)?.load())?.ok_or(ClientError::NoMap)?;
-        config.servers = map.nodes().iter().map(|node| node.addresses[0].clone()).collect();
+        config.servers = map.nodes().iter().map(|node| node.addresses[0].clone().into()).collect();
     }
     let node = if config.servers.is_empty() { Some(OwnNode::start(&config, &args.node)?) } else { None };
     config.node = node_flags(&args.node, node.is_some())?;
     let target = match &node {
-        Some(own) => Target { endpoints: own.node.endpoints().to_vec(), node_cores: Some(node_cores(&config)) },
+        Some(own) => Target { endpoints: own.doors.clone(), node_cores: Some(node_cores(&config)) },
         None => Target { endpoints: config.servers.clone(), node_cores: None },
     };
     announce(&target);
@@ -169,6 +170,8 @@ pub(super) fn node_cores(config: &BenchConfig) -> Vec<usize> {
 /// A node in this process.
 pub(super) struct OwnNode {
     pub(super) node: Node,
+    /// Where it listens, in the order of the flags.
+    pub(super) doors: Vec<Door>,
     /// Where its socket is, if it has one in the file system; removed when dropped.
     folder: Option<Folder>,
 }
@@ -176,26 +179,35 @@ pub(super) struct OwnNode {
 impl OwnNode {
     pub(super) fn start(config: &BenchConfig, args: &NodeArgs) -> Result<Self, Box<dyn Error>> {
         args.check_one_way(config)?;
-        let schemes = if config.transports.is_empty() { &[config.transport][..] } else { &config.transports };
-        let mut folder = None;
-        let mut endpoints = Vec::with_capacity(schemes.len());
-        for scheme in schemes {
-            let endpoint = own_endpoint(*scheme, config, &mut folder);
-            endpoints.push(endpoint.map_err(|why| format!("transport {scheme} cannot be used here: {why}"))?);
+        let vias = if config.transports.is_empty() { &[config.transport][..] } else { &config.transports };
+        let (mut folder, mut endpoints, mut redis) = (None, Vec::with_capacity(vias.len()), Vec::new());
+        for via in vias {
+            let refused = |why: Box<dyn Error>| format!("transport {via} cannot be used here: {why}");
+            match via {
+                Via::Frames(scheme) => endpoints.push(own_endpoint(*scheme, config, &mut folder).map_err(refused)?),
+                Via::Resp => redis.push("resp://127.0.0.1:0".parse::<RedisEndpoint>()?),
+            }
         }
         raise_descriptor_limit();
         let threads = config.seats().len();
         let cores = node_cores(config);
         let config_of_node = args.config(endpoints, threads, cores, config.placement, &config.rdma)?;
         // The address of an RDMA device is never this machine's alone.
-        let exposed = schemes.contains(&Scheme::Rdma);
+        let exposed = vias.contains(&Via::Frames(Scheme::Rdma));
         let node = Node::start(NodeConfig {
+            redis,
             insecure: exposed,
             allow_wire_limit: exposed,
             scrub_wire_limit: exposed,
             ..config_of_node
         })?;
-        Ok(Self { node, folder })
+        let (mut frames, mut redis) = (node.endpoints().iter().cloned(), node.redis_endpoints().iter().cloned());
+        let door = |via: &Via| match via {
+            Via::Frames(_) => frames.next().map(Door::Frames),
+            Via::Resp => redis.next().map(Door::Redis),
+        };
+        let doors = vias.iter().filter_map(door).collect();
+        Ok(Self { node, doors, folder })
     }
 
     /// Removes its socket, if it has one: for a process that ends without dropping anything.
@@ -237,9 +249,9 @@ impl Drop for Folder {
 pub(super) fn announce(target: &Target) {
     let whose = if target.node_cores.is_some() { "a node of its own in this process" } else { "the node" };
     for endpoint in &target.endpoints {
-        let scheme = endpoint.scheme();
-        eprintln!("bench drives {whose} at {endpoint} (transport {scheme})");
-        if target.node_cores.is_some() && scheme == Scheme::Rdma {
+        let via = Via::of(endpoint);
+        eprintln!("bench drives {whose} at {endpoint} (transport {via})");
+        if target.node_cores.is_some() && via == Via::Frames(Scheme::Rdma) {
             eprintln!("while it runs, other machines can reach it there too");
         }
     }

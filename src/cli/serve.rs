@@ -10,10 +10,10 @@ use crate::bench::sizes;
 use crate::cores::{self, CoreList, Placement};
 use crate::limits;
 use crate::profile::Profile;
-use crate::server::{Identity, Node, NodeConfig, RedisEndpoint};
+use crate::server::{Identity, Node, NodeConfig};
 use crate::shard::IndexKind;
 use crate::transport::rdma::RdmaOptions;
-use crate::transport::{Endpoint, EndpointError, TransportOptions};
+use crate::transport::{Door, Endpoint, RedisEndpoint, TransportOptions};
 use clap::{FromArgMatches, value_parser};
 use std::env;
 use std::error::Error;
@@ -22,7 +22,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -113,22 +112,6 @@ struct CoreArgs {
     /// Which core serves a connection
     #[arg(long, value_enum, default_value_t)]
     placement: Placement,
-}
-
-/// Where to listen, and for whom.
-#[derive(Debug, Clone)]
-enum Door {
-    Frames(Endpoint),
-    Redis(RedisEndpoint),
-}
-
-impl FromStr for Door {
-    type Err = EndpointError;
-
-    fn from_str(text: &str) -> Result<Self, EndpointError> {
-        let is_redis = text.split_once("://").is_some_and(|(scheme, _)| scheme == RedisEndpoint::SCHEME);
-        if is_redis { text.parse().map(Self::Redis) } else { text.parse().map(Self::Frames) }
-    }
 }
 
 fn as_text<S: serde::Serializer>(value: &IndexKind, serializer: S) -> Result<S::Ok, S::Error> {

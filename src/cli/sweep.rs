@@ -8,6 +8,7 @@ use crate::bench::Target;
 use crate::bench::config::BenchConfig;
 use crate::bench::sweep::config::SweepConfig;
 use crate::bench::sweep::{Point, Sweep, tables};
+use crate::bench::via::Via;
 use crate::plot::Chart;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -47,15 +48,18 @@ pub(super) fn run(args: SweepArgs) -> CommandResult {
     let _entered = runtime.enter();
     // Before anything runs, so that no interrupt finds the default action.
     let interrupt = signal(SignalKind::interrupt())?;
-    let reached = BenchConfig { transports: config.transports.clone(), ..config.every().clone() };
+    let reached = BenchConfig {
+        transports: config.transports.iter().copied().map(Via::from).collect(),
+        ..config.every().clone()
+    };
     let mut own = OwnNode::start(&reached, &args.node)?;
     // A sweep that cannot begin leaves no folder behind.
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     check_writable(&folder.join(JSON))?;
     config.every_mut().node = node_flags(&args.node, true)?;
     let cores = node_cores(config.every());
-    let at = |endpoint| Target { endpoints: vec![endpoint], node_cores: Some(cores.clone()) };
-    let targets: Vec<Target> = own.node.endpoints().iter().cloned().map(at).collect();
+    let at = |door| Target { endpoints: vec![door], node_cores: Some(cores.clone()) };
+    let targets: Vec<Target> = own.doors.iter().cloned().map(at).collect();
     targets.iter().for_each(announce);
     let points = runtime.block_on(measure(&config, targets, interrupt, |points| {
         own.leave_no_socket();

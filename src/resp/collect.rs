@@ -7,6 +7,8 @@
 //!
 //! What is staged is bounded: past [`STAGED_BYTES_MAX`] the batch is full, and what is left of it does nothing, to be
 //! executed again when what is here is told. So one value is there beyond the bound, at most.
+//!
+//! What another node owns waits for its answer, and with it all replies behind it.
 #![forbid(unsafe_code)]
 
 use super::ops::PlannedOp;
@@ -26,6 +28,8 @@ const REPLY_BYTES: usize = 32;
 pub(super) enum Told {
     /// Nothing yet.
     Not,
+    /// Another node's is to say.
+    Foreign,
     /// A value, in staging.
     Value { at: u32, bytes: u32 },
     /// Anything else.
@@ -46,6 +50,8 @@ pub(super) struct Collect<'a, L: Lend> {
     pub(super) output_bytes_max: usize,
     /// Whether one operation is executed, the next to be told.
     pub(super) is_alone: bool,
+    /// Whether outcomes are those of other nodes: what they do not own either is told so.
+    pub(super) is_forwarded: bool,
     pub(super) is_full: &'a Cell<bool>,
 }
 
@@ -61,6 +67,9 @@ impl<L: Lend> Outcomes for Collect<'_, L> {
                 self.tell_next(Answer::Plain(Plain::Failed(Failure::NoReplyMemory)));
             }
             None => self.is_full.set(true),
+            Some(Answer::Plain(Plain::Failed(Failure::WrongNode))) if !self.is_forwarded => {
+                self.told[at] = Told::Foreign;
+            }
             Some(answer) if at == self.next => self.tell_next(answer),
             Some(Answer::Plain(plain)) => self.told[at] = Told::Plain(plain),
             Some(Answer::Value(value)) => self.stage(at, value),
@@ -118,7 +127,7 @@ impl<L: Lend> Collect<'_, L> {
         let Self { ops, told, mut next, staging, output, tally, .. } = self;
         while let Some(this) = told.get(next) {
             let answer = match *this {
-                Told::Not => break,
+                Told::Not | Told::Foreign => break,
                 Told::Value { at, bytes } => Answer::Value(&staging.since(at as usize)[..bytes as usize]),
                 Told::Plain(plain) => Answer::Plain(plain),
             };

@@ -2,12 +2,16 @@
 #![forbid(unsafe_code)]
 
 use crate::metrics::NodeStats;
-use crate::op::{Batch, Outcomes, Time};
+use crate::op::{Batch, Outcome, Outcomes, Time};
 
 /// A node, as its Redis clients see it.
 pub trait Host {
-    /// Executes a batch whose time is `now`, as a store does.
+    /// Executes a batch whose time is `now`, as a store does: what is another node's is not executed.
     fn execute(&mut self, batch: &impl Batch, now: Time, outcomes: &mut impl Outcomes);
+
+    /// What another node answered to an operation of the batch that [`super::Until::Foreign`] has left unfinished, by
+    /// its place in it; `None` where it was not asked, or left the answer out.
+    fn forwarded(&self, index: u32) -> Option<Outcome<'_>>;
 
     /// The time.
     fn now(&self) -> Time;

@@ -129,28 +129,38 @@ impl Batch for Planned<'_> {
     #[inline]
     fn op(&self, position: Position) -> Op<'_> {
         let op = &self.ops[position.index as usize];
-        let action = match op.verb {
-            _ if self.is_full.get() => Action::Get,
-            Verb::Get | Verb::Look => Action::Get,
-            Verb::Put { value } => Action::Put { value: value.of(self.input) },
-            Verb::Delete => Action::Delete,
-            Verb::Add { delta } => Action::Add { delta },
-            Verb::Edit { content, expiry, condition } => {
-                let content = match content {
-                    PlannedContent::Keep => Content::Keep,
-                    PlannedContent::Write(value) => Content::Write(value.of(self.input)),
-                    PlannedContent::Append(value) => Content::Append(value.of(self.input)),
-                    PlannedContent::Remove => Content::Remove,
-                };
-                let edit = Edit::new(content, expiry).on(condition);
-                Action::Edit(if op.shape.tells_value() { edit.wanting_value() } else { edit })
-            }
-        };
-        Op { key: op.key.of(self.input), action, version_wanted: false }
+        if self.is_full.get() {
+            return Op { key: op.key.of(self.input), action: Action::Get, version_wanted: false };
+        }
+        op.of(self.input)
     }
 
     #[inline]
     fn plain_get(&self, position: Position) -> &[u8] {
         self.ops[position.index as usize].key.of(self.input)
+    }
+}
+
+impl PlannedOp {
+    /// The operation, its bytes those of the input.
+    #[inline]
+    pub(super) fn of<'a>(&self, input: &'a [u8]) -> Op<'a> {
+        let action = match self.verb {
+            Verb::Get | Verb::Look => Action::Get,
+            Verb::Put { value } => Action::Put { value: value.of(input) },
+            Verb::Delete => Action::Delete,
+            Verb::Add { delta } => Action::Add { delta },
+            Verb::Edit { content, expiry, condition } => {
+                let content = match content {
+                    PlannedContent::Keep => Content::Keep,
+                    PlannedContent::Write(value) => Content::Write(value.of(input)),
+                    PlannedContent::Append(value) => Content::Append(value.of(input)),
+                    PlannedContent::Remove => Content::Remove,
+                };
+                let edit = Edit::new(content, expiry).on(condition);
+                Action::Edit(if self.shape.tells_value() { edit.wanting_value() } else { edit })
+            }
+        };
+        Op { key: self.key.of(input), action, version_wanted: false }
     }
 }

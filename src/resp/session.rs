@@ -6,6 +6,9 @@
 //!   output <---------replies------+
 //!     ^------- a command that is none on keys: answered by itself, when all before it are
 //! ```
+//!
+//! Operations of a batch that are another node's are left to whoever serves the session, who asks that node; the batch
+//! is unfinished meanwhile, so that commands on one key keep their order wherever it is.
 #![forbid(unsafe_code)]
 
 use super::collect::{Collect, Told};
@@ -19,7 +22,9 @@ use super::parse::{INLINE_BYTES_MAX, Parsed, Parser, Span};
 use super::problem::{Problem, ProtocolError, shown};
 use super::render::Tally;
 use crate::limits::FRAME_OPS_MAX;
+use crate::op::{Op, Outcomes as _};
 use std::cell::Cell;
+use std::ops::Range;
 
 /// Operations of one batch, at most: enough to hide what memory takes, and so few that what a batch needs is little.
 const BATCH_OPS_MAX: usize = 1_024;
@@ -43,6 +48,8 @@ pub struct Desk<L: Lend> {
     next: usize,
     /// Where the commands of the batch end.
     end: usize,
+    /// Whether other nodes have a part in the batch.
+    is_forwarded: bool,
     staging: Output<L>,
 }
 
@@ -50,7 +57,7 @@ impl<L: Lend> Desk<L> {
     /// A desk whose memory is lent.
     pub fn new(lender: L) -> Self {
         let staging = Output::new(lender);
-        Self { words: Vec::new(), ops: Vec::new(), told: Vec::new(), next: 0, end: 0, staging }
+        Self { words: Vec::new(), ops: Vec::new(), told: Vec::new(), next: 0, end: 0, is_forwarded: false, staging }
     }
 
     /// Whether replies of a batch are left, and with it its part of the input.
@@ -59,8 +66,16 @@ impl<L: Lend> Desk<L> {
         !self.ops.is_empty()
     }
 
+    /// The operations of the batch that other nodes are to be asked about, by their place in it, in order. The input
+    /// begins with what was not consumed.
+    pub fn foreign<'a>(&'a self, input: &'a [u8]) -> impl Iterator<Item = (u32, Op<'a>)> {
+        let left = (self.next as u32..).zip(self.ops[self.next..].iter().zip(&self.told[self.next..]));
+        left.filter(|(_, (_, told))| matches!(told, Told::Foreign)).map(|(index, (op, _))| (index, op.of(input)))
+    }
+
     fn finish(&mut self) {
         self.ops.clear();
+        self.is_forwarded = false;
         self.told.clear();
         self.staging.clear();
         self.next = 0;
@@ -92,6 +107,9 @@ pub enum Until {
     OutputWritten,
     /// Others have their turn.
     Turn,
+    /// Other nodes are to be asked about operations of the batch: see [`Desk::foreign`], and [`Host::forwarded`] for
+    /// their answers.
+    Foreign,
     /// The client said goodbye, or nothing that can be understood: the connection ends when its replies are written.
     Ended(Option<ProtocolError>),
 }
@@ -155,12 +173,22 @@ impl Session {
         self.tally.now = host.now();
         let until = loop {
             if desk.is_unfinished() {
-                if !self.execute(&input[consumed..], desk, host, output) {
-                    break Until::OutputWritten;
+                match self.execute(&input[consumed..], desk, host, output) {
+                    Executed::Whole => {}
+                    Executed::Full => break Until::OutputWritten,
+                    Executed::Foreign => {
+                        desk.is_forwarded = true;
+                        break Until::Foreign;
+                    }
                 }
                 ops += desk.ops.len();
                 consumed += desk.end;
+                let was_forwarded = desk.is_forwarded;
                 desk.finish();
+                if was_forwarded {
+                    // Answers of other nodes are those of one batch.
+                    break Until::Turn;
+                }
             }
             if output.waiting_bytes() > self.limits.output_bytes_max || output.is_lost() {
                 break Until::OutputWritten;
@@ -266,42 +294,83 @@ impl Session {
         })
     }
 
-    /// Executes what is planned; false where replies must be written before the rest of it.
+    /// Executes what is planned, and tells what became of it.
     fn execute<L: Lend, H: Host>(
         &mut self,
         input: &[u8],
         desk: &mut Desk<L>,
         host: &mut H,
         output: &mut Output<L>,
-    ) -> bool {
+    ) -> Executed {
         let Desk { ops, told, next, staging, .. } = desk;
         let (now, is_full) = (self.tally.now, Cell::new(false));
-        let mut range = 0..ops.len();
+        let mut step = Step::Tell;
         if told.is_empty() {
             told.resize(ops.len(), Told::Not);
-        } else {
-            // What had no room: one at a time, and each goes to the output.
-            range = *next..*next + 1;
+            step = Step::Execute(0..ops.len());
         }
         loop {
             is_full.set(false);
-            let is_alone = range.len() == 1;
-            let batch = Planned { ops, range, input, is_full: &is_full };
-            let (tally, output_bytes_max) = (&mut self.tally, self.limits.output_bytes_max);
-            let (next_before, is_full) = (*next, &is_full);
-            let mut collect =
-                Collect { ops, told, next: next_before, staging, output, tally, output_bytes_max, is_alone, is_full };
-            host.execute(&batch, now, &mut collect);
+            let (before, is_forwarded) = (*next, step == Step::Forwarded);
+            let is_alone = is_forwarded || matches!(&step, Step::Execute(range) if range.len() == 1);
+            let (tally, output_bytes_max, is_full) = (&mut self.tally, self.limits.output_bytes_max, &is_full);
+            let mut collect = Collect {
+                ops,
+                told,
+                next: before,
+                staging,
+                output,
+                tally,
+                output_bytes_max,
+                is_alone,
+                is_forwarded,
+                is_full,
+            };
+            match &step {
+                Step::Execute(range) => {
+                    host.execute(&Planned { ops, range: range.clone(), input, is_full }, now, &mut collect);
+                }
+                Step::Forwarded => match host.forwarded(before as u32) {
+                    Some(outcome) => collect.set(before as u32, outcome),
+                    None => return Executed::Foreign,
+                },
+                Step::Tell => {}
+            }
             *next = collect.tell_staged();
             if *next == ops.len() {
-                return true;
+                return Executed::Whole;
             }
-            if *next == next_before || output.waiting_bytes() > output_bytes_max {
-                return false;
+            let is_foreign = matches!(told[*next], Told::Foreign);
+            // What turned out to be foreign is to be asked for; all else that is still next had no room.
+            let is_stuck = *next == before && step != Step::Tell && (is_forwarded || !is_foreign);
+            if is_stuck || output.waiting_bytes() > output_bytes_max {
+                return Executed::Full;
             }
-            range = *next..*next + 1;
+            // What had no room: one at a time, and each goes to the output.
+            step = if is_foreign { Step::Forwarded } else { Step::Execute(*next..*next + 1) };
         }
     }
+}
+
+/// How a batch goes on.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// What is staged is told.
+    Tell,
+    /// These are executed.
+    Execute(Range<usize>),
+    /// The next is told as another node answered it.
+    Forwarded,
+}
+
+/// How far a batch came.
+enum Executed {
+    /// To its end.
+    Whole,
+    /// Replies must be written before the rest of it.
+    Full,
+    /// To what another node is to be asked.
+    Foreign,
 }
 
 /// What a command is.

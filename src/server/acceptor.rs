@@ -5,12 +5,14 @@ use super::connection;
 use super::error::ServerError;
 use super::node::{self, Shared};
 use super::redis;
-use super::redis_endpoint::{RedisConnection, RedisEndpoint};
+use super::redis_listener::{self, RedisConnection};
 use super::worker::Worker;
 use crate::cores::Placement;
 use crate::limits::HELLO_BYTES_MAX;
 use crate::metrics::Counters;
-use crate::transport::{self, Connection, ConnectionConfig, Endpoint, Incoming, Listener, Transport, Visitor};
+use crate::transport::{
+    self, Connection, ConnectionConfig, Endpoint, Incoming, Listener, RedisEndpoint, Transport, Visitor,
+};
 use crate::wire::{RefusalCode, refusal};
 use std::fmt::Display;
 use std::future::Future;
@@ -46,7 +48,7 @@ pub(super) async fn listen(shared: Arc<Shared>) -> Result<Doors, ServerError> {
         doors.endpoints.push(transport::dispatch(endpoint.scheme(), &shared.config.transport, visitor).await?);
     }
     for endpoint in &shared.config.redis {
-        let listener = endpoint.listen().await?;
+        let listener = redis_listener::listen(endpoint).await?;
         let endpoint = listener.redis_endpoint().clone();
         accept_at(&shared, listener, &endpoint)?;
         doors.redis_endpoints.push(endpoint);

@@ -4,10 +4,9 @@
 use super::acceptor::{self, Doors};
 use super::error::ServerError;
 use super::node::{NodeConfig, Shared};
-use super::redis_endpoint::RedisEndpoint;
 use crate::map::{MapError, MapStore, ShardMap};
 use crate::metrics::NodeStats;
-use crate::transport::Endpoint;
+use crate::transport::{Endpoint, RedisEndpoint};
 use std::sync::Arc;
 
 /// A node on the calling thread's runtime: for simulations, where one thread runs a whole cluster.

@@ -101,6 +101,11 @@ impl Taken {
         }
     }
 
+    /// The map that the node works with.
+    pub(super) fn map(&self) -> Option<ShardMap> {
+        self.lock().map.clone()
+    }
+
     pub(super) fn told(&self) -> Told {
         let state = self.lock();
         let outgoing = state.outgoing.iter().map(ToString::to_string);

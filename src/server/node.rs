@@ -10,7 +10,6 @@ use super::identity::Identity;
 use super::map::Taken;
 use super::metrics_listener::MetricsListener;
 use super::redis_clients::RedisClients;
-use super::redis_endpoint::RedisEndpoint;
 use super::slow::SlowLog;
 use super::sweeper::sweep;
 use super::worker::{self, Worker, WorkerThread};
@@ -23,11 +22,11 @@ use crate::metrics::{Counters, NodeStats, StoreStats, ThreadStats};
 use crate::session::{NodeFacts, Session};
 use crate::shard::{IndexKind, Ownership, Store, StoreConfig};
 use crate::slots::SlotSet;
-use crate::transport::{Endpoint, IDLE_BYTES_MAX, TransportOptions};
+use crate::transport::{Endpoint, IDLE_BYTES_MAX, RedisEndpoint, TransportOptions};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -178,7 +177,8 @@ pub(super) struct Shared {
     pub(super) redis_clients: RedisClients,
     pub(super) endings: Endings,
     pub(super) slow: SlowLog,
-    is_following: AtomicBool,
+    /// Whom it follows.
+    keeper: OnceLock<Arc<dyn MapStore>>,
     started: Instant,
     /// What the store said of itself when it was last asked for a client.
     store_told: Mutex<Option<(tokio::time::Instant, StoreStats)>>,
@@ -221,7 +221,7 @@ impl Shared {
             redis_clients: RedisClients::default(),
             endings: Endings::default(),
             slow: SlowLog::new(config.slow_batch),
-            is_following: AtomicBool::new(false),
+            keeper: OnceLock::new(),
             started: Instant::now(),
             store_told: Mutex::default(),
             config,
@@ -239,8 +239,8 @@ impl Shared {
 
     pub(super) fn follow(self: &Arc<Self>, store: Arc<dyn MapStore>) {
         assert!(self.config.mapped, "a node without a map owns every slot");
-        let was_following = self.is_following.swap(true, Ordering::Relaxed);
-        assert!(!was_following, "a node follows one keeper");
+        let is_first = self.keeper.set(Arc::clone(&store)).is_ok();
+        assert!(is_first, "a node follows one keeper");
         self.workers[0].spawn(follow(Arc::clone(self), store));
     }
 
@@ -264,7 +264,12 @@ impl Shared {
 
     /// Whether somebody takes newer maps, and ends moves that were left alone.
     pub(super) fn is_following(&self) -> bool {
-        self.is_following.load(Ordering::Relaxed)
+        self.keeper.get().is_some()
+    }
+
+    /// Whom it follows.
+    pub(super) fn keeper(&self) -> Option<&Arc<dyn MapStore>> {
+        self.keeper.get()
     }
 
     /// The node's statistics now.

@@ -10,9 +10,10 @@
 
 use super::node::{Shared, drained};
 use super::redis_clients::Listed;
-use super::redis_endpoint::RedisConnection;
+use super::redis_forward::Forwarded;
 use super::redis_host::{Lent, NodeHost};
 use super::redis_input::Input;
+use super::redis_listener::RedisConnection;
 use super::worker::Worker;
 use crate::metrics::Counters;
 use crate::resp::{Desk, Output, ProtocolError, Session, SessionLimits, Until};
@@ -76,6 +77,7 @@ pub(super) async fn serve(connection: RedisConnection, shared: &Shared, worker: 
         output: Output::new(Lent::by(&worker.pool)),
         session: Session::new(facts, limits),
         desk: None,
+        forwarded: Forwarded::default(),
         needed: 1,
         receiving: Pace::new(config.frame_wait),
         sending: Pace::new(config.send_wait),
@@ -120,6 +122,8 @@ struct Serving<'a> {
     session: Session,
     /// The desk with a batch that is unfinished.
     desk: Option<Desk<Lent>>,
+    /// What other nodes answered to that batch.
+    forwarded: Forwarded,
     /// Bytes that the command at the front of the input takes, at least.
     needed: usize,
     receiving: Pace,
@@ -219,21 +223,31 @@ impl Serving<'_> {
                 Until::OutputWritten if self.output.waiting_bytes() > 0 => return Ok(Wanted::Room),
                 Until::OutputWritten => {}
                 Until::Turn => tokio::task::yield_now().await,
+                Until::Foreign => self.ask_others().await,
                 Until::Ended(None) => return Ok(Wanted::Nothing),
                 Until::Ended(Some(error)) => return Err(Ended::Protocol(error)),
             }
         }
     }
 
+    /// Asks other nodes about what is theirs in the batch that is unfinished.
+    async fn ask_others(&mut self) {
+        let Self { desk, forwarded, input, shared, worker, .. } = self;
+        if let Some(desk) = desk {
+            forwarded.ask(shared, &worker.forwarder, desk, input.bytes()).await;
+        }
+    }
+
     fn serve(&mut self) -> Until {
         let mut desk = self.desk.take().unwrap_or_else(|| self.worker.take_desk());
-        let mut host = NodeHost::new(self.shared, self.worker);
+        let mut host = NodeHost::new(self.shared, self.worker, &self.forwarded);
         let served = self.session.serve(self.input.bytes(), &mut desk, &mut host, &mut self.output);
         drop(host);
         if desk.is_unfinished() {
             self.desk = Some(desk);
         } else {
             self.worker.give_desk_back(desk);
+            self.forwarded.clear();
         }
         if served.consumed > 0 {
             self.input.consume(served.consumed);

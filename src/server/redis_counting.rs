@@ -4,29 +4,32 @@
 use crate::metrics::OutcomeCounts;
 use crate::op::{Action, Batch, Outcome, Outcomes};
 use crate::wire::{OpCode, Status};
+use smallvec::SmallVec;
 
 /// Counts each outcome on its way to whom it is for.
 #[derive(Debug)]
 pub(super) struct Counted<'a, O> {
-    /// What each operation is.
-    kinds: Vec<OpCode>,
+    /// What each operation is, from `first` on.
+    kinds: SmallVec<[OpCode; 128]>,
+    first: u32,
     outcomes: &'a mut O,
     counts: &'a OutcomeCounts,
 }
 
 impl<'a, O> Counted<'a, O> {
     pub(super) fn new(batch: &impl Batch, outcomes: &'a mut O, counts: &'a OutcomeCounts) -> Self {
-        let mut kinds = Vec::with_capacity(batch.op_count() as usize);
+        let (mut kinds, mut first) = (SmallVec::with_capacity(batch.op_count() as usize), None);
         batch.for_each_key(|position, _, is_plain_get| {
+            first.get_or_insert(position.index);
             kinds.push(if is_plain_get { OpCode::Get } else { kind(&batch.op(position).action) });
         });
-        Self { kinds, outcomes, counts }
+        Self { kinds, first: first.unwrap_or_default(), outcomes, counts }
     }
 }
 
 impl<O: Outcomes> Outcomes for Counted<'_, O> {
     fn set(&mut self, index: u32, outcome: Outcome<'_>) {
-        self.counts.add(self.kinds[index as usize] as u8, status(&outcome) as u8, 1);
+        self.counts.add(self.kinds[(index - self.first) as usize] as u8, status(&outcome) as u8, 1);
         self.outcomes.set(index, outcome);
     }
 

@@ -3,9 +3,10 @@
 
 use super::node::Shared;
 use super::redis_counting::Counted;
+use super::redis_forward::Forwarded;
 use super::worker::Worker;
 use crate::metrics::Counters;
-use crate::op::{Batch, Outcomes, Time};
+use crate::op::{Batch, Outcome, Outcomes, Time};
 use crate::resp::{ClientFacts, ClientLine, Denied, Host, Lend, NodeFacts};
 use crate::shard::Scratch;
 use crate::transport::{Buffer, HeapPool, Lender};
@@ -35,11 +36,12 @@ pub(super) struct NodeHost<'a> {
     shared: &'a Shared,
     scratch: MutexGuard<'a, Scratch>,
     counters: &'a Counters,
+    forwarded: &'a Forwarded,
 }
 
 impl<'a> NodeHost<'a> {
-    pub(super) fn new(shared: &'a Shared, worker: &'a Worker) -> Self {
-        Self { shared, scratch: worker.scratch(), counters: &worker.counters }
+    pub(super) fn new(shared: &'a Shared, worker: &'a Worker, forwarded: &'a Forwarded) -> Self {
+        Self { shared, scratch: worker.scratch(), counters: &worker.counters, forwarded }
     }
 }
 
@@ -49,6 +51,10 @@ impl Host for NodeHost<'_> {
         let mut counted = Counted::new(batch, outcomes, &self.counters.outcomes);
         self.shared.session.store().execute(batch, now, &mut counted, &mut self.scratch);
         self.counters.batch_times.add(began.elapsed());
+    }
+
+    fn forwarded(&self, index: u32) -> Option<Outcome<'_>> {
+        self.forwarded.outcome(index)
     }
 
     fn now(&self) -> Time {

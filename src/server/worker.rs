@@ -1,6 +1,7 @@
 //! One thread of a node: a core, a runtime, and what its connections share.
 #![forbid(unsafe_code)]
 
+use super::redis_forward::Forwarder;
 use super::redis_host::Lent;
 use crate::budget::Budget;
 use crate::cores;
@@ -28,6 +29,8 @@ pub(super) struct Worker {
     pub(super) scratch: Mutex<Scratch>,
     /// What serving Redis clients takes, one for each of them whose batch is unfinished and one more.
     desks: Mutex<Vec<Desk<Lent>>>,
+    /// Asks other nodes for this thread's Redis clients.
+    pub(super) forwarder: Forwarder,
     runtime: OnceLock<Handle>,
     thread: AtomicI32,
     tasks: watch::Sender<usize>,
@@ -42,6 +45,7 @@ impl Worker {
             pool: HeapPool::one_of(threads, Arc::clone(budget)),
             scratch: Mutex::new(Scratch::new(first_shard)),
             desks: Mutex::default(),
+            forwarder: Forwarder::default(),
             runtime: OnceLock::new(),
             thread: AtomicI32::new(0),
             tasks: watch::Sender::new(0),

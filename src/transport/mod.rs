@@ -17,6 +17,7 @@
 //! Architecture invariant: no word of TCP or RDMA in these traits, and nothing of shards.
 
 mod buffer;
+mod door;
 mod endpoint;
 mod error;
 mod pace;
@@ -29,6 +30,7 @@ mod stream;
 pub mod tcp;
 
 pub use buffer::{Buffer, Frame, Lender, Memory};
+pub use door::{Door, RedisEndpoint};
 pub use endpoint::{Endpoint, EndpointError, Scheme};
 pub use error::TransportError;
 pub(crate) use pace::Pace;

@@ -53,6 +53,25 @@ fn a_benchmark_over_shared_memory_starts_its_own_node_and_leaves_nothing_behind(
 }
 
 #[test]
+fn a_benchmark_over_resp_drives_a_door_of_its_own_alone_and_beside_frames() {
+    let schema = serde_json::from_str(include_str!("../../docs/report.schema.json")).expect("JSON");
+    let schema = jsonschema::draft202012::new(&schema).expect("a schema");
+    for (flags, resp) in [(["--transport", "resp"], ""), (["--transports", "tcp,resp"], "/reports/1")] {
+        let done = run(&[&SHORT, &flags[..], &["--json", "-"]].concat());
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        let report: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
+        let errors: Vec<_> = schema.iter_errors(&report).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{flags:?}: {errors:#?}");
+        let resp = report.pointer(resp).expect("a report");
+        assert_eq!((&resp["transport"], &resp["errors"]["total"]), (&"resp".into(), &0.into()), "{resp:#}");
+        assert!(resp["reads"]["hits"].as_u64() > Some(0) && resp["wire_limit"].is_null(), "{resp:#}");
+        assert!(done.stderr.contains("at resp://127.0.0.1:"), "{}", done.stderr);
+    }
+    let refused = run(&[&SHORT, &["--transport", "resp", "--wire-limit"][..]].concat());
+    refused.assert_one_line("the wire limit is measured with frames, and there are none over resp");
+}
+
+#[test]
 fn transports_side_by_side_and_frames_one_way_are_json_too() {
     let frames = ["bench", "--wire-limit", "--frame-bytes", "65536", "--one-way", "--duration", "200ms"];
     for (flags, path, words) in [

@@ -1,9 +1,11 @@
 //! The door for Redis clients: what they say and get, byte by byte, beside a real redis-server and by real clients.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod by_hand;
 mod clients;
 mod differential;
+mod forwarding;
 mod hostile;
 mod properties;
 mod raw;

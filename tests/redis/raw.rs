@@ -9,9 +9,9 @@ use std::path::Path;
 use std::time::Duration;
 
 /// What a client may be connected by.
-pub(crate) trait Stream: Read + Write + Debug {}
+pub(crate) trait Stream: Read + Write + Debug + Send {}
 
-impl<S: Read + Write + Debug> Stream for S {}
+impl<S: Read + Write + Debug + Send> Stream for S {}
 
 /// Far beyond what any reply takes: a test that waits in vain fails.
 const PATIENCE: Duration = Duration::from_secs(120);

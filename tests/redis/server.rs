@@ -3,6 +3,7 @@
 
 use crate::raw::Raw;
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
@@ -11,6 +12,7 @@ use tempfile::TempDir;
 pub(crate) struct RedisServer {
     child: Child,
     folder: TempDir,
+    port: u16,
 }
 
 impl RedisServer {
@@ -19,7 +21,18 @@ impl RedisServer {
         let path = folder.path().display();
         let socket = format!("{path}/socket");
         let mut command = Command::new("redis-server");
-        command.args(["--port", "0", "--unixsocket", &socket, "--dir", &path.to_string()]);
+        // Free a moment ago; most tests use the socket.
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        command.args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--unixsocket",
+            &socket,
+            "--dir",
+            &path.to_string(),
+        ]);
         command.args(["--save", "", "--appendonly", "no", "--databases", "1", "--proto-max-bulk-len", "8388608"]);
         let mut child =
             command.stdout(Stdio::piped()).spawn().expect("redis-server is installed: scripts/verify does so");
@@ -28,7 +41,12 @@ impl RedisServer {
         assert!(is_ready, "it ended before it was ready");
         // What else it says is nobody's concern, but a pipe that is full would stop it.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { child, folder }
+        Self { child, folder, port }
+    }
+
+    /// Where it listens, for a benchmark.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("resp://127.0.0.1:{}", self.port)
     }
 
     pub(crate) fn client(&self) -> Raw {

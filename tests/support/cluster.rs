@@ -178,6 +178,16 @@ impl Cluster {
         self.plan.wire
     }
 
+    /// Where a running node listens for Redis clients, as `host:port`.
+    pub(crate) fn redis_address(&self, index: usize) -> String {
+        let endpoints = match self.nodes[index].node.as_ref().expect("a running node") {
+            Running::Threads(node) => node.redis_endpoints(),
+            Running::Here(node) => node.redis_endpoints(),
+        };
+        let (host, port) = endpoints[0].host_port().expect("an address");
+        format!("{host}:{port}")
+    }
+
     /// The simulated network.
     pub(crate) fn network(&self) -> &Network {
         self.network.as_ref().expect("a simulated cluster")

@@ -16,13 +16,13 @@ mod text;
 
 pub use text::tables;
 
+use super::caller::Caller;
 use super::config::BenchConfig;
-use super::driver::client_config;
 use super::pool::Pool;
 use super::progress::say;
 use super::report::Report;
 use super::run::{BenchError, Target, run_once};
-use crate::client::Client;
+use super::via::Via;
 use crate::transport::Scheme;
 use config::{SweepConfig, SweepConfigError};
 use serde::{Serialize, Serializer};
@@ -101,8 +101,7 @@ impl Sweep {
     pub async fn start(config: &SweepConfig, targets: Vec<Target>) -> Result<Self, SweepError> {
         config.check()?;
         for target in &targets {
-            let client = Client::connect(&target.endpoints, client_config(config.every())).await;
-            client.map_err(BenchError::from)?.ping().await.map_err(BenchError::from)?;
+            Caller::connect(config.every(), &target.endpoints).await?.ping().await?;
         }
         let every = config.every().clone();
         Ok(Self { every, targets, is_loaded: false, pools: Vec::new(), drawn_for: (0, 0) })
@@ -118,7 +117,7 @@ impl Sweep {
             report: None,
             error: None,
         };
-        let mut config = BenchConfig { batch: step.batch, transport: step.transport, ..self.every.clone() };
+        let mut config = BenchConfig { batch: step.batch, transport: step.transport.into(), ..self.every.clone() };
         match step.load {
             Load::Closed { workers } => config.workers = Some(workers),
             Load::Open { percent } => {
@@ -150,7 +149,7 @@ impl Sweep {
             self.pools.clear();
             self.drawn_for = shape;
         }
-        let reaches = |target: &&Target| target.endpoints[0].scheme() == config.transport;
+        let reaches = |target: &&Target| Via::of(&target.endpoints[0]) == config.transport;
         let target = self.targets.iter().find(reaches).expect("there is a target for each transport").clone();
         let report = run_once(config, target, !self.is_loaded, &mut self.pools).await?;
         self.is_loaded = true;

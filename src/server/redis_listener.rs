@@ -2,54 +2,16 @@
 #![forbid(unsafe_code)]
 
 use crate::transport::tcp::{Tcp, TcpAcceptor, TcpIncoming};
-use crate::transport::{
-    ConnectionConfig, Endpoint, EndpointError, Incoming, Listener, Scheme, Transport, TransportError,
-};
-use std::fmt;
-use std::str::FromStr;
+use crate::transport::{ConnectionConfig, Endpoint, Incoming, Listener, RedisEndpoint, Transport, TransportError};
 use tokio::net::TcpStream;
 
-/// `resp://host:port`: no transport of frames, but a door for clients that speak the protocol of Redis over TCP.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct RedisEndpoint(Endpoint);
-
-impl RedisEndpoint {
-    /// What stands before an address.
-    pub const SCHEME: &str = "resp";
-
-    /// Host, without brackets, and port.
-    #[must_use]
-    pub fn host_port(&self) -> Option<(&str, u16)> {
-        self.0.host_port()
-    }
-
-    /// Listens here.
-    ///
-    /// # Errors
-    /// Why that is not possible.
-    pub(super) async fn listen(&self) -> Result<RedisListener, TransportError> {
-        let acceptor = Tcp.listen(&self.0).await?;
-        Ok(RedisListener { endpoint: Self(acceptor.endpoint().clone()), acceptor })
-    }
-}
-
-impl fmt::Display for RedisEndpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", Self::SCHEME, self.0.address())
-    }
-}
-
-impl FromStr for RedisEndpoint {
-    type Err = EndpointError;
-
-    fn from_str(text: &str) -> Result<Self, EndpointError> {
-        let no_scheme = || EndpointError::NoScheme { got: text.to_owned() };
-        let (scheme, address) = text.split_once("://").ok_or_else(no_scheme)?;
-        if scheme != Self::SCHEME {
-            return Err(EndpointError::UnknownScheme { got: scheme.to_owned() });
-        }
-        Endpoint::new(Scheme::Tcp, address).map(Self)
-    }
+/// Listens at an endpoint.
+///
+/// # Errors
+/// Why that is not possible.
+pub(super) async fn listen(endpoint: &RedisEndpoint) -> Result<RedisListener, TransportError> {
+    let acceptor = Tcp.listen(endpoint.over_tcp()).await?;
+    Ok(RedisListener { endpoint: RedisEndpoint::at(acceptor.endpoint().clone()), acceptor })
 }
 
 /// Takes Redis clients.

@@ -1,0 +1,247 @@
+//! A node of a cluster answers for every key: what is another node's is asked there.
+#![forbid(unsafe_code)]
+
+use crate::raw::{Raw, command};
+use crate::server::RedisServer;
+use crate::support::cluster::{Cluster, Plan, Wire};
+use crate::support::for_each_seed;
+use crate::words::{Words, random_command};
+use freight::hash::slot;
+use freight::limits::SLOTS;
+use freight::map::{Id, MapMemory, MapNode, MapStore, ShardMap};
+use freight::mover::{Mover, MoverConfig};
+use freight::slots::SlotSet;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+const NODES: usize = 3;
+
+fn owner(slot: u16) -> Option<usize> {
+    Some(usize::from(slot) * NODES / SLOTS as usize)
+}
+
+/// Three nodes with a door each, which own a third of the slots each.
+fn with_cluster(test: impl AsyncFnOnce(&mut Cluster, Arc<dyn MapStore>)) {
+    let plan = Plan { nodes: NODES, ..Plan::new(Wire::Tcp) }.node(|config| {
+        config.mapped = true;
+        config.threads = 1;
+        config.redis = vec!["resp://127.0.0.1:0".parse().expect("an endpoint")];
+    });
+    plan.run(async |cluster: &mut Cluster| {
+        let map = cluster.map(1, owner);
+        let store = given(cluster, &map).await;
+        test(cluster, store).await;
+    });
+}
+
+/// Every node works with a map, and follows its keeper.
+async fn given(cluster: &Cluster, map: &ShardMap) -> Arc<dyn MapStore> {
+    let store = Arc::new(MapMemory::default());
+    store.replace(0, map).await.expect("nothing was there");
+    for node in 0..NODES {
+        cluster.take_map(node, map);
+        cluster.follow(node, Arc::<MapMemory>::clone(&store));
+    }
+    store
+}
+
+fn clients(cluster: &Cluster) -> Vec<Raw> {
+    (0..NODES).map(|node| Raw::tcp(&cluster.redis_address(node))).collect()
+}
+
+/// Keys of a node, so many.
+fn keys_of(node: usize, count: usize) -> Vec<String> {
+    let keys = (0..).map(|number| format!("key:{number}"));
+    keys.filter(|key| owner(slot(key.as_bytes())) == Some(node)).take(count).collect()
+}
+
+/// Sends commands together, and gives their replies as text.
+fn pipeline(client: &mut Raw, lines: &[String]) -> Vec<String> {
+    let words = |line: &String| command(&line.split(' ').collect::<Vec<_>>());
+    client.send(&lines.iter().flat_map(words).collect::<Vec<_>>());
+    lines.iter().map(|_| String::from_utf8_lossy(&client.reply()).into_owned()).collect()
+}
+
+#[test]
+fn every_node_answers_for_every_key_as_redis_does() {
+    with_cluster(async |cluster: &mut Cluster, _| {
+        let (server, mut clients) = (RedisServer::start(), clients(cluster));
+        let mut theirs = server.client();
+        for_each_seed(6, |seed| {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            for client in clients.iter_mut().chain([&mut theirs]) {
+                assert_eq!(client.says("FLUSHALL"), "+OK\r\n");
+            }
+            for _ in 0..60 {
+                let flushes = |words: &Words| words[0].to_ascii_uppercase().starts_with(b"FLUSH");
+                let commands = std::iter::from_fn(|| Some(random_command(&mut random)));
+                let sent: Vec<Words> = commands.filter(|words| !flushes(words)).take(40).collect();
+                let bytes: Vec<u8> = sent.iter().flat_map(|words| command(words)).collect();
+                let ours = &mut clients[random.random_range(0..NODES)];
+                let cut = random.random_range(0..=bytes.len());
+                for client in [&mut *ours, &mut theirs] {
+                    client.send(&bytes[..cut]);
+                    client.send(&bytes[cut..]);
+                }
+                for words in &sent {
+                    let (ours, theirs) = (ours.reply(), theirs.reply());
+                    let shown: Vec<_> = words.iter().map(|word| word.escape_ascii().to_string()).collect();
+                    assert!(ours == theirs, "to {shown:?}: {} {}", ours.escape_ascii(), theirs.escape_ascii());
+                }
+            }
+        });
+        assert!((0..NODES).all(|node| cluster.stats(node).frames > 0));
+    });
+}
+
+#[test]
+fn records_are_where_the_map_says_and_more_than_a_batch_is_told_in_order() {
+    with_cluster(async |cluster: &mut Cluster, _| {
+        let mut clients = clients(cluster);
+        let sets: Vec<_> = (0..5_000).map(|number| format!("SET key:{number} {number}")).collect();
+        assert!(pipeline(&mut clients[0], &sets).iter().all(|reply| reply == "+OK\r\n"));
+        for (node, client) in clients.iter_mut().enumerate() {
+            let held =
+                (0..5_000).filter(|number| owner(slot(format!("key:{number}").as_bytes())) == Some(node)).count();
+            assert_eq!(cluster.stats(node).store.records, held as u64, "node {node}");
+            assert_eq!(client.says("DBSIZE"), format!(":{held}\r\n"), "of this node alone");
+        }
+        let gets: Vec<_> = (0..5_000).map(|number| format!("GET key:{number}")).collect();
+        let told = pipeline(&mut clients[1], &gets);
+        for (number, reply) in told.iter().enumerate() {
+            let value = number.to_string();
+            assert_eq!(*reply, format!("${}\r\n{value}\r\n", value.len()));
+        }
+        let keys: Vec<_> = (0..5_000).map(|number| format!("key:{number}")).collect();
+        let many = pipeline(&mut clients[2], &[format!("MGET {}", keys.join(" ")), format!("DEL {}", keys.join(" "))]);
+        assert_eq!(many[0], format!("*5000\r\n{}", told.concat()));
+        assert_eq!(many[1], ":5000\r\n");
+    });
+}
+
+#[test]
+fn commands_on_one_key_keep_their_order_wherever_it_is() {
+    with_cluster(async |cluster: &mut Cluster, _| {
+        let mut client = Raw::tcp(&cluster.redis_address(0));
+        let keys: Vec<String> = (0..NODES).flat_map(|node| keys_of(node, 2)).collect();
+        let lines: Vec<String> = (0..4_000).map(|i| format!("INCR {}", keys[i % keys.len()])).collect();
+        let expected: Vec<String> = (0..4_000).map(|i| format!(":{}\r\n", i / keys.len() + 1)).collect();
+        assert_eq!(pipeline(&mut client, &lines), expected);
+    });
+}
+
+#[test]
+fn values_of_more_bytes_than_a_frame_has_come_back_whole() {
+    with_cluster(async |cluster: &mut Cluster, _| {
+        let mut client = Raw::tcp(&cluster.redis_address(0));
+        let value = "v".repeat(6 << 20);
+        let keys = [keys_of(1, 4), keys_of(0, 1), keys_of(2, 4)].concat();
+        for key in &keys {
+            assert_eq!(client.ask(&["SET", key, &value]), b"+OK\r\n");
+        }
+        let gets: Vec<_> = keys.iter().map(|key| format!("GET {key}")).collect();
+        let whole = format!("${}\r\n{value}\r\n", value.len());
+        assert!(pipeline(&mut client, &gets).iter().all(|reply| *reply == whole));
+        let takes: Vec<_> = keys.iter().map(|key| format!("GETDEL {key}")).collect();
+        assert!(pipeline(&mut client, &takes).iter().all(|reply| *reply == whole), "each is taken once");
+        assert!(pipeline(&mut client, &gets).iter().all(|reply| reply == "$-1\r\n"));
+    });
+}
+
+#[test]
+fn counters_miss_no_increment_while_their_slots_move() {
+    with_cluster(async |cluster: &mut Cluster, store: Arc<dyn MapStore>| {
+        let address = cluster.redis_address(0);
+        let (moved, is_moved) = channel();
+        let counting = std::thread::spawn(move || {
+            let mut client = Raw::tcp(&address);
+            let keys: Vec<String> = (0..NODES).flat_map(|node| keys_of(node, 10)).collect();
+            let lines: Vec<String> = keys.iter().map(|key| format!("INCR {key}")).collect();
+            let mut rounds = 0;
+            // Once more behind the last move.
+            let mut is_last = false;
+            loop {
+                rounds += 1;
+                let expected = format!(":{rounds}\r\n");
+                for (line, reply) in lines.iter().zip(pipeline(&mut client, &lines)) {
+                    assert_eq!(reply, expected, "to {line}");
+                }
+                if is_last {
+                    return rounds;
+                }
+                is_last = is_moved.try_recv().is_ok();
+            }
+        });
+        let mut mover = Mover::new(Arc::clone(&store), MoverConfig::default());
+        for to in [1, 2, 0, 1] {
+            let map = mover.newest().await.expect("a map");
+            let to = map.nodes()[to].incarnation;
+            mover.move_slots(&SlotSet::ALL, to, &[], &mut |_| ()).await.expect("they move");
+        }
+        moved.send(()).expect("it counts");
+        let rounds = tokio::task::spawn_blocking(|| counting.join()).await.expect("a thread").expect("no panic");
+        println!("{rounds} rounds");
+    });
+}
+
+#[test]
+fn a_dead_node_s_keys_fail_alone() {
+    with_cluster(async |cluster: &mut Cluster, _| {
+        let mut client = Raw::tcp(&cluster.redis_address(0));
+        let keys: Vec<String> = (0..NODES).map(|node| keys_of(node, 1).remove(0)).collect();
+        let lines: Vec<String> = keys.iter().map(|key| format!("SET {key} 1")).collect();
+        assert_eq!(pipeline(&mut client, &lines), ["+OK\r\n", "+OK\r\n", "+OK\r\n"]);
+        cluster.stop(1).await;
+        let told = pipeline(&mut client, &lines);
+        assert_eq!([&told[0][..], &told[2]], ["+OK\r\n", "+OK\r\n"]);
+        assert!(told[1].starts_with("-CLUSTERDOWN ") && told[1].ends_with("\r\n"), "{}", told[1]);
+        let several = pipeline(&mut client, &[format!("MGET {}", keys.join(" ")), format!("DEL {}", keys.join(" "))]);
+        assert!(several[0].starts_with("*3\r\n$1\r\n1\r\n-CLUSTERDOWN ") && several[0].ends_with("$1\r\n1\r\n"));
+        assert!(several[1].starts_with("-CLUSTERDOWN "), "{}", several[1]);
+    });
+}
+
+#[test]
+fn who_waits_for_a_silent_node_keeps_nobody_else_waiting() {
+    with_cluster(async |cluster: &mut Cluster, _| {
+        // It takes connections, and says nothing.
+        let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = format!("tcp://{}", silent.local_addr().expect("an address"));
+        let silent_node = MapNode { addresses: vec![address.parse().expect("an endpoint")], incarnation: Id([9; 16]) };
+        cluster.restart(0).await;
+        let slots = |owned: fn(u16) -> bool| -> SlotSet { (0..SLOTS as u16).filter(|slot| owned(*slot)).collect() };
+        let named = vec![
+            (cluster.named(0), slots(|slot| owner(slot) == Some(0))),
+            (silent_node, slots(|slot| owner(slot) != Some(0))),
+        ];
+        let map = ShardMap::new(Id([7; 16]), 1, named).expect("a map");
+        let store = Arc::new(MapMemory::default());
+        store.replace(0, &map).await.expect("nothing was there");
+        cluster.take_map(0, &map);
+        cluster.follow(0, store);
+
+        let address = cluster.redis_address(0);
+        let (mut waiting, mut other) = (Raw::tcp(&address), Raw::tcp(&address));
+        let (theirs, own) = (keys_of(1, 1).remove(0), keys_of(0, 1).remove(0));
+        let (told, order) = channel();
+        waiting.send(&command(&["SET", &theirs, "1"]));
+        let waits = std::thread::spawn({
+            let told = told.clone();
+            move || {
+                let reply = waiting.reply();
+                told.send("who waited").expect("somebody listens");
+                reply
+            }
+        });
+        for _ in 0..100 {
+            assert_eq!(other.says(&format!("INCR {own}")).as_bytes()[0], b':');
+        }
+        told.send("the other").expect("somebody listens");
+        let reply = String::from_utf8_lossy(&waits.join().expect("no panic")).into_owned();
+        assert!(reply.starts_with("-CLUSTERDOWN "), "{reply}");
+        assert_eq!(order.try_iter().collect::<Vec<_>>(), ["the other", "who waited"]);
+    });
+}

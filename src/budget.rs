@@ -72,6 +72,20 @@ impl Budget {
         take(&self.bytes_used, bytes, self.bytes_max.saturating_sub(self.bytes_reserved), |left| left)
     }
 
+    /// As [`Budget::charge`], if records could take `spare` bytes more behind it.
+    #[must_use]
+    pub fn charge_sparing(&self, bytes: u64, spare: u64) -> bool {
+        let bytes_max = self.bytes_max.saturating_sub(self.bytes_reserved).saturating_sub(spare);
+        take(&self.bytes_used, bytes, bytes_max, |left| left)
+    }
+
+    /// Whether records could take so many bytes now.
+    #[must_use]
+    pub fn has_room(&self, bytes: u64) -> bool {
+        let bytes_max = self.bytes_max.saturating_sub(self.bytes_reserved);
+        self.bytes_used().saturating_add(bytes) <= bytes_max
+    }
+
     /// Takes `bytes` for a connection, from the reserve too; false, and nothing taken, where there is no room.
     ///
     /// No charge takes more than three quarters of what is left: where large frames find no room any more, small
@@ -145,6 +159,14 @@ mod tests {
         assert!(budget.charge_connection(20));
         budget.credit_connection(20);
         assert_eq!(budget.bytes_used(), 70);
+    }
+
+    #[test]
+    fn a_charge_that_spares_leaves_so_much() {
+        let budget = Budget::with_reserve(100, 30);
+        assert!(!budget.charge_sparing(61, 10) && budget.charge_sparing(60, 10));
+        assert!(budget.has_room(10) && !budget.has_room(11));
+        assert!(!budget.charge_sparing(1, 10) && budget.charge(10) && !budget.charge_sparing(0, 1));
     }
 
     #[test]

@@ -152,6 +152,10 @@ pub struct NodeStats {
     pub memory_bytes_used: u64,
     /// The account's cap, in bytes; absent where there is none.
     pub memory_bytes_max: Option<u64>,
+    /// What becomes of records where the cap is reached: `none`, `s3-fifo` or `random`; empty where a node of another
+    /// version does not tell.
+    #[serde(default)]
+    pub eviction: String,
     /// Its store.
     pub store: StoreStats,
 }
@@ -166,12 +170,16 @@ pub struct StoreStats {
     pub records_expiring: u64,
     /// Records removed for their deadline.
     pub records_expired: u64,
+    /// Records that were evicted.
+    pub records_evicted: u64,
     /// Bytes of all keys and values.
     pub payload_bytes: u64,
     /// Bytes held by indexes.
     pub index_bytes: u64,
     /// Bytes held by slabs, payload included.
     pub slab_bytes: u64,
+    /// Bytes held by what eviction knows of records, beside them.
+    pub eviction_bytes: u64,
     /// Most index cells that one operation moved.
     pub index_cells_moved_max: u32,
     /// Times that a part of an index was split, joined or copied.

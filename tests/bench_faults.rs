@@ -94,6 +94,7 @@ fn statistics() -> String {
         refusals: 0,
         memory_bytes_used: 0,
         memory_bytes_max: None,
+        eviction: String::new(),
         store: freight::metrics::StoreStats::default(),
     };
     serde_json::to_string(&stats).expect("JSON")

@@ -25,7 +25,7 @@ fn config(flags: &[&str]) -> BenchConfig {
     let all = std::iter::once("bench").chain(flags.iter().copied());
     let mut config = Command::try_parse_from(all).expect("the flags are right").bench.resolved();
     // The command line has the flags of a node besides; here none is started from them.
-    for flag in ["shards", "index", "memory", "frame_limit", "connections_max", "frames_in_flight_max"] {
+    for flag in ["shards", "index", "memory", "evict", "frame_limit", "connections_max", "frames_in_flight_max"] {
         config.node.insert(flag.into(), Value::Null);
     }
     config

@@ -3,7 +3,7 @@
 
 use crate::workload::{FlatBatch, Reply};
 use freight::budget::Budget;
-use freight::shard::{IndexKind, Scratch, Store, StoreConfig};
+use freight::shard::{Eviction, IndexKind, Scratch, Store, StoreConfig};
 use std::sync::Arc;
 
 /// One store, shared by threads.
@@ -14,7 +14,7 @@ pub(crate) trait Contender: Sync {
 pub(crate) fn freight(index: IndexKind, shards: u32) -> Store {
     let hash_secret = std::array::from_fn(|i| (i as u8).wrapping_mul(37) ^ 0xA5);
     let budget = Arc::new(Budget::new(u64::MAX));
-    Store::new(StoreConfig { shards, index, hash_secret, budget }).expect("a bench may panic")
+    Store::new(StoreConfig { shards, index, hash_secret, budget, eviction: Eviction::None }).expect("a bench may panic")
 }
 
 impl Contender for Store {

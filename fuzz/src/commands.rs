@@ -18,7 +18,7 @@ use freight::op_list::{OpList, OutcomeList};
 use freight::resp::{
     ClientFacts, ClientLine, Denied, Desk, Host, Lend, NodeFacts, Output, ProtocolError, Session, SessionLimits, Until,
 };
-use freight::shard::{IndexKind, Ownership, Scratch, Store, StoreConfig};
+use freight::shard::{Eviction, IndexKind, Ownership, Scratch, Store, StoreConfig};
 use freight::slots::SlotSet;
 use freight::wire::FrameBuffer;
 use std::cell::Cell;
@@ -126,7 +126,8 @@ struct Node {
 
 fn store() -> Store {
     let budget = Arc::new(Budget::new(u64::MAX));
-    let config = StoreConfig { shards: 1, index: IndexKind::default(), hash_secret: [7; 32], budget };
+    let config =
+        StoreConfig { shards: 1, index: IndexKind::default(), hash_secret: [7; 32], budget, eviction: Eviction::None };
     Store::new(config).expect("a valid configuration")
 }
 
@@ -202,6 +203,7 @@ impl Host for Node {
         let stats = NodeStats {
             version: String::new(),
             incarnation: String::new(),
+            eviction: Eviction::None.to_string(),
             cluster: None,
             map_epoch: 0,
             slots: 0,

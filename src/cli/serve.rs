@@ -11,7 +11,7 @@ use crate::cores::{self, CoreList, Placement};
 use crate::limits;
 use crate::profile::Profile;
 use crate::server::{Identity, Node, NodeConfig};
-use crate::shard::IndexKind;
+use crate::shard::{Eviction, IndexKind};
 use crate::transport::rdma::RdmaOptions;
 use crate::transport::{Door, Endpoint, RedisEndpoint, TransportOptions};
 use clap::{FromArgMatches, value_parser};
@@ -89,6 +89,11 @@ pub(super) struct NodeArgs {
     /// connections: from 512 MiB on, records get more than nine tenths [default: none]
     #[arg(long, value_name = "SIZE", value_parser = sizes::parse)]
     memory: Option<u64>,
+    /// What goes where memory is full: none refuses puts, a store; s3-fifo evicts what is not asked for, random
+    /// anything, a cache
+    #[arg(long, default_value_t, value_name = "POLICY")]
+    #[serde(serialize_with = "as_text")]
+    evict: Eviction,
     /// The longest frame the node takes and sends
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = frame_limit)]
     frame_limit: u32,
@@ -114,7 +119,7 @@ struct CoreArgs {
     placement: Placement,
 }
 
-fn as_text<S: serde::Serializer>(value: &IndexKind, serializer: S) -> Result<S::Ok, S::Error> {
+fn as_text<S: serde::Serializer>(value: &impl std::fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
 
@@ -166,6 +171,7 @@ impl NodeArgs {
             shards: self.shards,
             index: self.index,
             memory_bytes_max: self.memory,
+            eviction: self.evict,
             frame_bytes_max: self.frame_limit,
             connections_max: self.connections_max as usize,
             frames_in_flight_max: self.frames_in_flight_max,

@@ -73,7 +73,12 @@ fn memory(facts: &NodeFacts, text: &mut String) {
     line(text, "used_memory_human", format_args!("{:.2}M", used as f64 / f64::from(1 << 20)));
     line(text, "used_memory_dataset", facts.stats.store.payload_bytes);
     line(text, "maxmemory", facts.stats.memory_bytes_max.unwrap_or(0));
-    line(text, "maxmemory_policy", "noeviction");
+    line(text, "maxmemory_policy", policy(&facts.stats.eviction));
+}
+
+/// What becomes of records where memory is full, in Redis's words where it has some.
+pub(super) fn policy(eviction: &str) -> String {
+    if eviction == "none" { "noeviction".to_owned() } else { format!("allkeys-{eviction}") }
 }
 
 fn persistence(_: &NodeFacts, text: &mut String) {
@@ -88,6 +93,7 @@ fn stats(facts: &NodeFacts, text: &mut String) {
     line(text, "total_net_input_bytes", facts.stats.bytes_received);
     line(text, "total_net_output_bytes", facts.stats.bytes_sent);
     line(text, "expired_keys", facts.stats.store.records_expired);
+    line(text, "evicted_keys", facts.stats.store.records_evicted);
     line(text, "rejected_connections", facts.stats.refusals);
 }
 

@@ -235,7 +235,7 @@ fn config<L: Lend, H: Host>(
         ("databases", "1".to_owned()),
         ("maxclients", facts.connections_max.to_string()),
         ("maxmemory", facts.stats.memory_bytes_max.unwrap_or(0).to_string()),
-        ("maxmemory-policy", "noeviction".to_owned()),
+        ("maxmemory-policy", info::policy(&facts.stats.eviction)),
         ("port", facts.port.to_string()),
         ("proto-max-bulk-len", VALUE_BYTES_MAX.to_string()),
         ("save", String::new()),

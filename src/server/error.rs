@@ -1,7 +1,7 @@
 //! Why a node does not start.
 #![forbid(unsafe_code)]
 
-use crate::shard::StoreError;
+use crate::shard::{Eviction, StoreError};
 use crate::transport::TransportError;
 use std::io;
 use std::net::SocketAddr;
@@ -30,6 +30,12 @@ pub enum ServerError {
         got: u64,
         /// The least.
         min: u64,
+    },
+    /// Records would be evicted at a cap that there is not.
+    #[error("--evict {eviction} says what goes where memory is full, and without --memory it never is")]
+    NothingToEvictFor {
+        /// What was asked for.
+        eviction: Eviction,
     },
     /// Others could connect without authentication.
     #[error("{endpoint} can be reached from other machines and nobody has to authenticate: --insecure allows it")]

@@ -128,11 +128,13 @@ fn memory(page: &mut Page, shared: &Shared, stats: &NodeStats) {
     let completions = shared.session.completions().bytes_used();
     let connections = shared.budget.connection_bytes_used().saturating_sub(completions);
     let (index, records) = (stats.store.index_bytes, stats.store.slab_bytes);
-    let told = completions + connections + index + records;
+    let eviction = stats.store.eviction_bytes;
+    let told = completions + connections + index + records + eviction;
     page.family("freight_memory_bytes", "gauge", "Memory charged to the node's cap, by what it is for.");
     for (class, bytes) in [
         ("records", records),
         ("index", index),
+        ("eviction", eviction),
         ("connections", connections),
         ("completions", completions),
         ("spare", stats.memory_bytes_used.saturating_sub(told)),
@@ -149,6 +151,7 @@ fn store(page: &mut Page, stats: &NodeStats) {
     page.gauge("freight_records", "Records.", store.records);
     page.gauge("freight_records_expiring", "Records that have a deadline.", store.records_expiring);
     page.counter("freight_records_expired_total", "Records removed for their deadline.", store.records_expired);
+    page.counter("freight_records_evicted_total", "Records removed to make room.", store.records_evicted);
     page.gauge("freight_payload_bytes", "Bytes of all keys and values.", store.payload_bytes);
     page.counter("freight_index_growths_total", "Parts of an index split, joined or copied.", store.index_growths);
     page.gauge("freight_shards", "Shards.", store.shard_records.len());

@@ -20,7 +20,7 @@ use crate::limits::{self, SLOTS};
 use crate::map::{Id, MapError, MapStore, ShardMap};
 use crate::metrics::{Counters, NodeStats, StoreStats, ThreadStats};
 use crate::session::{NodeFacts, Session};
-use crate::shard::{IndexKind, Ownership, Store, StoreConfig};
+use crate::shard::{Eviction, IndexKind, Ownership, Store, StoreConfig};
 use crate::slots::SlotSet;
 use crate::transport::{Endpoint, IDLE_BYTES_MAX, RedisEndpoint, TransportOptions};
 use std::io;
@@ -43,12 +43,14 @@ pub struct NodeConfig {
     pub cores: Vec<usize>,
     /// How connections are dealt to the threads.
     pub placement: Placement,
-    /// Shards, a power of two; `None` for four a thread.
+    /// Shards, a power of two; `None` for four a thread, or fewer where a cap is too small for so many that evict.
     pub shards: Option<u32>,
     /// The index of each shard.
     pub index: IndexKind,
     /// The memory cap in bytes, buffers of connections included; `None` for none.
     pub memory_bytes_max: Option<u64>,
+    /// What becomes of records where the cap is reached; needs one, if they are to be evicted.
+    pub eviction: Eviction,
     /// The longest frame taken and sent, in bytes.
     pub frame_bytes_max: u32,
     /// Connections served at a time; fewer where all of them, idle, would take more than half of what a memory cap
@@ -104,6 +106,7 @@ impl NodeConfig {
             shards: None,
             index: IndexKind::default(),
             memory_bytes_max: None,
+            eviction: Eviction::None,
             frame_bytes_max: limits::FRAME_BYTES_DEFAULT,
             connections_max: 10_000,
             frames_in_flight_max: 64,
@@ -138,6 +141,7 @@ impl NodeConfig {
         }
         match self.memory_bytes_max {
             Some(got) if got < MEMORY_BYTES_MIN => Err(ServerError::MemoryCap { got, min: MEMORY_BYTES_MIN }),
+            None if self.eviction != Eviction::None => Err(ServerError::NothingToEvictFor { eviction: self.eviction }),
             _ => Ok(()),
         }
     }
@@ -193,12 +197,17 @@ impl Shared {
         let threads = config.threads.max(1);
         let budget = Arc::new(config.budget());
         config.connections_max = config.connections_served_max(&budget);
-        let shards = config.shards.unwrap_or_else(|| (threads as u32 * 4).next_power_of_two().min(limits::SHARDS_MAX));
+        let shards = config.shards.unwrap_or_else(|| {
+            let shards = (threads as u32 * 4).next_power_of_two().min(limits::SHARDS_MAX);
+            let evicting_max = Store::evicting_shards_max(&budget);
+            if config.eviction == Eviction::None { shards } else { shards.min(1 << evicting_max.ilog2()) }
+        });
         let store = Store::new(StoreConfig {
             shards,
             index: config.index,
             hash_secret: config.identity.hash_secret,
             budget: Arc::clone(&budget),
+            eviction: config.eviction,
         })?;
         if config.mapped {
             store.set_ownership(Ownership { epoch: 0, slots: SlotSet::NONE });
@@ -314,6 +323,7 @@ impl Shared {
             refusals: sum(|counters| &counters.refusals),
             memory_bytes_used: self.budget.bytes_used(),
             memory_bytes_max: self.config.memory_bytes_max,
+            eviction: self.config.eviction.to_string(),
             store,
         }
     }

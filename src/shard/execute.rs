@@ -61,7 +61,7 @@ impl Entry {
     }
 
     #[inline(always)]
-    fn short_get(&self) -> Option<ShortKey> {
+    pub(super) fn short_get(&self) -> Option<ShortKey> {
         (self.word_bytes != ASK_BATCH).then_some(ShortKey { word: self.word, bytes: self.word_bytes })
     }
 
@@ -203,9 +203,32 @@ impl Scratch {
 }
 
 impl<I: Index> Shard<I> {
-    /// Passes 1 to 3: executes the operations of one bin, in order.
-    pub(super) fn execute_bin(&mut self, bin: &[Entry], batch: &impl Batch, now: Time, outcomes: &mut impl Outcomes) {
+    /// Passes 1 to 3: executes the operations of one bin, in order; gives the number of those that were executed. Where
+    /// records are evicted that may be fewer than all, or the first refused, if it `may_refuse`.
+    pub(super) fn execute_bin(
+        &mut self,
+        bin: &[Entry],
+        batch: &impl Batch,
+        now: Time,
+        may_refuse: bool,
+        outcomes: &mut impl Outcomes,
+    ) -> usize {
         self.advance(now);
+        if self.evicts() {
+            self.execute_passes::<true>(bin, batch, may_refuse, outcomes)
+        } else {
+            self.execute_passes::<false>(bin, batch, may_refuse, outcomes)
+        }
+    }
+
+    #[inline]
+    fn execute_passes<const EVICTS: bool>(
+        &mut self,
+        bin: &[Entry],
+        batch: &impl Batch,
+        may_refuse: bool,
+        outcomes: &mut impl Outcomes,
+    ) -> usize {
         let mut hints = [Handle::NONE; GROUP_OPS];
         self.prefetch_buckets(part(bin, 0, 2 * AHEAD_OPS));
         self.prefetch_records(part(bin, 0, AHEAD_OPS), &mut hints);
@@ -214,12 +237,21 @@ impl<I: Index> Shard<I> {
             self.prefetch_buckets(part(bin, ahead + AHEAD_OPS, STEP_OPS));
             self.prefetch_records(part(bin, ahead, STEP_OPS), &mut hints[ahead % GROUP_OPS..]);
             let handles_freed = self.handles_freed();
-            self.execute_group(part(bin, first, STEP_OPS), &hints[first % GROUP_OPS..], batch, outcomes);
+            let (entries, own) = (part(bin, first, STEP_OPS), &hints[first % GROUP_OPS..]);
+            if EVICTS {
+                let done = self.execute_evicting(entries, own, batch, may_refuse && first == 0, outcomes);
+                if done < entries.len() {
+                    return first + done;
+                }
+            } else {
+                self.execute_group(entries, own, batch, outcomes);
+            }
             if self.handles_freed() != handles_freed {
                 // Any hint may name what was freed.
                 hints = [Handle::NONE; GROUP_OPS];
             }
         }
+        bin.len()
     }
 
     /// Pass 1: asks the processor for index buckets.
@@ -247,9 +279,13 @@ impl<I: Index> Shard<I> {
         batch: &impl Batch,
         now: Time,
         outcomes: &mut impl Outcomes,
-    ) {
+    ) -> usize {
         self.advance(now);
+        if self.evicts() {
+            return self.execute_evicting(bin, hints, batch, false, outcomes);
+        }
         self.execute_group(bin, hints, batch, outcomes);
+        bin.len()
     }
 
     /// Pass 3: executes operations, in order. One function for both callers, so that execution is inlined here.

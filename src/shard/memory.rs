@@ -39,6 +39,8 @@ const EMPTY: usize = RUNS.len();
 #[derive(Debug)]
 pub(super) struct Pool {
     budget: Arc<Budget>,
+    /// Bytes of the account that it leaves to others.
+    spare: u64,
     chunks: Mutex<Chunks>,
 }
 
@@ -61,7 +63,27 @@ unsafe impl Send for Chunk {}
 
 impl Pool {
     pub(super) fn new(budget: Arc<Budget>) -> Arc<Self> {
-        Arc::new(Self { budget, chunks: Mutex::default() })
+        Self::sparing(budget, 0)
+    }
+
+    /// As [`Pool::new`], of what is left beside `spare` bytes for indexes and tables.
+    pub(super) fn sparing(budget: Arc<Budget>, spare: u64) -> Arc<Self> {
+        Arc::new(Self { budget, spare, chunks: Mutex::default() })
+    }
+
+    /// Bytes that the account must have left where `bytes` are to be mapped.
+    pub(super) fn bytes_asked(&self, bytes: u32) -> u64 {
+        u64::from(bytes) + self.spare
+    }
+
+    /// Gives the chunk back that is kept though it is empty.
+    pub(super) fn trim(&self) {
+        let emptied = self.lock().take_empty();
+        if let Some(chunk) = emptied {
+            // SAFETY: a chunk without a used unit has no span, and the pool just forgot it.
+            let unmapped = unsafe { pages::unmap(chunk.base, CHUNK_BYTES as usize) };
+            self.returned(chunk, unmapped);
+        }
     }
 
     /// The account that this pool charges.
@@ -92,7 +114,7 @@ impl Pool {
 
     fn map(&self, bytes: u32, alignment: u32) -> Option<NonNull<u8>> {
         debug_assert!(bytes > 0 && bytes.is_multiple_of(pages::PAGE_BYTES), "whole pages: {bytes} bytes");
-        if !self.budget.charge(u64::from(bytes)) {
+        if !self.budget.charge_sparing(u64::from(bytes), self.spare) {
             return None;
         }
         let mapped = pages::map(bytes as usize, alignment as usize);
@@ -199,6 +221,11 @@ impl Chunks {
         None
     }
 
+    fn take_empty(&mut self) -> Option<Chunk> {
+        let address = self.with_room[EMPTY].pop_last()?;
+        self.all.remove(&address)
+    }
+
     fn add(&mut self, base: NonNull<u8>) {
         let address = base.addr().get();
         assert_eq!(address % CHUNK_BYTES as usize, 0, "chunks are aligned to their size");
@@ -301,6 +328,26 @@ impl Span {
     #[inline]
     pub(super) fn slot_bytes(&self) -> u32 {
         self.slot_bytes
+    }
+
+    /// Whether it lies, in part at least, in the same run of `units` units of a chunk as another one. Large spans lie
+    /// in no chunk.
+    pub(super) fn shares_run(&self, other: &Self, units: u32) -> bool {
+        let place = |span: &Self| {
+            let address = span.base.addr().get();
+            let chunk = address / CHUNK_BYTES as usize;
+            let first = (address % CHUNK_BYTES as usize) as u32 / UNIT_BYTES;
+            let last = first + (span.bytes / UNIT_BYTES).saturating_sub(1);
+            (chunk, first / units, last / units)
+        };
+        let is_cut = |span: &Self| !span.is_none() && span.slot_bytes != span.bytes;
+        let ((chunk, first, last), (other_chunk, other_first, other_last)) = (place(self), place(other));
+        is_cut(self) && is_cut(other) && chunk == other_chunk && first <= other_last && other_first <= last
+    }
+
+    /// Units of a chunk that it takes.
+    pub(super) fn units(&self) -> u32 {
+        self.bytes / UNIT_BYTES
     }
 
     /// Number of slots.

@@ -20,8 +20,11 @@ mod buckets;
 mod changed;
 mod directory;
 mod edit;
+mod evict;
+mod evicting;
 mod execute;
 mod expiry;
+mod ghost;
 mod index;
 #[cfg(test)]
 mod index_tests;
@@ -31,7 +34,9 @@ mod memory;
 mod moving;
 mod ownership;
 mod prefetch;
+mod reclaim;
 mod record;
+mod ring;
 mod scan;
 mod segment;
 #[expect(clippy::module_inception, reason = "the folder is about shards, the file about one")]
@@ -42,6 +47,7 @@ mod store;
 mod table;
 mod tags;
 
+pub use evict::{Eviction, UnknownEviction};
 pub use execute::Scratch;
 pub use moving::{Export, Sweep};
 pub use ownership::Ownership;

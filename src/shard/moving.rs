@@ -15,6 +15,7 @@
 //! whose slots were changed since the batch was dealt, and a batch that meets no move looks at nothing for it.
 #![forbid(unsafe_code)]
 
+use super::evict::Evictor;
 use super::execute::Entry;
 use super::index::Index;
 use super::ownership::Ownership;
@@ -91,6 +92,11 @@ impl Notes {
     /// The slots that are on the move.
     pub(super) fn slots(&self) -> &SlotSet {
         &self.slots
+    }
+
+    /// What they are charged to.
+    pub(super) fn budget(&self) -> &Budget {
+        &self.tally.budget
     }
 
     pub(super) fn note(&mut self, key: &[u8]) {
@@ -186,6 +192,9 @@ impl Store {
                 locked.owned = Some(Arc::clone(&equal));
                 let (slots, tally) = (Arc::clone(&slots), Arc::clone(&tally));
                 locked.notes = Some(Box::new(Notes { slots, keys: BTreeSet::new(), tally }));
+                if let Some(evictor) = locked.shard.moving_mut().evictor() {
+                    evictor.noted = Some(Vec::new());
+                }
             }
         });
         let walk = Some((0, Handle::FIRST));
@@ -198,6 +207,9 @@ impl Store {
             for mut locked in self.each_locked() {
                 locked.owned.clone_from(owned);
                 locked.notes = None;
+                if let Some(evictor) = locked.shard.moving_mut().evictor() {
+                    evictor.noted = None;
+                }
             }
         });
     }
@@ -277,6 +289,9 @@ impl Store {
     #[must_use]
     pub fn import(&self, carried: Carried<'_>) -> bool {
         let Carried { key, version, value, deadline } = carried;
+        if self.evicts && version != VERSION_ABSENT {
+            return self.import_evicting(carried);
+        }
         let hash = self.hasher.index_hash(key);
         let mut locked = self.lock(self.shard_of(key));
         let shard = locked.shard.moving_mut();
@@ -327,6 +342,10 @@ pub(super) trait Moving {
     fn forget(&mut self, key: &[u8], hash: u64);
     fn forget_all(&mut self, gone: &[Handle]);
     fn forget_expired(&mut self, is_moving: &dyn Fn(Key<'_>) -> bool, looks: usize) -> bool;
+    fn evictor(&mut self) -> Option<&mut Evictor>;
+    fn bytes_refused(&self) -> u64;
+    /// Gives memory back to the account, if there is any to give.
+    fn give_up_chunk(&mut self);
 }
 
 impl<I: Index> Moving for Shard<I> {
@@ -363,6 +382,9 @@ impl<I: Index> Moving for Shard<I> {
     }
 
     fn import(&mut self, key: &[u8], hash: u64, version: Version, content: Written<'_>) -> bool {
+        if self.evicts() {
+            return self.import_evicting(key, hash, version, content);
+        }
         self.import(key, hash, version, content)
     }
 
@@ -376,6 +398,18 @@ impl<I: Index> Moving for Shard<I> {
 
     fn forget_expired(&mut self, is_moving: &dyn Fn(Key<'_>) -> bool, looks: usize) -> bool {
         self.forget_expired(is_moving, looks)
+    }
+
+    fn evictor(&mut self) -> Option<&mut Evictor> {
+        self.evictor.as_deref_mut()
+    }
+
+    fn bytes_refused(&self) -> u64 {
+        self.bytes_refused()
+    }
+
+    fn give_up_chunk(&mut self) {
+        let _gave_some = self.give_up_chunk();
     }
 }
 

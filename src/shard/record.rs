@@ -9,16 +9,25 @@
 //! ```
 //!
 //! 14 bytes beyond key and value, little-endian, at any alignment; 8 more for a deadline. A value's length needs 24
-//! bits; of the 8 above one says that a deadline follows the value, the others are zero.
+//! bits; of the 8 above one says that a deadline follows the value, and four are marks of whoever evicts.
+//!
+//!
+//! ```text
+//!   value bytes  31     30  29     28     27  25    24         23           0
+//!                +---------+------+------+--------+----------+--------------+      free: the slot has no record
+//!                | hits    | main | free | zero   | deadline | bytes        |      hits, main: of eviction
+//!                +---------+------+------+--------+----------+--------------+
+//! ```
 //!
 //! A marked length is longer than any slot. So whoever takes the value as if nothing were marked is stopped by the
-//! check that he must make anyway, and a record without a deadline costs nothing for those that have one.
+//! check that he must make anyway, and a record without a deadline costs nothing for those that have one. Where
+//! records are evicted most of them are marked: there [`Records::get_marked`] masks marks off before it looks.
 #![forbid(unsafe_code)]
 
 use super::index::Keys;
 use super::memory::Pool;
 use super::prefetch::prefetch;
-use super::slab::{Handle, Slab};
+use super::slab::{FREE_MARK, Handle, LINK_AT, Slab};
 use crate::hash::{Key, KeyHasher};
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::op::{Time, VERSION_ABSENT, Version};
@@ -39,6 +48,14 @@ const HEADER_BYTES: usize = size_of::<Header>();
 /// Above a value's length: a deadline stands behind the value.
 const DEADLINE_MARK: u32 = 1 << 24;
 
+/// A value's length and the mark of a deadline, without those of eviction.
+const UNMARKED: u32 = 2 * DEADLINE_MARK - 1;
+
+/// Where the marks of eviction are, and which.
+const MARKS_AT: usize = std::mem::offset_of!(Header, value_bytes) + 3;
+const MAIN_MARK: u8 = 1 << 5;
+const HIT: u8 = 1 << 6;
+
 /// Bytes of a deadline.
 const DEADLINE_BYTES: usize = size_of::<Time>();
 
@@ -46,6 +63,8 @@ const _: () = {
     assert!(size_of::<Header>() == 14);
     assert!(align_of::<Header>() == 1);
     assert!(std::mem::offset_of!(Header, version) == 0);
+    assert!(LINK_AT == std::mem::offset_of!(Header, value_bytes) && FREE_MARK << 1 == (MAIN_MARK as u32) << 24);
+    assert!(FREE_MARK > UNMARKED);
     assert!(std::mem::offset_of!(Header, value_bytes) == 8);
     assert!(std::mem::offset_of!(Header, key_bytes) == 12);
     // No slot is as long as a marked length: the largest is one record's, rounded up to whole pages.
@@ -54,6 +73,41 @@ const _: () = {
 
 /// Cache lines of a record to prefetch: what follows them the processor fetches ahead by itself.
 const PREFETCH_LINES: usize = 4;
+
+/// What eviction knows of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Marks(u8);
+
+impl Marks {
+    /// Of a record in the main queue that was not hit there.
+    pub(super) const MAIN: Self = Self(MAIN_MARK);
+
+    pub(super) fn is_main(self) -> bool {
+        self.0 & MAIN_MARK != 0
+    }
+
+    /// The same in the main queue.
+    pub(super) fn to_main(self) -> Self {
+        Self(self.0 | MAIN_MARK)
+    }
+
+    /// Hits that were counted: up to 3.
+    pub(super) fn hits(self) -> u8 {
+        self.0 / HIT
+    }
+
+    /// With one hit more, up to 3.
+    #[inline]
+    pub(super) fn hit(self) -> Self {
+        Self(self.0.checked_add(HIT).unwrap_or(self.0))
+    }
+
+    /// With one hit less.
+    pub(super) fn cooled(self) -> Self {
+        debug_assert!(self.hits() > 0, "there was a hit");
+        Self(self.0 - HIT)
+    }
+}
 
 /// A record, borrowed from its slot.
 #[derive(Debug, Clone, Copy)]
@@ -98,7 +152,7 @@ impl<'a> Slot<'a> {
     /// Whether its deadline is reached.
     #[inline(always)]
     pub(super) fn is_expired(self, now: Time) -> bool {
-        self.header.value_bytes.get() >= DEADLINE_MARK && self.marked_value(now).is_none()
+        self.header.value_bytes.get() & DEADLINE_MARK != 0 && self.marked_value(now).is_none()
     }
 
     /// All of it.
@@ -110,19 +164,32 @@ impl<'a> Slot<'a> {
         }
     }
 
+    /// The same, as quick for a record that eviction has marked.
+    #[inline(always)]
+    fn record_marked(self) -> Record<'a> {
+        match self.behind_key().get(..(self.header.value_bytes.get() & UNMARKED) as usize) {
+            Some(value) => Record { version: self.header.version.get(), key: self.key(), value, deadline: None },
+            None => self.marked(),
+        }
+    }
+
     #[inline(always)]
     fn behind_key(self) -> &'a [u8] {
         &self.payload[usize::from(self.header.key_bytes.get())..]
     }
 
-    /// A record whose value's length is marked, or our own bug.
+    /// A record whose value's length is marked.
     #[cold]
     #[inline(never)]
     fn marked(self) -> Record<'a> {
-        let value_bytes = self.header.value_bytes.get().checked_sub(DEADLINE_MARK).expect("a record lies in its slot");
-        let (value, behind) = self.behind_key().split_at(value_bytes as usize);
-        let (deadline, _) = U64::ref_from_prefix(behind).expect("a marked record has its deadline");
-        Record { version: self.header.version.get(), key: self.key(), value, deadline: Some(deadline.get()) }
+        let value_bytes = self.header.value_bytes.get() & UNMARKED;
+        let (value, behind) = self.behind_key().split_at((value_bytes % DEADLINE_MARK) as usize);
+        let deadline = (value_bytes >= DEADLINE_MARK).then(|| {
+            let (deadline, _) = U64::ref_from_prefix(behind).expect("a record with the mark has its deadline");
+            deadline.get()
+        });
+        debug_assert!(self.header.value_bytes.get() >= DEADLINE_MARK, "an unmarked length is shorter than its slot");
+        Record { version: self.header.version.get(), key: self.key(), value, deadline }
     }
 
     /// The value of a record whose value's length is marked, unless its deadline is reached.
@@ -137,7 +204,7 @@ impl<'a> Slot<'a> {
 /// The records of one shard.
 #[derive(Debug)]
 pub(super) struct Records {
-    slab: Slab,
+    pub(super) slab: Slab,
     hasher: KeyHasher,
     count: u64,
     payload_bytes: u64,
@@ -173,6 +240,17 @@ impl Records {
     #[inline(always)]
     pub(super) fn get(&self, handle: Handle) -> Record<'_> {
         self.slot(handle).record()
+    }
+
+    /// As [`Records::get`], as quick for records that eviction has marked.
+    #[inline(always)]
+    pub(super) fn get_marked(&self, handle: Handle) -> Record<'_> {
+        self.slot(handle).record_marked()
+    }
+
+    /// The hash of a key.
+    pub(super) fn hash_of(&self, key: &[u8]) -> u64 {
+        self.hasher.index_hash(key)
     }
 
     /// The key of the record at a handle.
@@ -214,6 +292,7 @@ impl Records {
             self.write(handle, version, key, content);
             return Some(handle);
         }
+        let old = old & UNMARKED;
         let bytes = record_bytes(key, new);
         let target = if self.slab.fits_exactly(handle, bytes) { handle } else { self.slab.allocate(bytes)? };
         self.write(target, version, key, content);
@@ -230,7 +309,7 @@ impl Records {
         debug_assert!(before < version, "a newer version of the same record");
         let (key_bytes, value_begin) = (key.len() as u16, HEADER_BYTES + key.len());
         let (value_end, value_bytes) = (value_begin + value.len(), (value.len() + content.value.len()) as u32);
-        let (old, new) = (self.marked_bytes(handle), mark(value_bytes, content.deadline));
+        let (old, new) = (self.marked_bytes(handle) & UNMARKED, mark(value_bytes, content.deadline));
         let bytes = record_bytes(key.as_bytes(), new);
         let target = if self.slab.fits_exactly(handle, bytes) { handle } else { self.slab.allocate(bytes)? };
         if target != handle {
@@ -282,6 +361,34 @@ impl Records {
         key_slot.copy_from_slice(key);
         put_behind(behind, content);
         debug_assert_eq!(self.get(handle).value.len(), content.value.len(), "what is written is what is read");
+    }
+
+    /// The class of the slot of a record; `None` where the handle names none any more.
+    pub(super) fn class_at(&self, handle: Handle) -> Option<usize> {
+        let class = self.slab.class_at(handle)?;
+        (self.marked_bytes(handle) & FREE_MARK == 0).then_some(class)
+    }
+
+    /// The marks of a record.
+    #[inline]
+    pub(super) fn marks(&self, handle: Handle) -> Marks {
+        Marks(self.slab.slot(handle)[MARKS_AT] & !(MAIN_MARK - 1))
+    }
+
+    #[inline]
+    pub(super) fn set_marks(&mut self, handle: Handle, marks: Marks) {
+        let byte = &mut self.slab.slot_mut(handle)[MARKS_AT];
+        *byte = *byte & (MAIN_MARK - 1) | marks.0;
+    }
+
+    /// Counts a hit.
+    #[inline]
+    pub(super) fn hit(&mut self, handle: Handle) {
+        let marks = self.marks(handle);
+        // What is hot already is not written any more: its cache line stays clean.
+        if marks.hit() != marks {
+            self.set_marks(handle, marks.hit());
+        }
     }
 
     /// Asks the processor for a record that will be read soon.

@@ -8,6 +8,7 @@
 //! that comes late with an earlier one meets what the others met, so nothing comes back that was seen gone.
 #![forbid(unsafe_code)]
 
+use super::evict::{Evictor, Policy};
 use super::index::{Index, IndexStats, Keys};
 use super::memory::Pool;
 use super::record::{Record, Records, Slot, Written};
@@ -21,7 +22,9 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Shard<I> {
     index: I,
-    records: Records,
+    pub(super) records: Records,
+    /// Makes room where there is none; `None` in a store that refuses instead.
+    pub(super) evictor: Option<Box<Evictor>>,
     /// The version of the latest change. 64 bits last for centuries.
     version: Version,
     /// Counts the changes that make a handle invalid.
@@ -51,10 +54,15 @@ pub(super) enum Changed {
 }
 
 impl<I: Index> Shard<I> {
-    /// An empty shard; `None` where the budget refuses.
-    pub(super) fn new(pool: &Arc<Pool>, hasher: KeyHasher) -> Option<Self> {
-        let records = Records::new(pool, hasher);
-        Some(Self { index: I::new(pool)?, records, version: VERSION_ABSENT, handles_freed: 0, now: 0, expired: 0 })
+    /// An empty shard, whose index and records come from these pools; `None` where the budget refuses.
+    pub(super) fn new(pools: [&Arc<Pool>; 2], hasher: KeyHasher, policy: Option<Policy>) -> Option<Self> {
+        let [index_pool, pool] = pools;
+        let evictor = match policy {
+            Some(policy) => Some(Evictor::new(policy, pool.budget())?),
+            None => None,
+        };
+        let (index, records) = (I::new(index_pool)?, Records::new(pool, hasher));
+        Some(Self { index, records, evictor, version: VERSION_ABSENT, handles_freed: 0, now: 0, expired: 0 })
     }
 
     /// Moves the shard's time on to that of a batch; it never goes back.
@@ -288,11 +296,15 @@ impl<I: Index> Shard<I> {
     /// Forgets records that have moved, of which only the handles are known.
     pub(super) fn forget_all(&mut self, gone: &[Handle]) {
         for handle in gone {
-            let hash = self.records.hash(*handle);
-            let unfinished = Unfinished;
-            self.remove(hash, *handle);
-            std::mem::forget(unfinished);
+            self.forget_at(self.records.hash(*handle), *handle);
         }
+    }
+
+    /// Forgets a record.
+    pub(super) fn forget_at(&mut self, hash: u64, handle: Handle) {
+        let unfinished = Unfinished;
+        self.remove(hash, handle);
+        std::mem::forget(unfinished);
     }
 
     /// The record of a key; its deadline may be reached.
@@ -329,6 +341,12 @@ impl<I: Index> Shard<I> {
         }
         let handle = self.index.find(hash, |handle| is_wanted(self.records.slot(handle).key()))?;
         Some((handle, self.records.slot(handle)))
+    }
+
+    /// Where the record of a key is, by the hint if it is right.
+    #[inline(always)]
+    pub(super) fn find_handle(&self, hash: u64, hint: Handle, is_wanted: impl Fn(Key<'_>) -> bool) -> Option<Handle> {
+        self.find(is_wanted, hash, hint).map(|(handle, _)| handle)
     }
 
     pub(super) fn records(&self) -> &Records {

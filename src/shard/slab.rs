@@ -27,7 +27,14 @@ const NO_SPAN: u32 = u32::MAX;
 /// Ends a list of slots.
 const NO_SLOT: u16 = u16::MAX;
 /// The class of a span that holds one large slot.
-const LARGE: u16 = u16::MAX;
+pub(super) const LARGE: u16 = CLASS_COUNT as u16;
+/// Number of classes, that of large slots included.
+pub(super) const CLASSES: usize = CLASS_COUNT + 1;
+/// Where a free slot names the next one, in four bytes, and the bit there that tells it from a record (`record.rs`).
+pub(super) const LINK_AT: usize = 8;
+pub(super) const FREE_MARK: u32 = 1 << 28;
+
+const _: () = assert!(LINK_AT + 4 <= super::size_class::SLOT_BYTES_MIN as usize && FREE_MARK > NO_SLOT as u32);
 
 /// Names one slot of one slab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +48,7 @@ impl Handle {
     pub(super) const NONE: Self = Self(u32::MAX);
 
     #[inline]
-    fn new(span: u32, slot: u32) -> Self {
+    pub(super) fn new(span: u32, slot: u32) -> Self {
         Self(span << SLOT_BITS | slot)
     }
 
@@ -51,8 +58,13 @@ impl Handle {
         self.span() * slots + self.slot()
     }
 
+    /// The handle behind this one: it may name no slot.
+    pub(super) fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+
     #[inline]
-    fn span(self) -> usize {
+    pub(super) fn span(self) -> usize {
         (self.0 >> SLOT_BITS) as usize
     }
 
@@ -73,6 +85,10 @@ pub(super) struct Slab {
     /// First span with room, for each class.
     roomy_first: Box<[u32; CLASS_COUNT]>,
     span_bytes: u64,
+    /// Slots of each class, in use or not.
+    class_slots: Box<[u64; CLASSES]>,
+    /// Bytes of the slot that was refused last, 0 for none.
+    refused_bytes: u32,
     pool: Arc<Pool>,
 }
 
@@ -98,6 +114,8 @@ impl Slab {
             vacant_first: NO_SPAN,
             roomy_first: Box::new([NO_SPAN; CLASS_COUNT]),
             span_bytes: 0,
+            class_slots: Box::new([0; CLASSES]),
+            refused_bytes: 0,
             pool: Arc::clone(pool),
         }
     }
@@ -137,15 +155,23 @@ impl Slab {
     /// A slot of at least `bytes`, its content arbitrary; `None` where the budget refuses.
     pub(super) fn allocate(&mut self, bytes: u32) -> Option<Handle> {
         let Some(class) = SizeClass::of(bytes) else {
-            return self.add_span(LARGE, |pool| pool.large_span(bytes));
+            let added = self.add_span(LARGE, |pool| pool.large_span(bytes));
+            return added.or_else(|| self.refuse(bytes));
         };
         let number = self.roomy_first[usize::from(class.index)];
         if number == NO_SPAN {
-            let first = self.add_span(class.index, |pool| pool.span(class.span_units.into(), class.slot_bytes))?;
+            let added = self.add_span(class.index, |pool| pool.span(class.span_units.into(), class.slot_bytes));
+            let first = added.or_else(|| self.refuse(bytes))?;
             self.link_roomy(first.span() as u32);
             return Some(first);
         }
         Some(self.take_slot(number, class))
+    }
+
+    #[cold]
+    fn refuse(&mut self, bytes: u32) -> Option<Handle> {
+        self.refused_bytes = bytes;
+        None
     }
 
     fn take_slot(&mut self, number: u32, class: SizeClass) -> Handle {
@@ -159,8 +185,7 @@ impl Slab {
             Handle::new(number, u32::from(state.touched) - 1)
         } else {
             let handle = Handle::new(number, state.free_first.into());
-            let next = u16::from_le_bytes(*self.slot(handle).first_chunk().expect("a slot is at least 16 bytes"));
-            self.states[number as usize].free_first = next;
+            self.states[number as usize].free_first = self.next_free(handle);
             handle
         };
         if is_full {
@@ -174,6 +199,7 @@ impl Slab {
         let number = self.vacant_number()?;
         let span = take(&self.pool)?;
         self.span_bytes += u64::from(span.bytes());
+        self.class_slots[usize::from(class)] += u64::from(span.slots());
         self.vacant_first = self.states[number as usize].next;
         self.spans[number as usize] = span;
         self.states[number as usize] =
@@ -217,8 +243,9 @@ impl Slab {
             return self.release_span(number);
         }
         let next = std::mem::replace(&mut state.free_first, handle.slot() as u16);
-        let link = self.slot_mut(handle).first_chunk_mut().expect("a slot is at least 16 bytes");
-        *link = next.to_le_bytes();
+        let slot: &mut [u8; LINK_AT + 4] =
+            self.slot_mut(handle).first_chunk_mut().expect("a slot is at least 16 bytes");
+        slot[LINK_AT..].copy_from_slice(&(u32::from(next) | FREE_MARK).to_le_bytes());
         if was_full {
             self.link_roomy(number);
         }
@@ -228,6 +255,7 @@ impl Slab {
         let span = std::mem::replace(&mut self.spans[number as usize], Span::NONE);
         assert!(!span.is_none(), "a span is released once");
         self.span_bytes -= u64::from(span.bytes());
+        self.class_slots[usize::from(self.states[number as usize].class)] -= u64::from(span.slots());
         self.pool.release(span);
         self.states[number as usize].next = self.vacant_first;
         self.vacant_first = number;
@@ -283,10 +311,89 @@ impl Slab {
         let mut next = if self.spans[span].is_none() { NO_SLOT } else { self.states[span].free_first };
         while next != NO_SLOT {
             free[usize::from(next) / 64] |= 1 << (next % 64);
-            let link = self.slot(Handle::new(span as u32, next.into())).first_chunk();
-            next = u16::from_le_bytes(*link.expect("a slot is at least 16 bytes"));
+            next = self.next_free(Handle::new(span as u32, next.into()));
         }
         free
+    }
+
+    /// The free slot behind a free one.
+    #[inline]
+    fn next_free(&self, handle: Handle) -> u16 {
+        let slot: &[u8; LINK_AT + 2] = self.slot(handle).first_chunk().expect("a slot is at least 16 bytes");
+        u16::from_le_bytes([slot[LINK_AT], slot[LINK_AT + 1]])
+    }
+
+    /// The class of a slot that may be in use; `None` where there is none. One that is free has a [`FREE_MARK`].
+    pub(super) fn class_at(&self, handle: Handle) -> Option<usize> {
+        let span = self.spans.get(handle.span()).filter(|span| !span.is_none())?;
+        let SpanState { class, touched, .. } = self.states[handle.span()];
+        debug_assert!(u32::from(touched) <= span.slots(), "no slot beyond the span");
+        (handle.slot() < usize::from(touched)).then_some(class.into())
+    }
+
+    /// The first slot of a class from a handle on and around, in use or free; `None` where the class has no span.
+    pub(super) fn next_in_class(&self, class: usize, from: Handle) -> Option<Handle> {
+        if self.class_slots[class] == 0 {
+            return None;
+        }
+        let (mut span, mut slot) = (from.span(), from.slot());
+        loop {
+            if span >= self.spans.len() {
+                (span, slot) = (0, 0);
+            }
+            let handle = Handle::new(span as u32, slot as u32);
+            if self.class_at(handle) == Some(class) {
+                return Some(handle);
+            }
+            (span, slot) = (span + 1, 0);
+        }
+    }
+
+    /// The spans in the same run of `units` units of a chunk as that of a handle; itself alone, if it is a large one.
+    /// Looks at every span.
+    pub(super) fn spans_beside(&self, handle: Handle, units: u32) -> Vec<Handle> {
+        let span = &self.spans[handle.span()];
+        let others = (0..self.spans.len()).filter(|other| {
+            *other == handle.span() || span.units() < units && self.spans[*other].shares_run(span, units)
+        });
+        others.map(|span| Handle::new(span as u32, 0)).collect()
+    }
+
+    /// The slots in use of the span of a handle.
+    pub(super) fn used_beside(&self, handle: Handle) -> Vec<Handle> {
+        let (span, free) = (handle.span(), self.free_slots(handle.span()));
+        let is_used = |slot: &usize| free[slot / 64] >> (slot % 64) & 1 == 0;
+        let touched = usize::from(self.states[span].touched);
+        (0..touched).filter(is_used).map(|slot| Handle::new(span as u32, slot as u32)).collect()
+    }
+
+    /// Whether a class has a slot that is not in use.
+    pub(super) fn has_slot(&self, class: usize) -> bool {
+        self.roomy_first.get(class).is_some_and(|span| *span != NO_SPAN)
+    }
+
+    /// Slots of a class, in use or not.
+    pub(super) fn class_slots(&self, class: usize) -> u64 {
+        self.class_slots[class]
+    }
+
+    /// Slots of the span of a handle, in use or not.
+    pub(super) fn slots_beside(&self, handle: Handle) -> u64 {
+        self.spans[handle.span()].slots().into()
+    }
+
+    /// Bytes of the slot that was refused last since [`Slab::forget_refusal`].
+    pub(super) fn refusal(&self) -> Option<u32> {
+        Some(self.refused_bytes).filter(|bytes| *bytes > 0)
+    }
+
+    pub(super) fn forget_refusal(&mut self) {
+        self.refused_bytes = 0;
+    }
+
+    /// Where its spans come from.
+    pub(super) fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     /// Bytes held: spans and the tables that describe them.

@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 
 use super::buckets::BucketIndex;
+use super::evict::{Eviction, Policy};
+use super::evicting::Rest;
 use super::execute::{Entry, GROUP_OPS, Scratch, shard_of};
 use super::index::Index;
 #[cfg(feature = "leapfrog")]
 use super::leap::LeapIndex;
-use super::memory::Pool;
+use super::memory::{CHUNK_BYTES, Pool};
 use super::moving::Notes;
 use super::ownership::{self, Current, Owned, Ownership};
 use super::shard::Shard;
@@ -16,8 +18,11 @@ use crate::hash::KeyHasher;
 use crate::limits::SHARDS_MAX;
 use crate::metrics::StoreStats;
 use crate::op::{Batch, Outcome, Outcomes, Time};
+use smallvec::SmallVec;
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// Which index the shards use.
@@ -76,6 +81,8 @@ pub struct StoreConfig {
     pub hash_secret: [u8; 32],
     /// What the store's memory is charged to.
     pub budget: Arc<Budget>,
+    /// What becomes of records where the budget is used up.
+    pub eviction: Eviction,
 }
 
 /// Why a store could not be made.
@@ -95,6 +102,14 @@ pub enum StoreError {
         /// What was asked for.
         shards: u32,
     },
+    /// The memory cap is too small for so many shards that evict.
+    #[error("memory is too little to evict in {shards} shards: {shards_max} have 4 MiB each")]
+    TooSmallToEvict {
+        /// What was asked for.
+        shards: u32,
+        /// As many as it is enough for.
+        shards_max: u32,
+    },
     /// This build lacks the index.
     #[error("this build has no leapfrog index: build with the cargo feature `leapfrog`")]
     IndexNotBuilt,
@@ -107,6 +122,9 @@ pub struct Store {
     shards: Box<[Padded]>,
     pub(super) ownership: Current,
     pub(super) budget: Arc<Budget>,
+    pub(super) evicts: bool,
+    /// The shard that gives memory up next, where another one needs some.
+    pub(super) next_to_give: AtomicUsize,
 }
 
 /// A shard and its lock on cache lines of their own (two: processors fetch them in pairs).
@@ -132,6 +150,9 @@ pub(super) enum AnyShard {
     Leapfrog(Shard<LeapIndex>),
 }
 
+/// Bytes of the account for each shard that evicts, at least.
+const SHARD_BYTES_MIN: u64 = 2 * CHUNK_BYTES as u64;
+
 /// Shards locked at a time, at most: others must find something to do meanwhile.
 const GROUP_SHARDS_MAX: usize = 8;
 
@@ -141,20 +162,38 @@ impl Store {
     /// # Errors
     /// [`StoreError`] says what is wrong with the configuration.
     pub fn new(config: StoreConfig) -> Result<Self, StoreError> {
-        let StoreConfig { shards, index, hash_secret, budget } = config;
+        let StoreConfig { shards, index, hash_secret, budget, eviction } = config;
         if !shards.is_power_of_two() || shards > SHARDS_MAX {
             return Err(StoreError::ShardCount { shards });
+        }
+        if eviction != Eviction::None && shards > Self::evicting_shards_max(&budget) {
+            return Err(StoreError::TooSmallToEvict { shards, shards_max: Self::evicting_shards_max(&budget) });
         }
         let hasher = KeyHasher::new(hash_secret);
         let pool = Pool::new(Arc::clone(&budget));
         let shards = (0..shards)
-            .map(|_| {
-                let shard = AnyShard::new(index, &pool, hasher)?;
+            .map(|number| {
+                let shard = match eviction.policy(hasher.index_hash(&number.to_le_bytes()[..])) {
+                    None => AnyShard::new(index, [&pool, &pool], hasher, None)?,
+                    // A shard that evicts empties chunks, so it has some that are its own.
+                    policy => {
+                        let own = Pool::sparing(Arc::clone(&budget), spare_bytes(&budget));
+                        AnyShard::new(index, [&pool, &own], hasher, policy)?
+                    }
+                };
                 let shard = shard.ok_or(StoreError::OutOfMemory { bytes_max: budget.bytes_max(), shards })?;
                 Ok(Padded(Mutex::new(Locked { shard, owned: None, notes: None })))
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { hasher, shards, ownership: Current::default(), budget })
+        let (evicts, next_to_give) = (eviction != Eviction::None, AtomicUsize::new(0));
+        Ok(Self { hasher, shards, ownership: Current::default(), budget, evicts, next_to_give })
+    }
+
+    /// The most shards that a store has with this budget, if it evicts: each empties chunks of its own.
+    #[must_use]
+    pub fn evicting_shards_max(budget: &Budget) -> u32 {
+        let shards = record_bytes(budget) / SHARD_BYTES_MIN;
+        u32::try_from(shards).unwrap_or(u32::MAX).clamp(1, SHARDS_MAX)
     }
 
     /// Executes every operation of a batch and hands each outcome over, exactly once, in any order. Operations on
@@ -178,6 +217,7 @@ impl Store {
         let owned = &scratch.ownership.owned;
         let mut epoch = ownership::epoch(owned);
         let (mut next, mut busy) = (0, 0);
+        let mut stopped = SmallVec::new();
         while next < visits.len() {
             let together = scratch.group(&visits[next..], GROUP_SHARDS_MAX);
             let mut group = [const { None }; GROUP_SHARDS_MAX];
@@ -185,7 +225,7 @@ impl Store {
                 let shard = visits[at];
                 match self.try_lock(shard) {
                     Some(locked) if ownership::is_same(&locked.owned, owned) => {
-                        *place = Some(Visit { locked, bin: scratch.bin(shard) });
+                        *place = Some(Visit { shard, locked, bin: scratch.bin(shard) });
                     }
                     // Busy, or its slots were changed since the batch was dealt: by itself, later.
                     _ => {
@@ -194,20 +234,14 @@ impl Store {
                     }
                 }
             }
-            execute_group(&mut group[..together], batch, now, outcomes);
+            execute_group(&mut group[..together], batch, now, outcomes, &mut stopped);
             next += together;
         }
-        for shard in &visits[..busy] {
-            // Nothing else is left to do: wait.
-            let mut locked = self.lock(*shard as usize);
-            if ownership::is_same(&locked.owned, owned) {
-                locked.shard.execute_bin(scratch.bin(*shard), batch, now, outcomes);
-            } else {
-                let bin = ownership::sift(&locked.owned, scratch.bin(*shard), batch, outcomes);
-                locked.note(&bin, batch, now);
-                locked.shard.execute_bin(&bin, batch, now, outcomes);
-                epoch = epoch.max(ownership::epoch(&locked.owned));
-            }
+        // Nothing else is left to do: wait.
+        let busy = visits[..busy].iter().map(|shard| (*shard, 0));
+        for (shard, done) in busy.chain(stopped) {
+            let entries = Cow::Borrowed(&scratch.bin(shard)[done..]);
+            epoch = epoch.max(self.execute_rest(Rest { shard, entries, owned }, batch, now, outcomes));
         }
         scratch.visits = visits;
         epoch
@@ -272,33 +306,49 @@ impl Store {
 
 /// A shard and what it shall do.
 struct Visit<'a> {
+    shard: u32,
     locked: MutexGuard<'a, Locked>,
     bin: &'a [Entry],
 }
 
+/// Shards that stopped for want of memory, and how many operations they had executed by then.
+type Stopped = SmallVec<[(u32, usize); 4]>;
+
 /// Passes 1 to 3 over all bins of a group; each shard is unlocked as soon as its own is done.
-fn execute_group(group: &mut [Option<Visit<'_>>], batch: &impl Batch, now: Time, outcomes: &mut impl Outcomes) {
+fn execute_group(
+    group: &mut [Option<Visit<'_>>],
+    batch: &impl Batch,
+    now: Time,
+    outcomes: &mut impl Outcomes,
+    stopped: &mut Stopped,
+) {
     if let [only] = group {
-        if let Some(Visit { locked, bin }) = only {
-            locked.shard.execute_bin(bin, batch, now, outcomes);
+        if let Some(Visit { shard, locked, bin }) = only {
+            let done = locked.shard.execute_bin(bin, batch, now, false, outcomes);
+            if done < bin.len() {
+                stopped.push((*shard, done));
+            }
         }
         return;
     }
-    for Visit { locked, bin } in group.iter().flatten() {
+    for Visit { locked, bin, .. } in group.iter().flatten() {
         locked.shard.prefetch_buckets(bin);
     }
     let mut hints = [Handle::NONE; GROUP_OPS];
     let mut rest = &mut hints[..];
-    for Visit { locked, bin } in group.iter().flatten() {
+    for Visit { locked, bin, .. } in group.iter().flatten() {
         let (own, others) = rest.split_at_mut(bin.len());
         locked.shard.prefetch_records(bin, own);
         rest = others;
     }
     let mut rest = &hints[..];
     for visit in group {
-        let Some(Visit { mut locked, bin }) = visit.take() else { continue };
+        let Some(Visit { shard, mut locked, bin }) = visit.take() else { continue };
         let (own, others) = rest.split_at(bin.len());
-        locked.shard.execute_group(bin, own, batch, now, outcomes);
+        let done = locked.shard.execute_group(bin, own, batch, now, outcomes);
+        if done < bin.len() {
+            stopped.push((shard, done));
+        }
         rest = others;
     }
 }
@@ -315,26 +365,53 @@ fn count<I: Index>(stats: &mut StoreStats, shard: &Shard<I>) {
     stats.index_growths += index.growths;
     stats.records_expiring += records.expiring();
     stats.records_expired += shard.expired();
+    if let Some(evictor) = &shard.evictor {
+        stats.records_evicted += evictor.evicted();
+        stats.eviction_bytes += evictor.bytes();
+    }
     stats.shard_records.push(records.count());
 }
 
+/// What the records of a store that evicts leave of an account, so that indexes and queues can grow.
+fn spare_bytes(budget: &Budget) -> u64 {
+    (record_bytes(budget) / 64).clamp(CHUNK_BYTES.into(), 32 * u64::from(CHUNK_BYTES))
+}
+
+/// Bytes of an account for records, indexes, and what eviction knows of them.
+fn record_bytes(budget: &Budget) -> u64 {
+    budget.bytes_max().saturating_sub(budget.bytes_reserved())
+}
+
 impl AnyShard {
-    fn new(index: IndexKind, pool: &Arc<Pool>, hasher: KeyHasher) -> Result<Option<Self>, StoreError> {
+    fn new(
+        index: IndexKind,
+        pools: [&Arc<Pool>; 2],
+        hasher: KeyHasher,
+        policy: Option<Policy>,
+    ) -> Result<Option<Self>, StoreError> {
         match index {
-            IndexKind::Buckets => Ok(Shard::new(pool, hasher).map(Self::Buckets)),
+            IndexKind::Buckets => Ok(Shard::new(pools, hasher, policy).map(Self::Buckets)),
             #[cfg(feature = "leapfrog")]
-            IndexKind::Leapfrog => Ok(Shard::new(pool, hasher).map(Self::Leapfrog)),
+            IndexKind::Leapfrog => Ok(Shard::new(pools, hasher, policy).map(Self::Leapfrog)),
             #[cfg(not(feature = "leapfrog"))]
             IndexKind::Leapfrog => Err(StoreError::IndexNotBuilt),
         }
     }
 
+    /// Gives the number of operations that were executed: all, where nothing is evicted.
     #[inline]
-    fn execute_bin(&mut self, bin: &[Entry], batch: &impl Batch, now: Time, outcomes: &mut impl Outcomes) {
+    pub(super) fn execute_bin(
+        &mut self,
+        bin: &[Entry],
+        batch: &impl Batch,
+        now: Time,
+        may_refuse: bool,
+        outcomes: &mut impl Outcomes,
+    ) -> usize {
         match self {
-            Self::Buckets(shard) => shard.execute_bin(bin, batch, now, outcomes),
+            Self::Buckets(shard) => shard.execute_bin(bin, batch, now, may_refuse, outcomes),
             #[cfg(feature = "leapfrog")]
-            Self::Leapfrog(shard) => shard.execute_bin(bin, batch, now, outcomes),
+            Self::Leapfrog(shard) => shard.execute_bin(bin, batch, now, may_refuse, outcomes),
         }
     }
 
@@ -364,7 +441,7 @@ impl AnyShard {
         batch: &impl Batch,
         now: Time,
         outcomes: &mut impl Outcomes,
-    ) {
+    ) -> usize {
         match self {
             Self::Buckets(shard) => shard.execute_small_bin(bin, hints, batch, now, outcomes),
             #[cfg(feature = "leapfrog")]

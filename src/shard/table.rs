@@ -51,6 +51,19 @@ impl<T> Table<T> {
         room
     }
 
+    /// Appends so many equal items; false, and nothing changed, where there is no room to be had.
+    #[must_use]
+    pub(super) fn extend(&mut self, additional: usize, item: T) -> bool
+    where
+        T: Clone,
+    {
+        let room = self.reserve(additional);
+        if room {
+            self.items.resize(self.items.len() + additional, item);
+        }
+        room
+    }
+
     /// Takes the last item; the room stays.
     #[cfg(feature = "leapfrog")]
     pub(super) fn pop(&mut self) -> Option<T> {

@@ -7,7 +7,7 @@ use freight::completions::{Carrier, Completions, CompletionsConfig, Identity};
 use freight::hash::Key;
 use freight::op::{Action, Batch, Op, Outcome, Position};
 use freight::op_list::{OpList, OutcomeList};
-use freight::shard::{IndexKind, Scratch, Store, StoreConfig};
+use freight::shard::{Eviction, IndexKind, Scratch, Store, StoreConfig};
 use std::sync::Arc;
 
 /// The operation that stood last in a frame of so many.
@@ -35,7 +35,8 @@ impl Batch for Last {
 fn of_a_retry(ops: u32) -> u64 {
     let budget = Arc::new(Budget::new(u64::MAX));
     let config = CompletionsConfig::new(Arc::clone(&budget));
-    let store = StoreConfig { shards: 4, index: IndexKind::Buckets, hash_secret: [9; 32], budget };
+    let store =
+        StoreConfig { shards: 4, index: IndexKind::Buckets, hash_secret: [9; 32], budget, eviction: Eviction::None };
     let (store, completions) = (Store::new(store).expect("a valid configuration"), Arc::new(Completions::new(config)));
     let (mut carrier, mut scratch) = (Carrier::new(&completions), Scratch::new(0));
     let first = Identity { session: 1, sequence: 1, acknowledged_up_to: 0, is_retry: false };

@@ -5,7 +5,7 @@ use crate::allocations;
 use freight::budget::Budget;
 use freight::op::{Action, Op, Outcome, Outcomes};
 use freight::op_list::OpList;
-use freight::shard::{IndexKind, Scratch, Store, StoreConfig};
+use freight::shard::{Eviction, IndexKind, Scratch, Store, StoreConfig};
 use std::sync::Arc;
 
 /// Counts outcomes and the bytes of values.
@@ -43,7 +43,9 @@ fn batch(values: &[u8]) -> OpList {
 }
 
 fn assert_warm_batches_allocate_nothing(index: IndexKind) {
-    let config = StoreConfig { shards: 4, index, hash_secret: [9; 32], budget: Arc::new(Budget::new(u64::MAX)) };
+    let eviction = Eviction::None;
+    let config =
+        StoreConfig { shards: 4, index, hash_secret: [9; 32], budget: Arc::new(Budget::new(u64::MAX)), eviction };
     let store = Store::new(config).expect("a valid configuration");
     let (batch, mut scratch, mut sum) = (batch(&[1; 1000]), Scratch::new(0), Sum::default());
     // Warm: bins grow to their size, tables to theirs.

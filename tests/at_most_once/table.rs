@@ -5,7 +5,7 @@ use freight::budget::Budget;
 use freight::completions::{Carrier, Completions, CompletionsConfig, Identity};
 use freight::op::{Action, Batch, Op, Outcome, Time};
 use freight::op_list::{OpList, OutcomeList};
-use freight::shard::{IndexKind, Scratch, Store, StoreConfig};
+use freight::shard::{Eviction, IndexKind, Scratch, Store, StoreConfig};
 use std::sync::Arc;
 
 /// A node without a wire.
@@ -25,7 +25,13 @@ impl Node {
     pub(crate) fn with(bytes_max: u64) -> Self {
         let budget = Arc::new(Budget::new(u64::MAX));
         let config = CompletionsConfig { bytes_max, budget: Arc::clone(&budget) };
-        let store = StoreConfig { shards: 2, index: IndexKind::Buckets, hash_secret: [1; 32], budget };
+        let store = StoreConfig {
+            shards: 2,
+            index: IndexKind::Buckets,
+            hash_secret: [1; 32],
+            budget,
+            eviction: Eviction::None,
+        };
         Self {
             store: Store::new(store).expect("a store"),
             completions: Arc::new(Completions::new(config)),

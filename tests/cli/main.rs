@@ -7,6 +7,7 @@ mod benchmarks;
 #[path = "../support/binary.rs"]
 mod binary;
 mod configuration;
+mod eviction;
 #[path = "../support/frames.rs"]
 mod frames;
 mod manual;
@@ -166,6 +167,9 @@ fn what_is_wrong_with_a_command_line_is_said_in_one_line() {
         ("serve --index btree", "there is no index 'btree'"),
         ("serve --memory 1MiB", "at least"),
         ("serve --memory much", "'much' is no size"),
+        ("serve --memory 64MiB --evict lru", "there is no eviction 'lru': none, s3-fifo or random"),
+        ("serve --evict s3-fifo", "without --memory"),
+        ("bench --evict random", "without --memory"),
         ("serve --shards 3", "3 is no power of two"),
         ("serve --threads 0", "--threads"),
         ("serve --cores 1000", "--cores names 1000"),

@@ -11,7 +11,7 @@ use freight::limits::FRAME_BYTES_MIN;
 use freight::op::Action;
 use freight::server::{Node, NodeConfig, ServerError};
 use freight::session::{NodeFacts, Session, SessionError};
-use freight::shard::{Scratch, Store, StoreConfig};
+use freight::shard::{Eviction, Scratch, Store, StoreConfig};
 use freight::transport::{Endpoint, FrameReceiver, TransportError};
 use freight::wire::{HEADER_BYTES, Refusal, RefusalCode, wire_limit_request};
 use std::io::Write;
@@ -276,6 +276,7 @@ fn a_request_without_memory_for_its_reply_is_not_executed() {
         index: freight::shard::IndexKind::Buckets,
         hash_secret: [1; 32],
         budget: Arc::new(Budget::new(u64::MAX)),
+        eviction: Eviction::None,
     });
     let facts = NodeFacts { incarnation: [1; 16], frame_bytes_max: FRAME_BYTES_MIN, frames_in_flight_max: 1 };
     let completions = Completions::new(CompletionsConfig::new(Arc::new(Budget::new(u64::MAX))));

@@ -5,6 +5,7 @@ use crate::raw::Raw;
 use crate::support::for_each_seed;
 use crate::{Served, node};
 use freight::server::Clock;
+use freight::shard::Eviction;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
@@ -192,6 +193,24 @@ fn info_tells_what_there_is() {
     for line in ["# Server", "redis_version:7.", "# Clients", "connected_clients:1", "# Memory", "maxmemory:67108864"] {
         assert!(all.contains(line), "{line} is not in {all}");
     }
+    assert!(all.contains("maxmemory_policy:noeviction") && all.contains("evicted_keys:0"), "{all}");
     assert!(!client.says("INFO memory").contains("# Server"));
     assert!(client.says("INFO server CLIENTS").contains("connected_clients"));
+}
+
+#[test]
+fn a_cache_takes_every_set_and_tells_what_it_evicted() {
+    let node = node(|config| {
+        config.memory_bytes_max = Some(64 << 20);
+        config.eviction = Eviction::S3Fifo;
+    });
+    let mut client = node.client();
+    let value = "x".repeat(1 << 20);
+    for number in 0..100 {
+        assert_eq!(client.says(&format!("SET key{number} {value}")), "+OK\r\n");
+    }
+    assert!(client.says("CONFIG GET maxmemory-policy").contains("allkeys-s3-fifo"));
+    // What a client is told of the store may be a moment old.
+    while client.says("INFO stats").contains("evicted_keys:0\r\n") {}
+    assert!(client.says("INFO memory").contains("maxmemory_policy:allkeys-s3-fifo"));
 }

@@ -1,6 +1,7 @@
 //! The store through its public face: batches in, outcomes out, on each index.
 #![forbid(unsafe_code)]
 
+mod eviction;
 mod expiry;
 mod memory;
 mod model;

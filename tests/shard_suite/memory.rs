@@ -5,7 +5,7 @@ use super::support::{Model, Place, execute, op, store};
 use freight::budget::Budget;
 use freight::op::{Action, Outcome};
 use freight::op_list::{OpList, OutcomeList};
-use freight::shard::{IndexKind, Scratch, Store, StoreConfig, StoreError};
+use freight::shard::{Eviction, IndexKind, Scratch, Store, StoreConfig, StoreError};
 use std::sync::Arc;
 
 const MIB: u64 = 1 << 20;
@@ -153,7 +153,13 @@ fn random_operations_at_the_cap_agree_with_a_map() {
 fn a_dropped_store_credits_all_it_charged() {
     for index in IndexKind::BUILT {
         let budget = Arc::new(Budget::new(64 * MIB));
-        let config = StoreConfig { shards: 4, index: *index, hash_secret: [3; 32], budget: Arc::clone(&budget) };
+        let config = StoreConfig {
+            shards: 4,
+            index: *index,
+            hash_secret: [3; 32],
+            budget: Arc::clone(&budget),
+            eviction: Eviction::None,
+        };
         let store = Store::new(config).expect("a valid configuration");
         for size in [10, 1000, 5000, 100_000, 1_000_000] {
             fill(&store, &size.to_string(), size);
@@ -170,7 +176,8 @@ fn a_dropped_store_credits_all_it_charged() {
 #[test]
 fn an_index_that_is_not_built_is_an_error() {
     let budget = Arc::new(Budget::new(u64::MAX));
-    let config = StoreConfig { shards: 1, index: IndexKind::Leapfrog, hash_secret: [1; 32], budget };
+    let config =
+        StoreConfig { shards: 1, index: IndexKind::Leapfrog, hash_secret: [1; 32], budget, eviction: Eviction::None };
     assert_eq!(Store::new(config).err(), Some(StoreError::IndexNotBuilt));
 }
 
@@ -182,6 +189,7 @@ fn a_cap_below_the_empty_shards_is_an_error() {
             index: *index,
             hash_secret: [0; 32],
             budget: Arc::new(Budget::new(bytes_max)),
+            eviction: Eviction::None,
         };
         let error = Store::new(config(16, 1000)).expect_err("1,000 bytes are too few");
         assert_eq!(error, StoreError::OutOfMemory { bytes_max: 1000, shards: 16 });

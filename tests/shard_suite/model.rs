@@ -12,7 +12,7 @@ fn step(store: &Store, scratch: &mut Scratch, model: &mut Model, ops: &[Op<'_>])
 }
 
 /// As [`step`], at a time.
-fn step_at(store: &Store, scratch: &mut Scratch, model: &mut Model, now: Time, ops: &[Op<'_>]) {
+pub(crate) fn step_at(store: &Store, scratch: &mut Scratch, model: &mut Model, now: Time, ops: &[Op<'_>]) {
     let mut outcomes = OutcomeList::new();
     store.execute(&ops.iter().copied().collect::<OpList>(), now, &mut outcomes, scratch);
     for (op, outcome) in ops.iter().zip(outcomes.iter()) {
@@ -29,7 +29,7 @@ fn assert_stats_agree(store: &Store, model: &Model) {
     assert_eq!(stats.shard_records.iter().sum::<u64>(), stats.records);
 }
 
-fn random_op<'a>(random: &mut Random, model: &Model, now: Time, key: &'a [u8], value: &'a [u8]) -> Op<'a> {
+pub(crate) fn random_op<'a>(random: &mut Random, model: &Model, now: Time, key: &'a [u8], value: &'a [u8]) -> Op<'a> {
     let action = match random.below(24) {
         0..4 => Action::Get,
         4..8 => Action::Put { value },
@@ -76,7 +76,7 @@ fn random_edit<'a>(random: &mut Random, now: Time, value: &'a [u8]) -> Edit<'a> 
 }
 
 /// Keys of up to eight bytes, which an operation carries, and longer ones.
-fn key(number: usize) -> Vec<u8> {
+pub(crate) fn key(number: usize) -> Vec<u8> {
     format!("{number}{}", ["", "", "-of-more-than-eight-bytes"][number % 3]).into_bytes()
 }
 

@@ -5,15 +5,19 @@ use freight::budget::Budget;
 use freight::limits::VALUE_BYTES_MAX;
 use freight::op::{Action, Condition, Content, Edit, Edited, Expiry, Op, Outcome, Time, VERSION_ABSENT, Version};
 use freight::op_list::{OpList, OutcomeList};
-use freight::shard::{IndexKind, Scratch, Store, StoreConfig};
+use freight::shard::{Eviction, IndexKind, Scratch, Store, StoreConfig};
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
 pub(crate) fn store(index: IndexKind, shards: u32, bytes_max: u64) -> Store {
-    let budget = Arc::new(Budget::new(bytes_max));
+    store_on(Arc::new(Budget::new(bytes_max)), index, shards, Eviction::None)
+}
+
+/// A store with this account.
+pub(crate) fn store_on(budget: Arc<Budget>, index: IndexKind, shards: u32, eviction: Eviction) -> Store {
     let hash_secret = std::array::from_fn(|i| (i as u8).wrapping_mul(151) ^ 0x5A);
-    Store::new(StoreConfig { shards, index, hash_secret, budget }).expect("a valid configuration")
+    Store::new(StoreConfig { shards, index, hash_secret, budget, eviction }).expect("a valid configuration")
 }
 
 /// Executes operations as one batch and gives the outcomes.
@@ -57,6 +61,8 @@ pub(crate) struct Model {
     /// The latest time that each shard was told.
     now: HashMap<usize, Time>,
     expired: u64,
+    /// Whether a record may be gone at any time.
+    may_forget: bool,
 }
 
 #[derive(Clone, Default)]
@@ -75,6 +81,11 @@ pub(crate) struct Place {
 }
 
 impl Model {
+    /// A store of which a record may be gone at any time, and then stays so.
+    pub(crate) fn forgetful() -> Self {
+        Self { may_forget: true, ..Self::default() }
+    }
+
     pub(crate) fn version(&self, key: &[u8]) -> Version {
         self.records.get(key).map_or(VERSION_ABSENT, |record| record.version)
     }
@@ -103,7 +114,11 @@ impl Model {
         let now = *time;
         let key = String::from_utf8_lossy(&op.key[..op.key.len().min(40)]);
         let is_expired = |record: &Record| record.deadline.is_some_and(|deadline| deadline <= now);
-        let before = self.records.get(op.key).filter(|record| !is_expired(record)).cloned();
+        let mut before = self.records.get(op.key).filter(|record| !is_expired(record)).cloned();
+        if self.may_forget && before.as_ref().is_some_and(|record| was_absent(op, outcome, record)) {
+            self.records.remove(op.key);
+            before = None;
+        }
         if op.action != Action::Get && outcome != Outcome::OutOfMemory && before.is_none() {
             self.expired += u64::from(self.records.remove(op.key).is_some());
         }
@@ -205,6 +220,22 @@ impl Model {
         assert_ne!(version, VERSION_ABSENT);
         assert!(self.versions_seen.insert((shard, version)), "version {version} was drawn twice");
         self.records.insert(op.key.to_vec(), Record { value: value.to_vec(), version, deadline });
+    }
+}
+
+/// Whether an outcome says that there was no record, where this one may have been evicted.
+fn was_absent(op: &Op<'_>, outcome: Outcome<'_>, record: &Record) -> bool {
+    match (op.action, outcome) {
+        (Action::Get | Action::Delete, outcome) => outcome == Outcome::NotFound,
+        (Action::CompareAndSwap { .. }, Outcome::VersionMismatch { current }) => current == VERSION_ABSENT,
+        (Action::CompareAndSwap { expected, .. }, Outcome::Done { .. }) => expected == VERSION_ABSENT,
+        // A counter at 0 counts on as one that is absent does.
+        (Action::Add { delta }, Outcome::Counter { value, .. }) => {
+            let text = std::str::from_utf8(&record.value).unwrap_or_default();
+            value == delta && text.parse::<i64>().ok().and_then(|number| number.checked_add(delta)) != Some(value)
+        }
+        (Action::Edit(_), Outcome::Edited(told)) => !told.was_there,
+        _ => false,
     }
 }
 

@@ -8,7 +8,7 @@ use freight::budget::Budget;
 use freight::completions::{Carrier, Completions, CompletionsConfig, Identity};
 use freight::limits::FRAME_BYTES_DEFAULT;
 use freight::op::{Action, Batch, Outcome, Outcomes, ReadBack};
-use freight::shard::{IndexKind, Scratch, Store, StoreConfig};
+use freight::shard::{Eviction, IndexKind, Scratch, Store, StoreConfig};
 use freight::wire::{ReplyBuilder, RequestView};
 use std::hint::black_box;
 use std::sync::Arc;
@@ -118,7 +118,7 @@ fn execute(store: &Store, frame: &[u8], scratch: &mut Scratch) {
 
 fn loaded(index: IndexKind) -> (Store, Scratch) {
     let budget = Arc::new(Budget::new(u64::MAX));
-    let config = StoreConfig { shards: 16, index, hash_secret: SECRET, budget };
+    let config = StoreConfig { shards: 16, index, hash_secret: SECRET, budget, eviction: Eviction::None };
     let store = Store::new(config).expect("sixteen shards without a cap are a valid store");
     let mut scratch = Scratch::new(0);
     for first in (0..RECORDS).step_by(BATCH_OPS as usize) {

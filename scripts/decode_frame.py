@@ -10,7 +10,7 @@ from unicodedata import category
 
 VALUE_BYTES_MAX, FRAME_OPS_MAX, FRAME_BYTES_MIN, FRAME_BYTES_MAX = 8 << 20, 65_536, 10 << 20, 1 << 30
 KINDS = ("?,hello,hello reply,request,reply,refusal,stats,stats reply,wire limit,wire limit reply,move,"
-         "move reply").split(",")
+         "move reply,challenge,proof,denial").split(",")
 OPERATIONS = [("?", "", ""), ("get", "", ""), ("put", "<I", "value"), ("delete", "", ""),
               ("compare-and-swap", "<QI", "expected value"), ("add", "<q", "delta"),
               ("edit", "<BBBBIQ", "condition content expiry reserved value time")]
@@ -28,6 +28,7 @@ BODIES = {
     8: ("<I", "reply_bytes"),
     10: ("<B7s16sQQQ", "command reserved id epoch sequence argument"),
     11: ("<B7sQQQ", "status reserved epoch keys_left version_max"),
+    14: ("<H", "code"),
 }
 
 def check(holds, error):
@@ -51,7 +52,7 @@ def decode(frame):
     magic, version, kind, flags, frame_bytes, op_count, *_, time = header.values()
     check(magic == b"FRGT", "BadMagic")
     check(version == 1, "BadVersion")
-    check(1 <= kind <= 11, "BadKind")
+    check(1 <= kind <= 14, "BadKind")
     check(64 <= frame_bytes <= FRAME_BYTES_MAX, "BadFrameBytes")
     check((time == 0 or kind == 4) and (flags == 0 or kind == 3 and flags in (1, 3)), "ReservedNotZero")
     check(op_count <= FRAME_OPS_MAX, "TooManyOps")
@@ -161,8 +162,8 @@ def decode_body(frame, begin, kind):
     check(FRAME_BYTES_MIN <= body.get("frame_bytes_max", FRAME_BYTES_MIN) <= FRAME_BYTES_MAX, "BadFrameLimit")
     check(1 <= body.get("code", 1) <= 7, "BadBody")
     check(64 <= body.get("reply_bytes", 64) <= FRAME_BYTES_MAX, "BadFrameBytes")
-    text = frame[begin:].decode() if kind in (5, 7) else shown(frame[begin:])
-    check(kind != 5 or all(category(char) != "Cc" for char in text), "BadBody")
+    text = frame[begin:].decode() if kind in (5, 7, 14) else shown(frame[begin:])
+    check(kind not in (5, 14) or all(category(char) != "Cc" for char in text), "BadBody")
     yield f"{listed(body)}; {text}"
 
 def decoded(data):

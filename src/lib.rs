@@ -3,6 +3,7 @@
 //! Start with [`client::Client`] to use a store and [`server::Node`] to run one. `docs/ARCHITECTURE.md` shows how
 //! the parts below stand on each other.
 
+pub mod auth;
 pub mod bench;
 pub mod budget;
 pub mod cli;

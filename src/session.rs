@@ -4,12 +4,13 @@
 //! so that a seed replays a whole cluster.
 #![forbid(unsafe_code)]
 
+use crate::auth::{AuthError, Method, Rights};
 use crate::completions::{Carrier, Completions, Identity, NoMemory};
-use crate::op::{Batch, Time};
+use crate::op::{Action, Batch, Op, Time};
 use crate::shard::{Scratch, Store};
 use crate::wire::{
     Capabilities, FrameBuffer, Hello, HelloReply, Origin, PROTOCOL_VERSION, RefusalCode, ReplyBuilder, RequestView,
-    WireError, hello_reply,
+    WireError, hello_reply_with,
 };
 use std::sync::Arc;
 use thiserror::Error;
@@ -45,6 +46,31 @@ pub enum SessionError {
         /// The method.
         method: u16,
     },
+    /// A client that does not say who it is, where everybody has to.
+    #[error("this node requires authentication: give a user and a password")]
+    AuthenticationRequired,
+    /// A client that says who it is, where nobody can: it must not believe that it was let in by its password.
+    #[error("this node has no users and authenticates nobody: connect without credentials, or give it users")]
+    NoUsers,
+    /// A client that is not who it says.
+    #[error(transparent)]
+    Unauthorized(#[from] AuthError),
+    /// A user that has been removed, or whose password was changed.
+    #[error("user '{name}' was removed, or has another password now")]
+    Revoked {
+        /// Its name.
+        name: String,
+    },
+    /// A frame that its user may not send. The connection goes on.
+    #[error("not allowed: it takes the right to {needed}, and user '{name}' has {}", or_none(*.has))]
+    NotAllowed {
+        /// What it takes.
+        needed: Rights,
+        /// The user's rights.
+        has: Rights,
+        /// Its name.
+        name: String,
+    },
     /// No memory for a reply, not even without values.
     #[error("no memory for a reply to {ops} operations")]
     OutOfMemory {
@@ -60,10 +86,20 @@ impl SessionError {
         match self {
             Self::Malformed(WireError::BadVersion { .. }) | Self::Version { .. } => RefusalCode::Version,
             Self::Malformed(_) => RefusalCode::Malformed,
-            Self::Authentication { .. } => RefusalCode::Unauthorized,
+            Self::Unauthorized(AuthError::Malformed { .. } | AuthError::TooLong { .. }) => RefusalCode::Malformed,
+            Self::NotAllowed { .. } => RefusalCode::Forbidden,
+            Self::Authentication { .. }
+            | Self::AuthenticationRequired
+            | Self::NoUsers
+            | Self::Unauthorized(_)
+            | Self::Revoked { .. } => RefusalCode::Unauthorized,
             Self::OutOfMemory { .. } => RefusalCode::Memory,
         }
     }
+}
+
+fn or_none(rights: Rights) -> String {
+    if rights == Rights::NONE { "no right".to_owned() } else { format!("only {rights}") }
 }
 
 /// An accepted hello.
@@ -114,20 +150,25 @@ impl Session {
         &self.store
     }
 
-    /// Answers a client's first frame. `cpu` is the processor that serves the connection, `wire_limit` whether
-    /// wire-limit frames are answered on it.
+    /// What a client's first frame says, and how it will say who it is.
     ///
     /// # Errors
     /// Why the client is refused.
-    pub fn accept(&self, frame: &[u8], cpu: Option<usize>, wire_limit: bool) -> Result<Accepted, SessionError> {
+    pub fn hello(&self, frame: &[u8]) -> Result<(Hello, Method), SessionError> {
         let hello = Hello::parse(frame)?;
         let (min, max) = (hello.version_min, hello.version_max);
         if !(min..=max).contains(&PROTOCOL_VERSION) {
             return Err(SessionError::Version { min, max });
         }
-        if hello.authentication_method.get() != 0 {
-            return Err(SessionError::Authentication { method: hello.authentication_method.get() });
-        }
+        let method = hello.authentication_method.get();
+        let method = Method::of(method).ok_or(SessionError::Authentication { method })?;
+        Ok((*hello, method))
+    }
+
+    /// Answers a hello whose client may come in. `cpu` is the processor that serves the connection, `wire_limit`
+    /// whether wire-limit frames are answered on it, `last` what the authentication ends with.
+    #[must_use]
+    pub fn welcome(&self, hello: &Hello, cpu: Option<usize>, wire_limit: bool, last: &[u8]) -> Accepted {
         let reply = HelloReply {
             version: PROTOCOL_VERSION,
             reserved: 0,
@@ -139,7 +180,7 @@ impl Session {
             permissions: if wire_limit { HelloReply::WIRE_LIMIT } else { 0 }.into(),
         };
         let reply_bytes_max = hello.frame_bytes_max.get().min(self.facts.frame_bytes_max);
-        Ok(Accepted { reply: hello_reply(&reply), reply_bytes_max })
+        Accepted { reply: hello_reply_with(&reply, last), reply_bytes_max }
     }
 
     /// Executes a request, whose time is `now`, once if it is of a client's session, and builds its reply in a buffer
@@ -156,22 +197,57 @@ impl Session {
         carrier: &mut Carrier,
         scratch: &mut Scratch,
     ) -> Result<(B, u32), SessionError> {
-        let request = RequestView::parse(frame)?;
+        self.execute_request(&RequestView::parse(frame)?, now, reply_bytes_max, lend, carrier, scratch)
+    }
+
+    /// As [`Session::execute`], of a request that is valid.
+    ///
+    /// # Errors
+    /// [`SessionError::OutOfMemory`], and nothing was executed.
+    #[inline]
+    pub fn execute_request<B: FrameBuffer>(
+        &self,
+        request: &RequestView<'_>,
+        now: Time,
+        reply_bytes_max: u32,
+        lend: impl FnOnce(usize) -> Option<B>,
+        carrier: &mut Carrier,
+        scratch: &mut Scratch,
+    ) -> Result<(B, u32), SessionError> {
         let ops = request.op_count();
         let out_of_memory = || SessionError::OutOfMemory { ops };
         let buffer = lend(REPLY_BYTES_FIRST).ok_or_else(out_of_memory)?;
         let mut reply = ReplyBuilder::new(buffer, ops, reply_bytes_max).ok_or_else(out_of_memory)?.at(now);
         let Origin { session, sequence, acknowledged_up_to, .. } = request.header().origin();
         let map_epoch = if session == 0 || !request.has_changes() {
-            self.store.execute(&request, now, &mut reply, scratch)
+            self.store.execute(request, now, &mut reply, scratch)
         } else {
             let is_retry = request.header().is_retry();
             let identity = Identity { session, sequence, acknowledged_up_to, is_retry };
-            let executed = carrier.execute(&self.store, &request, now, identity, &mut reply, scratch);
+            let executed = carrier.execute(&self.store, request, now, identity, &mut reply, scratch);
             executed.map_err(|NoMemory| out_of_memory())?
         };
         Ok(reply.finish(Origin { map_epoch, ..request.header().origin() }))
     }
+}
+
+/// The rights that a request takes beyond those that are there: to write where anything in it may change something, to
+/// read where anything in it tells what a record holds.
+#[must_use]
+pub fn rights_missing(request: &RequestView<'_>, has: Rights) -> Rights {
+    let tells = |op: Op<'_>| match op.action {
+        Action::Get | Action::Add { .. } => true,
+        Action::Edit(edit) => edit.value_wanted(),
+        Action::Put { .. } | Action::Delete | Action::CompareAndSwap { .. } => false,
+    };
+    let mut missing = Rights::NONE;
+    if !has.include(Rights::WRITE) && request.has_changes() {
+        missing = missing.and(Rights::WRITE);
+    }
+    if !has.include(Rights::READ) && request.ops().any(tells) {
+        missing = missing.and(Rights::READ);
+    }
+    missing
 }
 
 /// Bytes of the buffer a reply begins with; it grows as values need it.

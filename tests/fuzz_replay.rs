@@ -1,11 +1,14 @@
 //! Replays the fuzz corpus as ordinary tests, so that what fuzzing once found stays found.
 #![forbid(unsafe_code)]
 
+#[path = "../fuzz/src/authentication.rs"]
+mod authentication;
 #[path = "../fuzz/src/bodies.rs"]
 mod bodies;
 #[path = "../fuzz/src/commands.rs"]
 mod commands;
 
+use authentication::Taken;
 use freight::wire::WireError;
 use std::collections::BTreeSet;
 use std::fs;
@@ -51,7 +54,24 @@ fn the_corpus_of_replies_holds() {
 
 #[test]
 fn the_corpus_of_hellos_and_other_service_frames_holds() {
-    replay("hello", &[1, 2, 5, 6, 7, 8, 9, 10, 11], bodies::hello);
+    replay("hello", &[1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14], bodies::hello);
+}
+
+#[test]
+fn the_corpus_of_authentication_holds() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/authentication");
+    let taken: Vec<_> = std::fs::read_dir(&folder)
+        .expect("the corpus is in the repository")
+        .map(|entry| {
+            let path = entry.expect("readable").path();
+            println!("{}", path.display());
+            authentication::message(&std::fs::read(&path).expect("readable"))
+        })
+        .collect();
+    for kind in [Taken::First, Taken::Challenge, Taken::Proof, Taken::Signature] {
+        assert!(taken.contains(&Ok(kind)), "no message of {kind:?} in {}", folder.display());
+    }
+    assert!(taken.iter().any(Result::is_err), "no malformed message in {}", folder.display());
 }
 
 #[test]

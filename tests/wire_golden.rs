@@ -229,6 +229,29 @@ fn refusals_are_the_golden_bytes() {
 }
 
 #[test]
+fn authentication_frames_are_the_golden_bytes() {
+    let nonce = "rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
+    let mut hello = Hello::new(FRAME_BYTES_MIN, Capabilities(0));
+    hello.authentication_method = 1.into();
+    let first = b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO";
+    assert_eq!(wire::hello_with(&hello, first), golden::frame("hello_scram"));
+    assert_eq!(wire::hello_message(&golden::frame("hello_scram")), Ok(&first[..]));
+    let asked = format!("r={nonce},s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096").into_bytes();
+    assert_eq!(wire::challenge(&asked), golden::frame("challenge"));
+    assert_eq!(wire::challenge_message(&golden::frame("challenge")), Ok(&asked[..]));
+    let last = format!("c=biws,r={nonce},p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=").into_bytes();
+    assert_eq!(wire::proof(&last), golden::frame("proof"));
+    assert_eq!(wire::proof_message(&golden::frame("proof")), Ok(&last[..]));
+    let frame = golden::frame("hello_reply_scram");
+    let signature = b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
+    assert_eq!(wire::hello_reply_message(&frame), Ok(&signature[..]));
+    assert_eq!(wire::hello_reply_with(HelloReply::parse(&frame).expect("valid"), signature), frame);
+    let text = "not allowed: it takes the right to write, and user 'user' has only read";
+    assert_eq!(wire::denial(7, text), golden::frame("denial"));
+    assert_eq!(wire::denial_text(&golden::frame("denial")), Ok(text));
+}
+
+#[test]
 fn statistics_and_wire_limit_frames_are_the_golden_bytes() {
     assert_eq!(wire::stats_request(3), golden::frame("stats"));
     assert_eq!(wire::stats_reply(3, r#"{"records":1}"#), golden::frame("stats_reply"));
@@ -289,6 +312,9 @@ fn parse(frame: &[u8]) -> Result<(), WireError> {
         FrameKind::WireLimit => WireLimitView::parse(frame).map(drop),
         FrameKind::Move => MoveView::parse(frame).map(drop),
         FrameKind::MoveReply => MoveReplyView::parse(frame).map(drop),
+        FrameKind::Challenge => wire::challenge_message(frame).map(drop),
+        FrameKind::Proof => wire::proof_message(frame).map(drop),
+        FrameKind::Denial => wire::denial_text(frame).map(drop),
         FrameKind::Stats | FrameKind::WireLimitReply => Ok(()),
     }
 }

@@ -93,7 +93,7 @@ pub(crate) fn hello(bytes: &[u8]) -> Result<(), WireError> {
     header(bytes);
     let (header, kind, _) = Header::split(bytes)?;
     // No frame is taken for another kind.
-    let parsed: [(FrameKind, Result<(), WireError>); 9] = [
+    let parsed: [(FrameKind, Result<(), WireError>); 12] = [
         (FrameKind::Hello, Hello::parse(bytes).map(drop)),
         (FrameKind::HelloReply, HelloReply::parse(bytes).map(drop)),
         (FrameKind::Request, RequestView::parse(bytes).map(drop)),
@@ -103,6 +103,9 @@ pub(crate) fn hello(bytes: &[u8]) -> Result<(), WireError> {
         (FrameKind::WireLimit, WireLimitView::parse(bytes).map(drop)),
         (FrameKind::Move, MoveView::parse(bytes).map(drop)),
         (FrameKind::MoveReply, MoveReplyView::parse(bytes).map(drop)),
+        (FrameKind::Challenge, wire::challenge_message(bytes).map(drop)),
+        (FrameKind::Proof, wire::proof_message(bytes).map(drop)),
+        (FrameKind::Denial, wire::denial_text(bytes).map(drop)),
     ];
     for (parsed_kind, result) in parsed {
         let expected = parsed_kind.code();
@@ -113,10 +116,12 @@ pub(crate) fn hello(bytes: &[u8]) -> Result<(), WireError> {
         FrameKind::Hello => {
             let body = Hello::parse(bytes)?;
             assert_eq!(Hello::parse(&wire::hello(body)), Ok(body));
+            assert_eq!(wire::hello_with(body, wire::hello_message(bytes)?)[64..], bytes[64..]);
         }
         FrameKind::HelloReply => {
             let body = HelloReply::parse(bytes)?;
             assert_eq!(HelloReply::parse(&wire::hello_reply(body)), Ok(body));
+            assert_eq!(wire::hello_reply_with(body, wire::hello_reply_message(bytes)?)[64..], bytes[64..]);
         }
         FrameKind::Refusal => {
             let refusal = Refusal::parse(bytes)?;
@@ -139,6 +144,18 @@ pub(crate) fn hello(bytes: &[u8]) -> Result<(), WireError> {
         FrameKind::MoveReply => {
             let view = MoveReplyView::parse(bytes)?;
             handed(view.entries(), view.payload);
+        }
+        FrameKind::Challenge => {
+            let message = wire::challenge_message(bytes)?;
+            assert_eq!(wire::challenge_message(&wire::challenge(message)), Ok(message));
+        }
+        FrameKind::Proof => {
+            let message = wire::proof_message(bytes)?;
+            assert_eq!(wire::proof_message(&wire::proof(message)), Ok(message));
+        }
+        FrameKind::Denial => {
+            let text = wire::denial_text(bytes)?;
+            assert_eq!(wire::denial_text(&wire::denial(header.request.get(), text)), Ok(text));
         }
         FrameKind::Request | FrameKind::Reply | FrameKind::Stats | FrameKind::WireLimitReply => {}
     }

@@ -16,7 +16,8 @@ use freight::metrics::NodeStats;
 use freight::op::{Batch, Op, Outcome, Outcomes, Time};
 use freight::op_list::{OpList, OutcomeList};
 use freight::resp::{
-    ClientFacts, ClientLine, Denied, Desk, Host, Lend, NodeFacts, Output, ProtocolError, Session, SessionLimits, Until,
+    Admission, ClientFacts, ClientLine, Denied, Desk, Host, Lend, NodeFacts, Output, ProtocolError, Session,
+    SessionLimits, Until,
 };
 use freight::shard::{Eviction, IndexKind, Ownership, Scratch, Store, StoreConfig};
 use freight::slots::SlotSet;
@@ -103,6 +104,10 @@ fn served<'a>(mut host: Node, pieces: impl IntoIterator<Item = &'a [u8]>) -> Ser
                 Until::OutputWritten => assert!(waiting > 0, "nothing waits to be written"),
                 Until::Turn => host.answers.clear(),
                 Until::Foreign => host.ask(desk.foreign(&input)),
+                Until::Verify => {
+                    assert!(session.asked().is_some_and(|asked| asked.password == b"later"), "nobody else waits");
+                    session.verified(Err(Denied::Busy), &mut host, &mut output);
+                }
                 Until::Ended(error) => {
                     ended = Some(error);
                     break 'pieces;
@@ -230,8 +235,12 @@ impl Host for Node {
 
     fn client_changed(&mut self, _: &ClientFacts) {}
 
-    fn authenticate(&mut self, _: Option<&[u8]>, password: &[u8]) -> Result<(), Denied> {
-        if password == b"right" { Ok(()) } else { Err(Denied::WrongPassword) }
+    fn authenticate(&mut self, _: Option<&[u8]>, password: &[u8]) -> Admission {
+        match password {
+            b"right" => Admission::Granted,
+            b"later" => Admission::Later,
+            _ => Admission::Denied(Denied::WrongPassword),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use super::part::Part;
 use super::sizes;
 use super::via::Via;
 use super::workload::{Kind, Workload, WorkloadName};
+use crate::auth::Credentials;
 use crate::cores::{self, CoreList, Placement};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_OPS_MAX, VALUE_BYTES_MAX};
 use crate::transport::Door;
@@ -141,6 +142,10 @@ pub struct BenchConfig {
     #[serde(flatten)]
     pub rdma: RdmaOptions,
 
+    /// Who drives the nodes, where they ask for it
+    #[arg(skip)]
+    #[serde(skip)]
+    pub credentials: Option<Credentials>,
     /// Flags of the node in this process, as the command line has them
     #[arg(skip)]
     #[serde(flatten)]

@@ -40,6 +40,7 @@ pub(super) fn client_config(config: &BenchConfig) -> ClientConfig {
         // The node's limit holds.
         frames_in_flight_max: if config.one_way { u32::MAX } else { defaults.frames_in_flight_max },
         at_most_once: config.at_most_once,
+        credentials: config.credentials.clone(),
         ..defaults
     }
 }

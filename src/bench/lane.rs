@@ -381,6 +381,7 @@ pub(super) fn client_error_kind(error: &ClientError) -> &'static str {
         ClientError::Unreachable(_) => "Unreachable",
         ClientError::Hello { .. } => "Hello",
         ClientError::Refused { .. } => "Refused",
+        ClientError::Denied { .. } => "Denied",
         ClientError::MemoryLost { .. } => "MemoryLost",
         ClientError::Lost { .. } => "Lost",
         ClientError::Deadline { .. } => "Deadline",

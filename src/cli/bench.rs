@@ -1,6 +1,7 @@
 //! `freight bench`: the benchmark, with a node of its own where none is named; `freight bench sweep` is `sweep.rs`.
 #![forbid(unsafe_code)]
 
+use super::credentials::CredentialArgs;
 use super::serve::NodeArgs;
 use super::sweep::{self, SweepArgs};
 use super::{CommandResult, NOT_AS_EXPECTED, check_cores, check_writable, print, raise_descriptor_limit, runtime};
@@ -32,6 +33,8 @@ pub(super) struct BenchArgs {
     many: Option<BenchCommand>,
     #[command(flatten)]
     bench: BenchConfig,
+    #[command(flatten)]
+    credentials: CredentialArgs,
     #[command(flatten)]
     node: NodeArgs,
 }
@@ -74,6 +77,8 @@ pub(super) fn run(args: BenchArgs) -> CommandResult {
         let map = runtime.block_on(map::open(path)?.load())?.ok_or(ClientError::NoMap)?;
         config.servers = map.nodes().iter().map(|node| node.addresses[0].clone().into()).collect();
     }
+    // A node of its own has no users.
+    config.credentials = args.credentials.credentials().filter(|_| !config.servers.is_empty());
     let node = if config.servers.is_empty() { Some(OwnNode::start(&config, &args.node)?) } else { None };
     config.node = node_flags(&args.node, node.is_some())?;
     let target = match &node {

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::cluster_change::{self, AddArgs, MoveArgs, RebalanceArgs, RemoveArgs};
+use super::credentials::CredentialArgs;
 use super::{CommandResult, NOT_AS_EXPECTED, print, runtime};
 use crate::client::{Client, ClientConfig, ClientError};
 use crate::limits::SLOTS;
@@ -57,13 +58,16 @@ pub(super) struct MapArgs {
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
     pub(super) deadline: Duration,
     #[command(flatten)]
+    credentials: CredentialArgs,
+    #[command(flatten)]
     rdma: RdmaOptions,
 }
 
 impl MapArgs {
     pub(super) fn client(&self) -> ClientConfig {
         let transport = TransportOptions { rdma: self.rdma.clone() };
-        ClientConfig { deadline: self.deadline, transport, ..ClientConfig::default() }
+        let credentials = self.credentials.credentials();
+        ClientConfig { deadline: self.deadline, transport, credentials, ..ClientConfig::default() }
     }
 
     /// What the node at an endpoint says of itself, whichever incarnation it is.

@@ -4,6 +4,7 @@
 //! that `RUST_LOG=warn` silences.
 #![forbid(unsafe_code)]
 
+use super::credentials::CredentialArgs;
 use super::{CommandResult, NOT_AS_EXPECTED, print, runtime};
 use crate::client::{BatchError, Client, ClientConfig, ClientError, Lifetime};
 use crate::limits::VALUE_BYTES_MAX;
@@ -29,6 +30,8 @@ pub(super) struct NodesArgs {
     /// How long to wait for an answer, like 500ms
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
     deadline: Duration,
+    #[command(flatten)]
+    credentials: CredentialArgs,
     #[command(flatten)]
     rdma: RdmaOptions,
 }
@@ -90,7 +93,8 @@ impl NodesArgs {
         let runtime = runtime()?;
         let result = runtime.block_on(async {
             let transport = TransportOptions { rdma: self.rdma.clone() };
-            let config = ClientConfig { deadline: self.deadline, transport, ..ClientConfig::default() };
+            let credentials = self.credentials.credentials();
+            let config = ClientConfig { deadline: self.deadline, transport, credentials, ..ClientConfig::default() };
             let client = match &self.map {
                 Some(place) => {
                     let store = map::open(place).map_err(ClientError::Map)?;

@@ -7,15 +7,18 @@ mod bench;
 mod cluster;
 mod cluster_change;
 mod config;
+mod credentials;
 mod follow;
 mod key_value;
 mod log;
 mod manual;
+mod password;
 mod plot;
 mod rdma;
 mod serve;
 mod sweep;
 mod sweep_charts;
+mod user;
 
 use crate::bench::BenchError;
 use crate::client::ClientError;
@@ -71,6 +74,9 @@ enum Command {
     Manual(manual::ManualArgs),
     /// Prints completions for a shell
     Completions(manual::CompletionsArgs),
+    /// The users who may use a node: add, passwd, remove, list
+    #[command(subcommand)]
+    User(user::UserCommand),
 }
 
 /// What a command ends with, but for errors.
@@ -120,6 +126,7 @@ pub fn run() -> ExitCode {
         Command::Rdma(args) => rdma::run(&args),
         Command::Manual(args) => manual::write_pages(&args, Cli::command()),
         Command::Completions(args) => manual::print_completions(&args, Cli::command()),
+        Command::User(command) => user::run(&command),
     };
     result.unwrap_or_else(|error| {
         let tip = if is_refused(&*error) { "; is a node running there? `freight serve` starts one" } else { "" };

@@ -2,9 +2,12 @@
 #![forbid(unsafe_code)]
 
 use super::config::{self, ConfigError, Reloader, Running, Sources};
+use super::credentials::CredentialArgs;
 use super::follow::Follower;
 use super::log::{Log, LogLevel};
+use super::user::UsersReload;
 use super::{CommandResult, check_cores, check_writable, print, raise_descriptor_limit, runtime};
+use crate::auth::Users;
 use crate::bench::config::BenchConfig;
 use crate::bench::sizes;
 use crate::cores::{self, CoreList, Placement};
@@ -48,7 +51,11 @@ pub(super) struct ServeArgs {
     /// watched [default: no map, every slot is the node's]
     #[arg(long, value_name = "PLACE")]
     map: Option<PathBuf>,
-    /// Listen beyond this machine although nobody has to authenticate
+    /// Who may use the node, and what they may do: a file that `freight user` writes, read again at SIGHUP [default:
+    /// everybody who can connect may do everything]
+    #[arg(long, value_name = "FILE")]
+    users: Option<PathBuf>,
+    /// Listen beyond this machine without --users: everybody who can connect may read, change and remove everything
     #[arg(long)]
     insecure: bool,
     /// Answer wire-limit frames from other machines too: anybody can then keep this node's network busy
@@ -70,6 +77,9 @@ pub(super) struct ServeArgs {
     // What has a heading of its own comes last: it would be that of everything behind it too.
     #[command(flatten)]
     node: NodeArgs,
+    /// Who the node is for other nodes, which it asks for Redis clients.
+    #[command(flatten)]
+    credentials: CredentialArgs,
     #[command(flatten)]
     rdma: RdmaOptions,
 }
@@ -202,6 +212,11 @@ impl ServeArgs {
     /// What is wrong with them, as far as that can be known without serving.
     pub(super) fn check(&self) -> Result<(), Box<dyn Error>> {
         self.profile.as_deref().map_or(Ok(()), Profile::check)?;
+        if self.insecure && self.users.is_some() {
+            return Err(
+                "--users and --insecure exclude each other: either those users may use the node, or everybody".into()
+            );
+        }
         Ok(self.config()?.check()?)
     }
 
@@ -224,7 +239,8 @@ impl ServeArgs {
         let config = self.node.config(listen, threads, cores, *placement, &self.rdma)?;
         let Self { insecure, allow_wire_limit, metrics, slow_batch, .. } = *self;
         let mapped = self.map.is_some();
-        Ok(NodeConfig { redis, insecure, allow_wire_limit, mapped, metrics, slow_batch, ..config })
+        let credentials = self.credentials.credentials();
+        Ok(NodeConfig { redis, credentials, insecure, allow_wire_limit, mapped, metrics, slow_batch, ..config })
     }
 }
 
@@ -261,7 +277,12 @@ fn serve(args: &ServeArgs, log: &Log, reloader: Option<Reloader>, runtime: &Runt
     let profile = args.profile.as_deref().map(Profile::start).transpose()?;
     // Before the node listens, so that no signal finds the default action.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut config = args.config()?;
+    let users = args.users.as_deref().map(Users::read).transpose()?;
+    if users.as_ref().is_some_and(|users| users.iter().next().is_none()) {
+        tracing::warn!("there are no users: nobody can connect until `freight user add` and SIGHUP");
+    }
+    let users_reload = args.users.as_deref().map(UsersReload::new).transpose()?;
+    let mut config = NodeConfig { users, ..args.config()? };
     fit_descriptors(&mut config, raise_descriptor_limit());
     let follower = args.map.as_deref().map(Follower::new).transpose()?;
     let first = follower.as_ref().map(|follower| runtime.block_on(follower.first())).transpose()?.flatten();
@@ -299,11 +320,18 @@ fn serve(args: &ServeArgs, log: &Log, reloader: Option<Reloader>, runtime: &Runt
                 None => std::future::pending().await,
             }
         };
+        let reloading_users = async {
+            match users_reload {
+                Some(reload) => reload.run(&node).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
             _ = interrupt.recv() => tracing::info!("interrupted: draining"),
             () = following => {}
             () = reloading => {}
+            _ = reloading_users => {}
         }
     });
     node.drain();

@@ -1,6 +1,7 @@
 //! What can go wrong for a caller.
 #![forbid(unsafe_code)]
 
+use crate::auth::AuthError;
 use crate::map::MapStoreError;
 use crate::transport::{Endpoint, TransportError};
 use crate::wire::{BuildError, RefusalCode, WireError};
@@ -41,6 +42,14 @@ pub enum ClientError {
         /// Why, for programs.
         code: RefusalCode,
         /// Why, for people.
+        text: String,
+    },
+    /// The user has no right to this; nothing was executed, or nothing more where it was sent again.
+    #[error("{endpoint}: {text}")]
+    Denied {
+        /// The node.
+        endpoint: Endpoint,
+        /// Which right it takes, for people.
         text: String,
     },
     /// The node was restarted: what it held is gone. Without a map every call fails until
@@ -179,6 +188,15 @@ pub enum NoHello {
     /// What came is no hello.
     #[error(transparent)]
     Malformed(#[from] WireError),
+    /// It asks for a proof in a way that this side does not answer, or is not who it should be.
+    #[error(transparent)]
+    Authentication(#[from] AuthError),
+    /// It lets everybody in, and credentials were given: it is not the node that they are for.
+    #[error("it asks for no proof of who this is, though there are credentials: it authenticates nobody")]
+    NotAuthenticating,
+    /// The system has no randomness for a nonce.
+    #[error("no nonce to authenticate with: {0}")]
+    NoRandomness(String),
 }
 
 /// Why a connection was lost.
@@ -216,17 +234,25 @@ pub enum Unsent {
 }
 
 impl ClientError {
+    /// Whether the node does not let this client do it, and no other one would.
+    pub(super) fn is_denied(&self) -> bool {
+        let is_unauthorized = |code: &RefusalCode| *code == RefusalCode::Unauthorized;
+        matches!(self, Self::Denied { .. } | Self::Hello { source: NoHello::Authentication(_), .. })
+            || matches!(self, Self::Refused { code, .. } if is_unauthorized(code))
+    }
+
     /// Whether its node was not reached, did not take the operation, or is no longer there.
     pub(super) fn is_unsent(&self) -> bool {
-        matches!(
-            self,
-            Self::Connect(_)
-                | Self::Unreachable(_)
-                | Self::Hello { .. }
-                | Self::Refused { .. }
-                | Self::MemoryLost { .. }
-                | Self::NotSent { source: Unsent::Late(_), .. }
-        )
+        !self.is_denied()
+            && matches!(
+                self,
+                Self::Connect(_)
+                    | Self::Unreachable(_)
+                    | Self::Hello { .. }
+                    | Self::Refused { .. }
+                    | Self::MemoryLost { .. }
+                    | Self::NotSent { source: Unsent::Late(_), .. }
+            )
     }
 
     /// Whether the operation may have taken effect all the same.

@@ -10,12 +10,16 @@
 #![forbid(unsafe_code)]
 
 use super::answers::{Answers, Awaited};
-use super::{ClientError, Loss, NoHello};
+use super::{ClientConfig, ClientError, Loss, NoHello};
+use crate::auth::{ClientExchange, Credentials, Method, Nonce};
 use crate::transport::{
     self, Buffer, Connection, ConnectionConfig, Endpoint, Frame, FrameReceiver, FrameSender, Lender, Transport,
-    TransportError, TransportOptions, Visitor,
+    TransportError, Visitor,
 };
-use crate::wire::{Capabilities, FrameKind, Header, Hello, HelloReply, Refusal, WireError, hello};
+use crate::wire::{
+    Capabilities, FrameKind, Header, Hello, HelloReply, Refusal, WireError, challenge_message, hello,
+    hello_reply_message, hello_with, proof,
+};
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
@@ -24,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::task::spawn_blocking;
 
 /// Frames that are handed to the transport together, at most: with a network card they share a doorbell.
 const SENT_AT_ONCE: usize = 8;
@@ -74,22 +79,16 @@ impl Drop for Unfinished<'_> {
 type Connecting = Pin<Box<dyn Future<Output = Result<Link, ClientError>> + Send>>;
 
 /// Connects to a node and says hello.
-pub(super) fn connect(
-    endpoint: &Endpoint,
-    options: &TransportOptions,
-    config: ConnectionConfig,
-    frames_in_flight_max: u32,
-) -> Connecting {
-    transport::dispatch(
-        endpoint.scheme(),
-        options,
-        Connect { endpoint: endpoint.clone(), config, frames_in_flight_max },
-    )
+pub(super) fn connect(endpoint: &Endpoint, client: &ClientConfig, config: ConnectionConfig) -> Connecting {
+    let (credentials, frames_in_flight_max) = (client.credentials.clone(), client.frames_in_flight_max);
+    let connect = Connect { endpoint: endpoint.clone(), config, credentials, frames_in_flight_max };
+    transport::dispatch(endpoint.scheme(), &client.transport, connect)
 }
 
 struct Connect {
     endpoint: Endpoint,
     config: ConnectionConfig,
+    credentials: Option<Credentials>,
     frames_in_flight_max: u32,
 }
 
@@ -114,20 +113,32 @@ impl Connect {
         receiver: &mut R,
     ) -> Result<NodeHello, ClientError> {
         let failed = |source| ClientError::Hello { endpoint: self.endpoint.clone(), source };
-        let lost = |error| failed(NoHello::Transport(Arc::new(error)));
-        let bytes = hello(&Hello::new(self.config.frame_bytes_max, Capabilities::default()));
-        let mut buffer = sender.lender().lend(bytes.len()).ok_or_else(|| failed(NoHello::OutOfMemory))?;
-        buffer[..bytes.len()].copy_from_slice(&bytes);
-        let sent = sender.send(Frame::new(buffer, bytes.len() as u32)).await;
-        // A node that refused at once may have closed already: what it said counts for more.
-        let frame = match receiver.receive().await {
-            Ok(Some(frame)) => frame,
-            Ok(None) => return Err(sent.err().map_or_else(|| failed(NoHello::Closed), lost)),
-            Err(error) => return Err(lost(error)),
+        let mut greeting = Hello::new(self.config.frame_bytes_max, Capabilities::default());
+        let frame = match &self.credentials {
+            None => self.ask(sender, receiver, &hello(&greeting)).await?,
+            Some(credentials) => {
+                let mut nonce = Nonce::default();
+                getrandom::fill(&mut nonce).map_err(|error| failed(NoHello::NoRandomness(error.to_string())))?;
+                let (exchange, first) = ClientExchange::begin(credentials.name(), &nonce);
+                greeting.authentication_method = Method::ScramSha256.code().into();
+                let asked = self.ask(sender, receiver, &hello_with(&greeting, &first)).await?;
+                // Whoever lets in without a proof does not know the user either.
+                let message = challenge_message(&asked).map_err(|error| match HelloReply::parse(&asked) {
+                    Ok(_) => failed(NoHello::NotAuthenticating),
+                    Err(_) => failed(error.into()),
+                })?;
+                let answer = credentials.answer(exchange, message).map_err(|error| failed(error.into()))?;
+                let (expected, last) = match answer.is_work() {
+                    // Keys take a processor's while, which is nobody's but a thread's that waits for nothing else.
+                    true => spawn_blocking(|| answer.prove()).await.expect("it does not panic, nor is it cancelled"),
+                    false => answer.prove(),
+                };
+                let frame = self.ask(sender, receiver, &proof(&last)).await?;
+                let message = hello_reply_message(&frame).map_err(|error| failed(error.into()))?;
+                expected.check(message).map_err(|error| failed(error.into()))?;
+                frame
+            }
         };
-        if let Some(refused) = refused(&self.endpoint, &frame) {
-            return Err(refused);
-        }
         let reply = HelloReply::parse(&frame).map_err(|error| failed(error.into()))?;
         Ok(NodeHello {
             incarnation: reply.incarnation,
@@ -136,6 +147,30 @@ impl Connect {
             wire_limit: reply.permissions.get() & HelloReply::WIRE_LIMIT != 0,
             cpu: Some(reply.cpu.get()).filter(|cpu| *cpu != HelloReply::CPU_NONE),
         })
+    }
+
+    /// Sends a frame and takes the next one.
+    async fn ask<S: FrameSender, R: FrameReceiver>(
+        &self,
+        sender: &mut S,
+        receiver: &mut R,
+        bytes: &[u8],
+    ) -> Result<Frame, ClientError> {
+        let failed = |source| ClientError::Hello { endpoint: self.endpoint.clone(), source };
+        let lost = |error| failed(NoHello::Transport(Arc::new(error)));
+        let mut buffer = sender.lender().lend(bytes.len()).ok_or_else(|| failed(NoHello::OutOfMemory))?;
+        buffer[..bytes.len()].copy_from_slice(bytes);
+        let sent = sender.send(Frame::new(buffer, bytes.len() as u32)).await;
+        // A node that refused at once may have closed already: what it said counts for more.
+        let frame = match receiver.receive().await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return Err(sent.err().map_or_else(|| failed(NoHello::Closed), lost)),
+            Err(error) => return Err(lost(error)),
+        };
+        match refused(&self.endpoint, &frame) {
+            Some(refused) => Err(refused),
+            None => Ok(frame),
+        }
     }
 
     fn open<S: FrameSender, R: FrameReceiver>(self, sender: S, receiver: R, node: NodeHello) -> Link {

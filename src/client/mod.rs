@@ -21,6 +21,7 @@ mod batch;
 mod carried;
 mod coalescer;
 mod control;
+mod denial;
 mod edits;
 mod error;
 mod keeper;
@@ -42,6 +43,7 @@ pub use reply::{Failure, Outcomes, Reply};
 
 pub use crate::wire::BuildError as BatchError;
 
+use crate::auth::Credentials;
 use crate::budget::Budget;
 use crate::limits::{self, SLOTS};
 use crate::map::MapStore;
@@ -71,6 +73,8 @@ pub struct ClientConfig {
     pub at_most_once: bool,
     /// What the waits between two tries to connect are drawn from; `None` for the system's randomness.
     pub jitter_seed: Option<u64>,
+    /// Who this client is: every node then has to ask for a proof, and to give one. `None` for nobody.
+    pub credentials: Option<Credentials>,
     /// What transports are told.
     pub transport: TransportOptions,
 }
@@ -84,6 +88,7 @@ impl Default for ClientConfig {
             reply_bytes_max: 1 << 30,
             at_most_once: true,
             jitter_seed: None,
+            credentials: None,
             transport: TransportOptions::default(),
         }
     }

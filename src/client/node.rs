@@ -4,6 +4,7 @@
 use super::answers::Awaited;
 use super::backoff::Backoff;
 use super::coalescer::Coalescer;
+use super::denial;
 use super::keeper::Keeper;
 use super::link::{self, Link};
 use super::session::{Sequence, Session};
@@ -382,7 +383,7 @@ impl NodeClient {
             };
         }
         match answered {
-            Ok(Ok(frame)) => Exchange::Answered(frame, link),
+            Ok(Ok(answer)) => denial::answered(self.endpoint(), answer, link, frame),
             // A node answers all that it executed before it refuses to go on.
             Ok(Err(error @ ClientError::Refused { .. })) => Exchange::Unsent(error),
             Ok(Err(error)) => Exchange::Unknown(error),
@@ -485,7 +486,7 @@ async fn open(
     pool: &Arc<HeapPool>,
 ) -> Result<Link, ClientError> {
     let connection = ConnectionConfig::of_client(Arc::clone(pool), config.frame_bytes_max);
-    let connecting = link::connect(endpoint, &config.transport, connection, config.frames_in_flight_max);
+    let connecting = link::connect(endpoint, config, connection);
     let late = |_| ClientError::Hello { endpoint: endpoint.clone(), source: NoHello::Late(patience) };
     tokio::time::timeout(patience, connecting).await.map_err(late)?
 }

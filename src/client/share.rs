@@ -107,9 +107,11 @@ pub(super) async fn settle(
         Exchange::Answered(reply, link) => (reply, link),
         Exchange::Unsent(error) => {
             let outcome = if sequence.is_some() { Outcome::Unknown } else { Outcome::NotSent };
+            let is_denied = error.is_denied();
             let mut part = failed(node, error, outcome)?;
             let ops = (0..op_count).collect();
-            part.unplaced = is_mapped.then_some(Unplaced { request, ops, cause: Cause::Unsent, sequence });
+            part.unplaced =
+                (is_mapped && !is_denied).then_some(Unplaced { request, ops, cause: Cause::Unsent, sequence });
             return Ok(part);
         }
         Exchange::Unknown(error) => return failed(node, error, Outcome::Unknown),

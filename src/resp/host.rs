@@ -36,10 +36,18 @@ pub trait Host {
     fn client_changed(&mut self, client: &ClientFacts);
 
     /// Whether somebody of this name, who knows this word, may use the node; `None` for a name that was not told.
-    ///
-    /// # Errors
-    /// Why not.
-    fn authenticate(&mut self, name: Option<&[u8]>, password: &[u8]) -> Result<(), Denied>;
+    fn authenticate(&mut self, name: Option<&[u8]>, password: &[u8]) -> Admission;
+}
+
+/// What a node says to a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// Come in.
+    Granted,
+    /// No.
+    Denied(Denied),
+    /// It takes a while: the session is told with `Session::verified`.
+    Later,
 }
 
 /// Why somebody may not use a node.
@@ -49,6 +57,8 @@ pub enum Denied {
     NoPasswordNeeded,
     /// Name or password are wrong.
     WrongPassword,
+    /// Too many passwords wait to be checked.
+    Busy,
 }
 
 /// A node.

@@ -3,13 +3,13 @@
 
 use super::data::Words;
 use super::glob;
-use super::host::{Denied, Host};
+use super::host::{Admission, Denied, Host};
 use super::info;
 use super::names::{Name, ROWS, Row};
 use super::output::{Lend, Output, Protocol};
 use super::problem::{Problem, shown};
 use super::scan;
-use super::session::Session;
+use super::session::{Asked, Session};
 use crate::decimal;
 use crate::limits::VALUE_BYTES_MAX;
 
@@ -32,7 +32,7 @@ pub(super) fn answer<L: Lend, H: Host>(
         Name::Quit => output.simple("OK"),
         Name::Select => return select(words, output),
         Name::Hello => return hello(session, words, host, output),
-        Name::Auth => return auth(words, host, output),
+        Name::Auth => return auth(session, words, host, output),
         Name::Client => return client(session, words, host, output),
         Name::Config => return config(session, words, host, output),
         Name::Command => return command(session, words, output),
@@ -68,11 +68,11 @@ fn hello<L: Lend, H: Host>(
             _ => return Err(Problem::ProtocolVersion),
         };
     }
-    let (mut at, mut name) = (2, None);
+    let (mut at, mut name, mut credentials) = (2, None, None);
     while at < words.len() {
         let left = words.len() - at - 1;
         if words.is(at, "auth") && left >= 2 {
-            authenticate(host, Some(words.get(at + 1)), words.get(at + 2))?;
+            credentials = Some((words.get(at + 1), words.get(at + 2)));
             at += 3;
         } else if words.is(at, "setname") && left >= 1 {
             name = Some(client_name(words.get(at + 1))?);
@@ -81,45 +81,95 @@ fn hello<L: Lend, H: Host>(
             return Err(Problem::HelloOption { option: shown(words.get(at), usize::MAX) });
         }
     }
-    session.tally.protocol = protocol;
-    session.client.protocol = protocol;
-    if let Some(name) = name {
-        session.client.name = name;
+    let greeting = Greeting { protocol, name };
+    match credentials {
+        Some((name, password)) => {
+            let later =
+                Asked { name: Some(name.to_vec()), password: password.to_vec(), greeting: Some(greeting.clone()) };
+            if !authenticate(session, later, host)? {
+                return Ok(());
+            }
+        }
+        None if !session.is_authenticated() => return Err(Problem::NoAuthenticationInHello),
+        None => {}
     }
-    host.client_changed(&session.client);
-    output.map(protocol, 7);
-    for (key, value) in [("server", "redis"), ("version", REDIS_VERSION)] {
-        output.bulk(key.as_bytes());
-        output.bulk(value.as_bytes());
-    }
-    for (key, value) in [("proto", if protocol == Protocol::Three { 3 } else { 2 }), ("id", session.client.id as i64)] {
-        output.bulk(key.as_bytes());
-        output.integer(value);
-    }
-    for (key, value) in [("mode", "standalone"), ("role", "master")] {
-        output.bulk(key.as_bytes());
-        output.bulk(value.as_bytes());
-    }
-    output.bulk(b"modules");
-    output.array(0);
+    greeting.answer(session, host, output);
     Ok(())
 }
 
-fn auth<L: Lend, H: Host>(words: Words<'_>, host: &mut H, output: &mut Output<L>) -> Result<(), Problem> {
-    match words.len() {
-        2 => authenticate(host, None, words.get(1))?,
-        3 => authenticate(host, Some(words.get(1)), words.get(2))?,
+/// What HELLO asks for, but for being let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Greeting {
+    protocol: Protocol,
+    name: Option<String>,
+}
+
+impl Greeting {
+    /// Does it.
+    pub(super) fn answer<L: Lend, H: Host>(self, session: &mut Session, host: &mut H, output: &mut Output<L>) {
+        let Self { protocol, name } = self;
+        session.tally.protocol = protocol;
+        session.client.protocol = protocol;
+        if let Some(name) = name {
+            session.client.name = name;
+        }
+        host.client_changed(&session.client);
+        output.map(protocol, 7);
+        for (key, value) in [("server", "redis"), ("version", REDIS_VERSION)] {
+            output.bulk(key.as_bytes());
+            output.bulk(value.as_bytes());
+        }
+        let version = if protocol == Protocol::Three { 3 } else { 2 };
+        for (key, value) in [("proto", version), ("id", session.client.id as i64)] {
+            output.bulk(key.as_bytes());
+            output.integer(value);
+        }
+        for (key, value) in [("mode", "standalone"), ("role", "master")] {
+            output.bulk(key.as_bytes());
+            output.bulk(value.as_bytes());
+        }
+        output.bulk(b"modules");
+        output.array(0);
+    }
+}
+
+fn auth<L: Lend, H: Host>(
+    session: &mut Session,
+    words: Words<'_>,
+    host: &mut H,
+    output: &mut Output<L>,
+) -> Result<(), Problem> {
+    let (name, password) = match words.len() {
+        2 => (None, words.get(1).to_vec()),
+        3 => (Some(words.get(1).to_vec()), words.get(2).to_vec()),
         _ => return Err(Problem::Syntax),
+    };
+    if authenticate(session, Asked { name, password, greeting: None }, host)? {
+        output.simple("OK");
     }
-    output.simple("OK");
     Ok(())
 }
 
-fn authenticate<H: Host>(host: &mut H, name: Option<&[u8]>, password: &[u8]) -> Result<(), Problem> {
-    host.authenticate(name, password).map_err(|denied| match denied {
-        Denied::NoPasswordNeeded => Problem::NoPassword,
-        Denied::WrongPassword => Problem::WrongPassword,
-    })
+/// Whether the client is let in now; where that takes a while, its command is answered later.
+fn authenticate<H: Host>(session: &mut Session, asked: Asked, host: &mut H) -> Result<bool, Problem> {
+    match host.authenticate(asked.name.as_deref(), &asked.password) {
+        Admission::Granted => Ok(true),
+        Admission::Denied(denied) => Err(Problem::of(denied)),
+        Admission::Later => {
+            session.asked = Some(asked);
+            Ok(false)
+        }
+    }
+}
+
+impl Problem {
+    pub(super) fn of(denied: Denied) -> Self {
+        match denied {
+            Denied::NoPasswordNeeded => Self::NoPassword,
+            Denied::WrongPassword => Self::WrongPassword,
+            Denied::Busy => Self::PasswordsBusy,
+        }
+    }
 }
 
 /// The subcommand at word 1, which must have so many words in all; negative for "at least".

@@ -1,6 +1,9 @@
 //! The commands that there are, and what each says of itself to whoever asks with COMMAND.
 #![forbid(unsafe_code)]
 
+use super::data::Words;
+use crate::auth::Rights;
+
 /// One command. The order is that of [`ROWS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Name {
@@ -99,6 +102,27 @@ const fn row(
 }
 
 impl Name {
+    /// Whether it is for whoever has not authenticated.
+    pub(super) fn is_open(self) -> bool {
+        self.row().flags == OPEN
+    }
+
+    /// The rights that a call of it takes.
+    pub(super) fn rights(self, words: Words<'_>) -> Rights {
+        let row = self.row();
+        let both = Rights::READ.and(Rights::WRITE);
+        match self {
+            Self::Flushall | Self::Flushdb => Rights::WRITE.and(Rights::ADMIN),
+            Self::Set if (3..words.len()).any(|at| words.is(at, "get")) => both,
+            Self::Set => Rights::WRITE,
+            // What tells the value that it found, or made.
+            _ if row.flags.starts_with("write") && row.access.starts_with("RW access") => both,
+            _ if row.flags.starts_with("write") => Rights::WRITE,
+            _ if row.flags.starts_with("readonly") => Rights::READ,
+            _ => Rights::NONE,
+        }
+    }
+
     /// The command of a word, in any case.
     pub(super) fn of(word: &[u8]) -> Option<Self> {
         let mut upper = [0; NAME_BYTES_MAX];

@@ -96,6 +96,17 @@ pub(super) enum Problem {
     NoPassword,
     #[error("WRONGPASS invalid username-password pair or user is disabled.")]
     WrongPassword,
+    #[error("ERR too many passwords wait to be checked, try again")]
+    PasswordsBusy,
+    #[error("NOAUTH Authentication required.")]
+    NoAuthentication,
+    #[error(
+        "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> \
+         option can be used to authenticate the client and select the RESP protocol version at the same time"
+    )]
+    NoAuthenticationInHello,
+    #[error("NOPERM this user has no permissions to run the '{}' command", command.row().name)]
+    NoRight { command: Name },
 }
 
 /// Bytes at the end of an error: ends of lines that end them are left out.

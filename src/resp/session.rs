@@ -13,14 +13,15 @@
 
 use super::collect::{Collect, Told};
 use super::data::{self, Plan, Words};
-use super::host::{ClientFacts, Host};
-use super::local;
+use super::host::{ClientFacts, Denied, Host};
+use super::local::{self, Greeting};
 use super::names::Name;
 use super::ops::{Planned, PlannedOp};
 use super::output::{Lend, Output};
 use super::parse::{INLINE_BYTES_MAX, Parsed, Parser, Span};
 use super::problem::{Problem, ProtocolError, shown};
 use super::render::Tally;
+use crate::auth::Rights;
 use crate::limits::FRAME_OPS_MAX;
 use crate::op::{Op, Outcomes as _};
 use std::cell::Cell;
@@ -110,6 +111,8 @@ pub enum Until {
     /// Other nodes are to be asked about operations of the batch: see [`Desk::foreign`], and [`Host::forwarded`] for
     /// their answers.
     Foreign,
+    /// The client gave a password: [`Session::asked`] has it, and [`Session::verified`] comes before the next call.
+    Verify,
     /// The client said goodbye, or nothing that can be understood: the connection ends when its replies are written.
     Ended(Option<ProtocolError>),
 }
@@ -123,9 +126,30 @@ pub struct SessionLimits {
     pub output_bytes_max: usize,
 }
 
+/// A password that a client gave, and for whom.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The name, where one was told.
+    pub name: Option<Vec<u8>>,
+    /// The password.
+    pub password: Vec<u8>,
+    /// What HELLO asked for besides.
+    pub(super) greeting: Option<Greeting>,
+}
+
+impl std::fmt::Debug for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Asked")
+    }
+}
+
 /// One client.
 #[derive(Debug)]
 pub struct Session {
+    /// What it may do; `None` until it has authenticated.
+    rights: Option<Rights>,
+    /// A password that is being checked.
+    pub(super) asked: Option<Asked>,
     pub(super) client: ClientFacts,
     pub(super) tally: Tally,
     limits: SessionLimits,
@@ -156,7 +180,34 @@ impl Session {
     /// A client that has just connected.
     #[must_use]
     pub fn new(client: ClientFacts, limits: SessionLimits) -> Self {
-        Self { client, tally: Tally::default(), limits, parser: Parser::default(), word: 1, flushing: None }
+        let (rights, asked) = (Some(Rights::ALL), None);
+        let (tally, parser) = (Tally::default(), Parser::default());
+        Self { rights, asked, client, tally, limits, parser, word: 1, flushing: None }
+    }
+
+    /// From here on it may do so much; `None` for nothing before it has authenticated.
+    pub fn set_rights(&mut self, rights: Option<Rights>) {
+        self.rights = rights;
+    }
+
+    pub(super) fn is_authenticated(&self) -> bool {
+        self.rights.is_some()
+    }
+
+    /// The password that is to be checked.
+    #[must_use]
+    pub fn asked(&self) -> Option<&Asked> {
+        self.asked.as_ref()
+    }
+
+    /// Answers the command whose password was checked; who was let in got its rights before.
+    pub fn verified<L: Lend, H: Host>(&mut self, checked: Result<(), Denied>, host: &mut H, output: &mut Output<L>) {
+        let Some(asked) = self.asked.take() else { return };
+        match (checked, asked.greeting) {
+            (Err(denied), _) => output.error(&Problem::of(denied).to_string()),
+            (Ok(()), None) => output.simple("OK"),
+            (Ok(()), Some(greeting)) => greeting.answer(self, host, output),
+        }
     }
 
     /// Executes the commands that the input begins with, and appends their replies.
@@ -225,6 +276,9 @@ impl Session {
                     if name == Name::Quit {
                         break Until::Ended(None);
                     }
+                    if self.asked.is_some() {
+                        break Until::Verify;
+                    }
                 }
                 Err(error) => {
                     output.error(&format!("ERR Protocol error: {error}"));
@@ -246,7 +300,11 @@ impl Session {
             if room == 0 || is_line && desk.is_unfinished() {
                 return Ok(Front::Batch);
             }
-            match self.parser.next(input, desk.end, self.limits.command_bytes_max, &mut desk.words) {
+            let bytes_max = match self.rights {
+                Some(_) => self.limits.command_bytes_max,
+                None => self.limits.command_bytes_max.min(UNKNOWN_BYTES_MAX),
+            };
+            match self.parser.next(input, desk.end, bytes_max, &mut desk.words) {
                 Ok(Parsed::Command { end }) => {
                     let words = Words { input, spans: &desk.words };
                     match self.plan(words, room, &mut desk.ops) {
@@ -281,6 +339,9 @@ impl Session {
         if if arity < 0 { count < -arity } else { count != arity } {
             return Err(Problem::WordCount { command: name });
         }
+        if self.rights != Some(Rights::ALL) {
+            self.check(name, words)?;
+        }
         Ok(match data::plan(name, words, self.word, room, self.tally.now, ops)? {
             Plan::Whole => {
                 self.word = 1;
@@ -292,6 +353,17 @@ impl Session {
             }
             Plan::None => Planning::Other(name),
         })
+    }
+
+    /// Whether the client may run a command.
+    #[cold]
+    fn check(&self, name: Name, words: Words<'_>) -> Result<(), Problem> {
+        match self.rights {
+            None if name.is_open() => Ok(()),
+            None => Err(Problem::NoAuthentication),
+            Some(rights) if rights.include(name.rights(words)) => Ok(()),
+            Some(_) => Err(Problem::NoRight { command: name }),
+        }
     }
 
     /// Executes what is planned, and tells what became of it.
@@ -384,6 +456,9 @@ enum Planning {
     /// None: who sends it is no client.
     Closing,
 }
+
+/// Longest command of a client that has not authenticated, in bytes.
+const UNKNOWN_BYTES_MAX: usize = 20 << 10;
 
 /// Bytes of an unknown command, and of its words, that its sender is told.
 const TOLD_BYTES_MAX: usize = 128;

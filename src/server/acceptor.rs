@@ -81,8 +81,13 @@ where
     L: Listener<Incoming: Incoming<Connection: Attended>>,
 {
     let local_only = listener.local_only();
-    if !local_only && !shared.config.insecure {
+    if !local_only && shared.users.is_none() && !shared.config.insecure {
         return Err(ServerError::Insecure { endpoint: endpoint.to_string() });
+    }
+    if !local_only && shared.users.is_none() {
+        tracing::warn!(
+            "--insecure: whoever reaches {endpoint} may read, change and remove every record, and move slots away"
+        );
     }
     tracing::debug!("listening at {endpoint}");
     let accepting = Accepting {

@@ -1,18 +1,23 @@
 //! Serving one connection: hello, then frame by frame until one side ends it.
 #![forbid(unsafe_code)]
 
+mod greeting;
+
 use super::ended::Endings;
 use super::moves;
 use super::node::{Shared, drained};
 use super::slow::Executed;
+use super::users::Pass;
 use super::worker::Worker;
+use crate::auth::Rights;
 use crate::completions::Carrier;
 use crate::limits::MOVE_CHUNK_BYTES;
 use crate::metrics::Counters;
-use crate::session::SessionError;
+use crate::session::{SessionError, rights_missing};
 use crate::transport::{Connection, Frame, FrameReceiver, FrameSender, Lender, TransportError};
 use crate::wire::{
-    FrameKind, Header, RefusalCode, WireError, WireLimitView, count_outcomes, refusal, stats_reply, wire_limit_reply,
+    FrameKind, Header, RefusalCode, RequestView, WireError, WireLimitView, count_outcomes, denial, refusal,
+    stats_reply, wire_limit_reply,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +49,8 @@ enum Ended {
     Session(#[from] SessionError),
     #[error("no hello within {0:?}")]
     NoHello(Duration),
+    #[error("no nonce to authenticate with: {0}")]
+    NoRandomness(String),
     #[error("this node is shutting down")]
     Draining,
     #[error("this node is shutting down, and its last reply was not taken within {0:?}")]
@@ -63,6 +70,7 @@ impl Ended {
             Self::Draining => RefusalCode::Draining,
             Self::WireLimitForbidden => RefusalCode::Forbidden,
             Self::NoHello(_) => RefusalCode::Malformed,
+            Self::NoRandomness(_) => RefusalCode::Unauthorized,
             Self::Transport(_) | Self::DrainingStalled(_) => return None,
         };
         Some(refusal(code, &self.to_string()))
@@ -75,8 +83,8 @@ impl Ended {
                 endings.count("version");
             }
             Self::Session(SessionError::Malformed(_)) => endings.count("malformed"),
-            Self::Session(SessionError::Authentication { .. }) => endings.count("unauthorized"),
             Self::Session(SessionError::OutOfMemory { .. }) => endings.count("memory"),
+            Self::Session(_) | Self::NoRandomness(_) => endings.count("unauthorized"),
             Self::NoHello(_) => endings.count("no_hello"),
             Self::DrainingStalled(_) => endings.count("not_taken"),
             Self::WireLimitForbidden => endings.count("forbidden"),
@@ -101,6 +109,7 @@ pub(super) async fn serve<C: Connection>(connection: C, shared: &Shared, worker:
         draining,
         worker,
         local_only,
+        pass: Pass::open(),
         reply_bytes_max: 0,
         reply_bytes_last: 0,
         held: Vec::new(),
@@ -151,6 +160,8 @@ struct Serving<'a, S, R> {
     worker: &'a Worker,
     /// Whether only clients of this machine reach the endpoint.
     local_only: bool,
+    /// Who the client is.
+    pass: Pass,
     reply_bytes_max: u32,
     /// The last reply's length: the next is probably as long, and a buffer that holds it need not grow.
     reply_bytes_last: u32,
@@ -164,15 +175,7 @@ struct Serving<'a, S, R> {
 impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
     /// Answers frames until the client closes.
     async fn run(&mut self) -> Result<(), Ended> {
-        let hello_wait = self.shared.config.hello_wait;
-        let hello = tokio::select! {
-            biased;
-            () = drained(&mut self.draining) => return Err(Ended::Draining),
-            hello = timeout(hello_wait, self.receiver.receive()) => hello.map_err(|_| Ended::NoHello(hello_wait))?,
-        };
-        let Some(hello) = hello? else { return Ok(()) };
-        let accepted = self.shared.session.accept(&hello, self.worker.core, self.wire_limit())?;
-        drop(hello);
+        let Some(accepted) = self.greet().await? else { return Ok(()) };
         self.reply_bytes_max = accepted.reply_bytes_max;
         self.receiver.set_frame_bytes_max(self.shared.config.frame_bytes_max);
         self.hold(Frame::unaccounted(accepted.reply));
@@ -231,21 +234,27 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
     async fn answer(&mut self, frame: Frame) -> Result<(), Ended> {
         let (header, kind, _) = Header::split(&frame).map_err(SessionError::from)?;
         let (request, ops) = (header.request.get(), header.op_count.get());
+        if let Some(known) = &self.shared.users {
+            self.pass.renew(known)?;
+        }
         Counters::add(&self.worker.counters.frames, 1);
         Counters::add(&self.worker.counters.bytes_received, u64::from(frame.frame_bytes()));
         let answer = match kind {
-            FrameKind::Request => {
-                let reply = self.execute(&frame, ops)?;
-                Counters::add(&self.worker.counters.operations, u64::from(ops));
-                self.turn_ops += ops;
-                reply
-            }
+            FrameKind::Request => match self.execute(&frame, ops) {
+                Ok(reply) => {
+                    Counters::add(&self.worker.counters.operations, u64::from(ops));
+                    self.turn_ops += ops;
+                    reply
+                }
+                Err(denied @ SessionError::NotAllowed { .. }) => self.copied(&denial(request, &denied.to_string()))?,
+                Err(error) => return Err(error.into()),
+            },
             FrameKind::Stats => {
                 let json = serde_json::to_string(&self.shared.stats_told()).unwrap_or_default();
-                let bytes = stats_reply(request, &json);
-                let mut buffer = self.lend(bytes.len())?;
-                buffer[..bytes.len()].copy_from_slice(&bytes);
-                Frame::new(buffer, bytes.len() as u32)
+                self.copied(&stats_reply(request, &json))?
+            }
+            FrameKind::Move if let Err(denied) = self.pass.check(Rights::ADMIN) => {
+                self.copied(&denial(request, &denied.to_string()))?
             }
             FrameKind::Move => {
                 let buffer = self.lend(MOVE_CHUNK_BYTES as usize)?;
@@ -284,8 +293,14 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
         let (session, now) = (&self.shared.session, self.shared.config.clock.now());
         // The clock of the machine, for a length of time: the node's may be a test's.
         let began = std::time::Instant::now();
-        let (buffer, frame_bytes) =
-            session.execute(frame, now, self.reply_bytes_max, lend, &mut self.carrier, &mut scratch)?;
+        let rights = self.pass.rights();
+        let (buffer, frame_bytes) = if rights.include(Rights::READ.and(Rights::WRITE)) {
+            session.execute(frame, now, self.reply_bytes_max, lend, &mut self.carrier, &mut scratch)?
+        } else {
+            let request = RequestView::parse(frame)?;
+            self.pass.check(rights_missing(&request, rights))?;
+            session.execute_request(&request, now, self.reply_bytes_max, lend, &mut self.carrier, &mut scratch)?
+        };
         let time = began.elapsed();
         self.reply_bytes_last = frame_bytes;
         let Counters { outcomes, batch_times, .. } = &self.worker.counters;
@@ -294,6 +309,13 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
         let (peer, request_bytes) = (self.peer, frame.frame_bytes());
         self.shared.slow.note(&Executed { peer, ops, request_bytes, reply_bytes: frame_bytes, time });
         Ok(Frame::new(buffer, frame_bytes))
+    }
+
+    /// A frame of the rare kinds, in lent memory.
+    fn copied(&self, bytes: &[u8]) -> Result<Frame, Ended> {
+        let mut buffer = self.lend(bytes.len())?;
+        buffer[..bytes.len()].copy_from_slice(bytes);
+        Ok(Frame::new(buffer, bytes.len() as u32))
     }
 
     fn lend(&self, bytes: usize) -> Result<crate::transport::Buffer, Ended> {

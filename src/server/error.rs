@@ -38,7 +38,10 @@ pub enum ServerError {
         eviction: Eviction,
     },
     /// Others could connect without authentication.
-    #[error("{endpoint} can be reached from other machines and nobody has to authenticate: --insecure allows it")]
+    #[error(
+        "{endpoint} can be reached from other machines and nobody has to authenticate: --users names those who may use \
+         it, --insecure allows it to everybody"
+    )]
     Insecure {
         /// The endpoint.
         endpoint: String,

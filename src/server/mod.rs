@@ -22,6 +22,7 @@ mod metrics_listener;
 mod metrics_page;
 mod moves;
 mod node;
+mod passwords;
 mod process;
 mod redis;
 mod redis_clients;
@@ -32,6 +33,7 @@ mod redis_input;
 mod redis_listener;
 mod slow;
 mod sweeper;
+mod users;
 mod worker;
 
 pub use clock::Clock;

@@ -9,10 +9,13 @@ use super::follow::{Bell, follow};
 use super::identity::Identity;
 use super::map::Taken;
 use super::metrics_listener::MetricsListener;
+use super::passwords::Passwords;
 use super::redis_clients::RedisClients;
 use super::slow::SlowLog;
 use super::sweeper::sweep;
+use super::users::KnownUsers;
 use super::worker::{self, Worker, WorkerThread};
+use crate::auth::{Credentials, Users};
 use crate::budget::Budget;
 use crate::completions::{Completions, CompletionsConfig};
 use crate::cores::{self, Placement};
@@ -68,7 +71,11 @@ pub struct NodeConfig {
     pub send_wait: Duration,
     /// How long frames that have arrived are still answered once the node drains.
     pub drain_wait: Duration,
-    /// Whether it may listen beyond this machine although nobody has to authenticate.
+    /// Who may use it; `None` for everybody who can connect.
+    pub users: Option<Users>,
+    /// Who it is for other nodes, which it asks on behalf of Redis clients.
+    pub credentials: Option<Credentials>,
+    /// Whether it may listen beyond this machine although it has no users.
     pub insecure: bool,
     /// Whether wire-limit frames are answered beyond this machine.
     pub allow_wire_limit: bool,
@@ -114,6 +121,8 @@ impl NodeConfig {
             frame_wait: Duration::from_secs(10),
             send_wait: Duration::from_secs(30),
             drain_wait: Duration::from_secs(5),
+            users: None,
+            credentials: None,
             insecure: false,
             allow_wire_limit: false,
             scrub_wire_limit: true,
@@ -179,6 +188,8 @@ pub(super) struct Shared {
     pub(super) map: Taken,
     pub(super) bell: Bell,
     pub(super) redis_clients: RedisClients,
+    pub(super) users: Option<KnownUsers>,
+    pub(super) passwords: Option<Passwords>,
     pub(super) endings: Endings,
     pub(super) slow: SlowLog,
     /// Whom it follows.
@@ -217,6 +228,8 @@ impl Shared {
             frame_bytes_max: config.frame_bytes_max,
             frames_in_flight_max: config.frames_in_flight_max.max(1),
         };
+        let takes_passwords = config.users.is_some() && !config.redis.is_empty();
+        let passwords = takes_passwords.then(Passwords::start).transpose();
         let completions = Completions::new(CompletionsConfig::new(Arc::clone(&budget)));
         let worker = |i: usize| Arc::new(Worker::new(config.cores.get(i).copied(), shards, i, threads, &budget));
         Ok(Arc::new(Self {
@@ -228,6 +241,8 @@ impl Shared {
             map: Taken::new(Id(config.identity.incarnation)),
             bell: Bell::default(),
             redis_clients: RedisClients::default(),
+            users: config.users.take().map(KnownUsers::new),
+            passwords: passwords.map_err(|source| ServerError::Thread { source })?,
             endings: Endings::default(),
             slow: SlowLog::new(config.slow_batch),
             keeper: OnceLock::new(),
@@ -338,7 +353,7 @@ pub(super) async fn drained(draining: &mut watch::Receiver<bool>) {
 /// A running node with its own threads. Dropping it stops it at once; [`Node::drain`] lets it finish.
 #[derive(Debug)]
 pub struct Node {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     doors: Doors,
     threads: Vec<WorkerThread>,
     /// The last to end: that the node drains is told too.

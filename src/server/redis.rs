@@ -14,9 +14,10 @@ use super::redis_forward::Forwarded;
 use super::redis_host::{Lent, NodeHost};
 use super::redis_input::Input;
 use super::redis_listener::RedisConnection;
+use super::users::{KnownUsers, Pass};
 use super::worker::Worker;
 use crate::metrics::Counters;
-use crate::resp::{Desk, Output, ProtocolError, Session, SessionLimits, Until};
+use crate::resp::{Denied, Desk, Output, ProtocolError, Session, SessionLimits, Until};
 use crate::transport::{ConnectionConfig, Pace};
 use std::future::{Future, pending, poll_fn};
 use std::io;
@@ -27,7 +28,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::ReadHalf;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// How long a draining node waits for commands that may be on their way.
 const LAST_COMMANDS_WAIT: Duration = Duration::from_millis(20);
@@ -46,6 +47,8 @@ enum Ended {
     Stalled(Duration),
     #[error("{waiting} bytes of replies, and none taken within {wait:?}")]
     NotTaken { waiting: usize, wait: Duration },
+    #[error("no authentication within {0:?}")]
+    Stranger(Duration),
     #[error("no memory for a command")]
     NoCommandMemory,
     #[error("no memory for a reply")]
@@ -60,6 +63,7 @@ impl Ended {
             Self::Protocol(_) => "malformed",
             Self::Stalled(_) => "stalled",
             Self::NotTaken { .. } => "not_taken",
+            Self::Stranger(_) => "unauthorized",
             Self::NoCommandMemory | Self::NoReplyMemory => "memory",
         }
     }
@@ -76,6 +80,8 @@ pub(super) async fn serve(connection: RedisConnection, shared: &Shared, worker: 
         input: Input::new(&worker.pool),
         output: Output::new(Lent::by(&worker.pool)),
         session: Session::new(facts, limits),
+        pass: None,
+        stranger_until: shared.users.as_ref().map(|_| Instant::now() + shared.config.hello_wait),
         desk: None,
         forwarded: Forwarded::default(),
         needed: 1,
@@ -88,7 +94,7 @@ pub(super) async fn serve(connection: RedisConnection, shared: &Shared, worker: 
     tracing::debug!(%peer, "a Redis client connected");
     let mut draining = shared.draining.subscribe();
     let mut ended = serving.run(pin!(drained(&mut draining))).await;
-    if let Err(ended @ (Ended::NoCommandMemory | Ended::Stalled(_))) = &ended {
+    if let Err(ended @ (Ended::NoCommandMemory | Ended::Stalled(_) | Ended::Stranger(_))) = &ended {
         serving.output.error(&format!("ERR {ended}"));
     }
     if !matches!(ended, Err(Ended::Lost(_) | Ended::NotTaken { .. } | Ended::NoReplyMemory)) {
@@ -120,6 +126,10 @@ struct Serving<'a> {
     input: Input,
     output: Output<Lent>,
     session: Session,
+    /// Who the client is, once it has said so to a node that has users.
+    pass: Option<Pass>,
+    /// By when it has to have said so.
+    stranger_until: Option<Instant>,
     /// The desk with a batch that is unfinished.
     desk: Option<Desk<Lent>>,
     /// What other nodes answered to that batch.
@@ -186,6 +196,7 @@ impl Serving<'_> {
     /// Waits until there is something to do.
     async fn wait(&mut self, wanted: Wanted, draining: Pin<&mut impl Future<Output = ()>>) -> Result<Event, Ended> {
         let Self { stream, input, output, needed, receiving, sending, config, .. } = self;
+        let (stranger_until, hello_wait) = (self.stranger_until, self.shared.config.hello_wait);
         let (mut reader, writer) = stream.split();
         let (is_partial, waiting) = (!input.is_empty(), output.waiting_bytes());
         let arrived = async {
@@ -204,6 +215,7 @@ impl Serving<'_> {
             },
             arrived = arrived, if wanted == Wanted::Commands => Ok(Event::Arrived { bytes: arrived? }),
             () = draining => Ok(Event::Draining),
+            () = time_is_over(stranger_until), if wanted == Wanted::Commands => Err(Ended::Stranger(hello_wait)),
         }
     }
 
@@ -224,6 +236,7 @@ impl Serving<'_> {
                 Until::OutputWritten => {}
                 Until::Turn => tokio::task::yield_now().await,
                 Until::Foreign => self.ask_others().await,
+                Until::Verify => self.verify().await,
                 Until::Ended(None) => return Ok(Wanted::Nothing),
                 Until::Ended(Some(error)) => return Err(Ended::Protocol(error)),
             }
@@ -238,7 +251,36 @@ impl Serving<'_> {
         }
     }
 
+    /// Checks the password that the client gave.
+    async fn verify(&mut self) {
+        let checked = match (&self.shared.users, &self.shared.passwords, self.session.asked()) {
+            (Some(known), Some(passwords), Some(asked)) => {
+                passwords.check(known, asked.name.as_deref(), &asked.password).await
+            }
+            _ => Err(Denied::WrongPassword),
+        };
+        let checked = checked.map(|(user, generation)| {
+            self.session.set_rights(Some(user.rights));
+            self.pass = Some(Pass::of(user, generation));
+            self.stranger_until = None;
+        });
+        let mut host = NodeHost::new(self.shared, self.worker, &self.forwarded);
+        self.session.verified(checked, &mut host, &mut self.output);
+    }
+
+    /// Goes by the users of the moment: one that is gone has to authenticate again.
+    fn renew(&mut self, known: &KnownUsers) {
+        let is_same = self.pass.as_mut().is_some_and(|pass| pass.renew(known).is_ok());
+        if self.pass.take_if(|_| !is_same).is_some() {
+            self.stranger_until = Some(Instant::now() + self.shared.config.hello_wait);
+        }
+        self.session.set_rights(self.pass.as_ref().map(Pass::rights));
+    }
+
     fn serve(&mut self) -> Until {
+        if let Some(known) = &self.shared.users {
+            self.renew(known);
+        }
         let mut desk = self.desk.take().unwrap_or_else(|| self.worker.take_desk());
         let mut host = NodeHost::new(self.shared, self.worker, &self.forwarded);
         let served = self.session.serve(self.input.bytes(), &mut desk, &mut host, &mut self.output);
@@ -308,6 +350,14 @@ impl Serving<'_> {
             self.write_now()?;
         }
         Ok(())
+    }
+}
+
+/// Ends at an instant; never, where there is none.
+async fn time_is_over(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
     }
 }
 

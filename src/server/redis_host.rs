@@ -7,7 +7,7 @@ use super::redis_forward::Forwarded;
 use super::worker::Worker;
 use crate::metrics::Counters;
 use crate::op::{Batch, Outcome, Outcomes, Time};
-use crate::resp::{ClientFacts, ClientLine, Denied, Host, Lend, NodeFacts};
+use crate::resp::{Admission, ClientFacts, ClientLine, Denied, Host, Lend, NodeFacts};
 use crate::shard::Scratch;
 use crate::transport::{Buffer, HeapPool, Lender};
 use std::sync::{Arc, MutexGuard};
@@ -92,12 +92,13 @@ impl Host for NodeHost<'_> {
         self.shared.redis_clients.change(client);
     }
 
-    /// Nobody has to say who they are, as in a Redis without a password.
-    fn authenticate(&mut self, name: Option<&[u8]>, _: &[u8]) -> Result<(), Denied> {
+    /// Without users nobody has to say who they are, as in a Redis without a password.
+    fn authenticate(&mut self, name: Option<&[u8]>, _: &[u8]) -> Admission {
         match name {
-            None => Err(Denied::NoPasswordNeeded),
-            Some(b"default") => Ok(()),
-            Some(_) => Err(Denied::WrongPassword),
+            _ if self.shared.users.is_some() => Admission::Later,
+            None => Admission::Denied(Denied::NoPasswordNeeded),
+            Some(b"default") => Admission::Granted,
+            Some(_) => Admission::Denied(Denied::WrongPassword),
         }
     }
 }

@@ -106,6 +106,12 @@ pub enum FrameKind {
     Move = 10,
     /// What came of that step.
     MoveReply = 11,
+    /// The node's question to a client that says who it is.
+    Challenge = 12,
+    /// The client's answer.
+    Proof = 13,
+    /// Answers a frame that its client may not send: nothing of it was executed, and the connection goes on.
+    Denial = 14,
 }
 
 impl FrameKind {
@@ -124,6 +130,9 @@ impl FrameKind {
             9 => Self::WireLimitReply,
             10 => Self::Move,
             11 => Self::MoveReply,
+            12 => Self::Challenge,
+            13 => Self::Proof,
+            14 => Self::Denial,
             _ => return None,
         })
     }

@@ -1,8 +1,8 @@
 //! The first frames on a connection, and the last one when a side refuses to go on.
 //!
 //! The client says which versions it speaks and what it can do; the node answers with the version both use, its
-//! incarnation and its limits, or refuses. Room for an authentication step is there from version 1: a method
-//! and its bytes follow the fixed body.
+//! incarnation and its limits, or refuses. Where it has users it asks for a proof first: a method and its bytes follow
+//! the fixed body (`authentication.rs`).
 #![forbid(unsafe_code)]
 
 use super::error::WireError;
@@ -187,7 +187,12 @@ impl<'a> Refusal<'a> {
     /// # Errors
     /// The first thing wrong with the frame.
     pub fn parse(frame: &'a [u8]) -> Result<Self, WireError> {
-        let (_, rest) = Header::split_kind(frame, FrameKind::Refusal)?;
+        Self::parse_kind(frame, FrameKind::Refusal)
+    }
+
+    /// As [`Refusal::parse`], of a frame of another kind.
+    pub(super) fn parse_kind(frame: &'a [u8], kind: FrameKind) -> Result<Self, WireError> {
+        let (_, rest) = Header::split_kind(frame, kind)?;
         let (code, text) = U16::ref_from_prefix(rest).map_err(|_| truncated(size_of::<U16>(), rest))?;
         let code = RefusalCode::from_code(code.get()).ok_or(WireError::BadBody { what: "refusal code" })?;
         match std::str::from_utf8(text) {
@@ -212,8 +217,13 @@ pub fn hello_reply(reply: &HelloReply) -> Vec<u8> {
 /// A refusal as a frame. Control characters in the text become spaces.
 #[must_use]
 pub fn refusal(code: RefusalCode, text: &str) -> Vec<u8> {
+    refusal_of(FrameKind::Refusal, Origin::default(), code, text)
+}
+
+/// As [`refusal`], as a frame of another kind.
+pub(super) fn refusal_of(kind: FrameKind, origin: Origin, code: RefusalCode, text: &str) -> Vec<u8> {
     let text = text.replace(char::is_control, " ");
-    service_frame(FrameKind::Refusal, Origin::default(), &[U16::new(code.code()).as_bytes(), text.as_bytes()])
+    service_frame(kind, origin, &[U16::new(code.code()).as_bytes(), text.as_bytes()])
 }
 
 /// A frame of header and parts; for the rare frames that no transport lends a buffer for.

@@ -16,6 +16,7 @@
 #![deny(clippy::as_conversions, clippy::arithmetic_side_effects)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+mod authentication;
 mod buffer;
 mod counting;
 mod edit;
@@ -30,6 +31,10 @@ mod request;
 mod request_builder;
 mod service;
 
+pub use authentication::{
+    challenge, challenge_message, denial, denial_text, hello_message, hello_reply_message, hello_reply_with,
+    hello_with, proof, proof_message,
+};
 pub use buffer::FrameBuffer;
 pub use counting::count_outcomes;
 pub use error::{BuildError, WireError};

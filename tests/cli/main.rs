@@ -15,6 +15,7 @@ mod metrics;
 #[path = "../support/profiles.rs"]
 mod profiles;
 mod sweeps;
+mod users;
 
 use binary::{Running, Served, freight, run, run_with_input, serve, serve_one};
 use frames::read_frame;

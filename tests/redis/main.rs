@@ -1,6 +1,7 @@
 //! The door for Redis clients: what they say and get, byte by byte, beside a real redis-server and by real clients.
 #![forbid(unsafe_code)]
 
+mod authentication;
 mod bench;
 mod by_hand;
 mod clients;

@@ -1,0 +1,171 @@
+//! `freight user add | passwd | remove | list`: the file of users, which a node reads with `serve --users`.
+#![forbid(unsafe_code)]
+
+use super::password::Password;
+use super::{CommandResult, NOT_AS_EXPECTED, print};
+use crate::auth::{
+    ITERATIONS_DEFAULT, ITERATIONS_MAX, ITERATIONS_MIN, Rights, SALT_BYTES, User, Users, UsersFileError, Verifier,
+    check_name,
+};
+use crate::server::Node;
+use clap::value_parser;
+use std::convert::Infallible;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum UserCommand {
+    /// Adds a user; makes the file where there is none
+    Add(AddArgs),
+    /// Gives a user another password; exit code 1 where there is none
+    Passwd(PasswdArgs),
+    /// Removes a user; exit code 1 where there is none
+    Remove(RemoveArgs),
+    /// Prints each user and its rights
+    List(FileArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct FileArgs {
+    /// The file of users; a node that reads it takes it anew at SIGHUP
+    #[arg(long, value_name = "FILE")]
+    users: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct PasswordArgs {
+    /// The file whose first line is the password [default: asked for at a terminal, else standard input]
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// How much work a guess of the password is, and connecting for whoever knows it
+    #[arg(long, value_name = "COUNT", default_value_t = ITERATIONS_DEFAULT)]
+    #[arg(value_parser = value_parser!(u32).range(i64::from(ITERATIONS_MIN)..=i64::from(ITERATIONS_MAX)))]
+    iterations: u32,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct AddArgs {
+    /// Its name: letters, digits and .-_@+; `default` is who Redis clients are that give a password alone
+    name: String,
+    /// What it may do, of read, write and admin: to be told what records hold, to change them, to move slots
+    #[arg(long, value_name = "RIGHTS", default_value = "read,write")]
+    rights: Rights,
+    #[command(flatten)]
+    file: FileArgs,
+    #[command(flatten)]
+    password: PasswordArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct PasswdArgs {
+    /// Its name
+    name: String,
+    #[command(flatten)]
+    file: FileArgs,
+    #[command(flatten)]
+    password: PasswordArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RemoveArgs {
+    /// Its name
+    name: String,
+    #[command(flatten)]
+    file: FileArgs,
+}
+
+pub(super) fn run(command: &UserCommand) -> CommandResult {
+    match command {
+        UserCommand::Add(args) => add(args),
+        UserCommand::Passwd(args) => passwd(args),
+        UserCommand::Remove(args) => remove(args),
+        UserCommand::List(args) => list(args),
+    }
+}
+
+fn add(args: &AddArgs) -> CommandResult {
+    check_name(&args.name)?;
+    let mut users = match Users::read(&args.file.users) {
+        Err(UsersFileError::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => Users::new(random()?),
+        read => read?,
+    };
+    if users.get(&args.name).is_some() {
+        return Err(format!("there is a user '{}': `freight user passwd` gives it another password", args.name).into());
+    }
+    let verifier = args.password.verifier()?;
+    users.set(User { name: args.name.clone(), rights: args.rights, verifier })?;
+    users.write(&args.file.users)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn passwd(args: &PasswdArgs) -> CommandResult {
+    let mut users = Users::read(&args.file.users)?;
+    let Some(before) = users.get(&args.name).cloned() else { return Ok(ExitCode::from(NOT_AS_EXPECTED)) };
+    users.set(User { verifier: args.password.verifier()?, ..User::clone(&before) })?;
+    users.write(&args.file.users)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn remove(args: &RemoveArgs) -> CommandResult {
+    let mut users = Users::read(&args.file.users)?;
+    if !users.remove(&args.name) {
+        return Ok(ExitCode::from(NOT_AS_EXPECTED));
+    }
+    users.write(&args.file.users)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(args: &FileArgs) -> CommandResult {
+    for user in Users::read(&args.users)?.iter() {
+        print(format_args!("{} {}", user.name, user.rights))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl PasswordArgs {
+    fn verifier(&self) -> Result<Verifier, Box<dyn std::error::Error>> {
+        let password = match &self.password_file {
+            Some(path) => Password::of_file(path).map_err(|error| format!("{}: {error}", path.display()))?,
+            None => Password::new_one()?,
+        };
+        Ok(Verifier::new(password.bytes(), random::<SALT_BYTES>()?, self.iterations))
+    }
+}
+
+fn random<const BYTES: usize>() -> io::Result<[u8; BYTES]> {
+    let mut bytes = [0; BYTES];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    Ok(bytes)
+}
+
+/// The users of a served node, and when they are read again.
+#[derive(Debug)]
+pub(super) struct UsersReload<'a> {
+    path: &'a Path,
+    hangup: Signal,
+}
+
+impl<'a> UsersReload<'a> {
+    /// From now on no SIGHUP finds the default action.
+    pub(super) fn new(path: &'a Path) -> io::Result<Self> {
+        Ok(Self { path, hangup: signal(SignalKind::hangup())? })
+    }
+
+    /// Takes the file anew at each SIGHUP, for ever. One that cannot be used changes nothing.
+    pub(super) async fn run(mut self, node: &Node) -> Infallible {
+        loop {
+            if self.hangup.recv().await.is_none() {
+                std::future::pending::<()>().await;
+            }
+            match Users::read(self.path) {
+                Ok(users) => {
+                    tracing::info!("SIGHUP: {} users", users.iter().count());
+                    node.set_users(users);
+                }
+                Err(error) => tracing::error!("SIGHUP: the users stay as they are: {error}"),
+            }
+        }
+    }
+}

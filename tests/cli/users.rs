@@ -1,0 +1,172 @@
+//! Users at a shell: the file, the flags, and what a node says to whom.
+#![forbid(unsafe_code)]
+
+use crate::binary::{Done, Served, freight, run, run_with_input, serve, serve_one};
+use rustix::process::Signal;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use tempfile::TempDir;
+
+/// A folder with a file of users, whose passwords are their names and `-word`, and a file for each password.
+struct Users {
+    folder: TempDir,
+}
+
+impl Users {
+    fn new() -> Self {
+        let users = Self { folder: tempfile::tempdir().expect("a folder") };
+        for (name, rights) in [("ada", "read,write,admin"), ("reader", "read")] {
+            assert_eq!(users.add(name, &["--rights", rights]).code, Some(0));
+            users.write(&format!("{name}.password"), &format!("{name}-word\n"));
+        }
+        users
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).expect("written");
+    }
+
+    fn file(&self) -> String {
+        self.path("users.toml")
+    }
+
+    fn add(&self, name: &str, flags: &[&str]) -> Done {
+        let file = self.file();
+        let words = [&["user", "add", name, "--users", &file, "--iterations", "4096"], flags].concat();
+        run_with_input(&words, format!("{name}-word\n").as_bytes())
+    }
+
+    /// A command at a node, as a user.
+    fn run_as(&self, node: &Served, name: &str, words: &[&str]) -> Done {
+        let password = self.path(&format!("{name}.password"));
+        node.run(&[words, &["--user", name, "--password-file", &password]].concat())
+    }
+
+    fn serve(&self) -> Served {
+        serve_one(&["--users", &self.file()])
+    }
+}
+
+#[test]
+fn users_are_added_listed_and_removed_and_no_password_is_in_their_file() {
+    let users = Users::new();
+    let list = || String::from_utf8(run(&["user", "list", "--users", &users.file()]).stdout).expect("text");
+    assert_eq!(list(), "ada read,write,admin\nreader read\n");
+    assert_eq!(fs::metadata(users.file()).expect("it is there").permissions().mode() & 0o777, 0o600);
+    assert!(!fs::read_to_string(users.file()).expect("text").contains("ada-word"));
+    users.add("ada", &[]).assert_one_line("there is a user 'ada': `freight user passwd` gives it another password");
+    users.add("a,b", &[]).assert_one_line("'a,b' is no user's name");
+    users.add("bob", &["--rights", "read,fly"]).assert_one_line("'fly' is no right: read, write and admin are");
+    assert_eq!(run(&["user", "remove", "ada", "--users", &users.file()]).code, Some(0));
+    assert_eq!(run(&["user", "remove", "ada", "--users", &users.file()]).code, Some(1), "absent");
+    assert_eq!(list(), "reader read\n");
+    run_with_input(&["user", "add", "eve", "--users", &users.file()], b"\n").assert_one_line("no password");
+    fs::set_permissions(users.file(), PermissionsExt::from_mode(0o644)).expect("ours");
+    run(&["user", "list", "--users", &users.file()]).assert_one_line("others may read or change it (mode 644)");
+    run(&["serve", "--users", &users.file()]).assert_one_line("others may read or change it (mode 644)");
+}
+
+#[test]
+fn a_node_with_users_serves_those_who_show_that_they_know_a_password() {
+    let users = Users::new();
+    let node = users.serve();
+    assert_eq!(users.run_as(&node, "ada", &["put", "k", "v"]).code, Some(0));
+    assert_eq!(users.run_as(&node, "reader", &["get", "k"]).stdout, b"v");
+    let denied = users.run_as(&node, "reader", &["put", "k", "w"]);
+    assert_eq!(denied.code, Some(2));
+    let words = "not allowed: it takes the right to write, and user 'reader' has only read";
+    assert!(denied.stderr.lines().last().is_some_and(|line| line.ends_with(words)), "{}", denied.stderr);
+    node.run(&["get", "k"]).assert_one_line("this node requires authentication: give a user and a password");
+    users.write("ada.password", "wrong\n");
+    users.run_as(&node, "ada", &["get", "k"]).assert_one_line("refuses: wrong user or password");
+    users.write("eve.password", "wrong\n");
+    users.run_as(&node, "eve", &["get", "k"]).assert_one_line("refuses: wrong user or password");
+    let plain = serve_one(&[]);
+    users.run_as(&plain, "reader", &["ping"]).assert_one_line("this node has no users and authenticates nobody");
+}
+
+#[test]
+fn credentials_may_stand_in_the_environment() {
+    let users = Users::new();
+    let node = users.serve();
+    let with = |name: &str, words: &[&str]| {
+        let mut command = freight(&[words, &["--servers", node.endpoint()]].concat());
+        command.env("FREIGHT_USER", name).env("FREIGHT_PASSWORD_FILE", users.path(&format!("{name}.password")));
+        command.output().expect("it ends").status.code()
+    };
+    assert_eq!(with("ada", &["put", "k", "v"]), Some(0));
+    assert_eq!(with("reader", &["stats"]), Some(0));
+    let bench = ["bench", "--records", "100", "--duration", "100ms", "--warmup", "100ms", "--wire-limit=false"];
+    assert_eq!(with("ada", &bench), Some(0));
+    let alone = node.run(&["get", "k", "--user", "ada"]);
+    alone.assert_one_line("--password-file");
+    let missing = node.run(&["get", "k", "--user", "ada", "--password-file", "/nowhere"]);
+    missing.assert_one_line("No such file");
+}
+
+#[test]
+fn sighup_takes_the_file_of_users_anew() {
+    let users = Users::new();
+    let mut node = users.serve();
+    assert_eq!(users.add("bob", &["--rights", "read"]).code, Some(0));
+    users.write("bob.password", "bob-word\n");
+    users.run_as(&node, "bob", &["ping"]).assert_one_line("wrong user or password");
+    node.process.signal(Signal::HUP);
+    node.process.wait_for("SIGHUP: 3 users");
+    assert_eq!(users.run_as(&node, "bob", &["ping"]).code, Some(0));
+    users.write("users.toml", "x = 1");
+    node.process.signal(Signal::HUP);
+    node.process.wait_for("SIGHUP: the users stay as they are");
+    assert_eq!(users.run_as(&node, "bob", &["ping"]).code, Some(0));
+}
+
+#[test]
+fn beyond_this_machine_a_node_wants_users_or_says_what_insecure_means() {
+    let users = Users::new();
+    run(&["serve", "--listen", "tcp://0.0.0.0:0"]).assert_one_line("--users names those who may use it");
+    let node = serve(&["tcp://0.0.0.0:0"], &["--users", &users.file()]);
+    assert_eq!(node.endpoints.len(), 1);
+    let mut node = serve(&["tcp://0.0.0.0:0"], &["--insecure"]);
+    node.process.wait_for("may read, change and remove every record, and move slots away");
+}
+
+#[test]
+fn shared_memory_asks_for_a_proof_too() {
+    let users = Users::new();
+    let endpoint = format!("shm://{}", users.path("node.sock"));
+    let node = serve(&[&endpoint], &["--users", &users.file()]);
+    assert!(Path::new(&users.path("node.sock")).exists());
+    assert_eq!(users.run_as(&node, "ada", &["put", "k", "v"]).code, Some(0));
+    node.run(&["get", "k"]).assert_one_line("this node requires authentication");
+}
+
+#[test]
+fn slots_move_between_nodes_that_have_users_for_whoever_may_move_them() {
+    let users = Users::new();
+    let (file, map) = (users.file(), users.path("cluster.toml"));
+    let mut nodes: Vec<_> = (0..2).map(|_| serve_one(&["--users", &file, "--map", &map])).collect();
+    let run_as = |name: &str, words: &[&str]| {
+        let password = users.path(&format!("{name}.password"));
+        run(&[words, &["--map", &map, "--user", name, "--password-file", &password]].concat())
+    };
+    let servers: Vec<_> = nodes.iter().map(Served::endpoint).collect();
+    let (servers, to) = (servers.join(","), servers[1].to_owned());
+    run(&["cluster", "create", "--servers", &servers, "--map", &map]).assert_one_line("requires authentication");
+    assert_eq!(run_as("ada", &["cluster", "create", "--servers", &servers]).code, Some(0));
+    for node in &mut nodes {
+        node.process.signal(Signal::HUP);
+        node.process.wait_for("map of epoch 1");
+    }
+    assert_eq!(run_as("ada", &["put", "k", "v"]).code, Some(0));
+    let refused = run_as("reader", &["cluster", "move", "0-99", &to]);
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("it takes the right to admin"), "{}", refused.stderr);
+    let moved = run_as("ada", &["cluster", "move", "0-8191", &to]);
+    assert_eq!(moved.code, Some(0), "{}", moved.stderr);
+    assert_eq!(run_as("reader", &["get", "k"]).stdout, b"v");
+}

@@ -44,17 +44,17 @@ def in_a_copy(older, newer):
         script = f"""
             set -e
             mount -t tmpfs layers {layers}
-            mkdir {layers}/upper {layers}/work {layers}/root
-            mount -t overlay root -o lowerdir=/,upperdir={layers}/upper,workdir={layers}/work {layers}/root
-            mount -t proc proc {layers}/root/proc
-            mount --rbind /dev {layers}/root/dev
-            mount -t tmpfs tmp {layers}/root/tmp
-            mount -t tmpfs run {layers}/root/run
-            cp {older} {layers}/root{OLDER}
-            cp {newer} {layers}/root{NEWER}
-            cp -r {ROOT}/tests {layers}/root/tmp/tests
+            mkdir {layers}/upper {layers}/work {layers}/machine
+            mount -t overlay machine -o lowerdir=/,upperdir={layers}/upper,workdir={layers}/work {layers}/machine
+            mount -t proc proc {layers}/machine/proc
+            mount --rbind /dev {layers}/machine/dev
+            mount -t tmpfs tmp {layers}/machine/tmp
+            mount -t tmpfs run {layers}/machine/run
+            cp {older} {layers}/machine{OLDER}
+            cp {newer} {layers}/machine{NEWER}
+            cp -r {ROOT}/tests {layers}/machine/tmp/tests
             ip link set lo up
-            exec chroot {layers}/root python3 /tmp/tests/package.py --inside
+            exec chroot {layers}/machine python3 /tmp/tests/package.py --inside
         """
         apart = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child"]
         return subprocess.run([*apart, "bash", "-c", script]).returncode

@@ -11,6 +11,7 @@ mod credentials;
 mod follow;
 mod key_value;
 mod log;
+mod manager;
 mod manual;
 mod password;
 mod plot;

@@ -5,6 +5,7 @@ use super::config::{self, ConfigError, Reloader, Running, Sources};
 use super::credentials::CredentialArgs;
 use super::follow::Follower;
 use super::log::{Log, LogLevel};
+use super::manager;
 use super::user::UsersReload;
 use super::{CommandResult, check_cores, check_writable, print, raise_descriptor_limit, runtime};
 use crate::auth::Users;
@@ -307,6 +308,7 @@ fn serve(args: &ServeArgs, log: &Log, reloader: Option<Reloader>, runtime: &Runt
     if let Some(address) = node.metrics_address() {
         print(format_args!("metrics at http://{address}/metrics"))?;
     }
+    manager::ready();
     runtime.block_on(async {
         let following = async {
             match follower {
@@ -334,6 +336,7 @@ fn serve(args: &ServeArgs, log: &Log, reloader: Option<Reloader>, runtime: &Runt
             _ = reloading_users => {}
         }
     });
+    manager::stopping();
     node.drain();
     tracing::info!("drained");
     if let Some(profile) = profile {

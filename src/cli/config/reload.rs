@@ -3,6 +3,7 @@
 
 use super::{ConfigError, Setting, Settings, Sources};
 use crate::cli::log::Log;
+use crate::cli::manager;
 use crate::cli::serve::ServeArgs;
 use crate::server::Node;
 use clap::FromArgMatches;
@@ -47,10 +48,12 @@ impl Reloader {
     /// Reads the file at each SIGHUP, for ever.
     pub(in crate::cli) async fn run(mut self, running: &Running<'_>) {
         while self.hangup.recv().await.is_some() {
+            manager::reloading();
             match self.reload(running) {
                 Ok(said) => tracing::info!("SIGHUP: {said}"),
                 Err(why) => tracing::error!("SIGHUP: everything stays as it was: {why}"),
             }
+            manager::ready();
         }
     }
 

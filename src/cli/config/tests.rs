@@ -53,6 +53,11 @@ fn what_the_example_has_commented_out_is_understood() {
     let text: String = unset.fold(example, |text, setting| {
         text.replace(&format!("\n# {} = ", setting.key), &format!("\n{} = ", setting.key))
     });
+    // A password is read where it is named.
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let password = folder.path().join("node.password");
+    fs::write(&password, "secret").expect("it is ours");
+    let text = text.replace("/etc/freight/node.password", password.to_str().expect("text"));
     let read = of_file(&text).expect("it is understood");
     assert!(read.all.iter().all(|setting| !setting.values.is_empty()), "{read}");
     ServeArgs::from_arg_matches(&read.matches).expect("flags");

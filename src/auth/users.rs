@@ -204,7 +204,11 @@ impl Users {
 
     fn nobody(&self, name: &[u8]) -> Verifier {
         let made = |what: &str| keys::mac(&self.secret, &[what.as_bytes(), b" of ", name]);
-        let iterations = self.iter().next().map_or(ITERATIONS_DEFAULT, |user| user.verifier.iterations);
+        // Those of some user, another one for another name: no number tells who is there.
+        let drawn = made("iterations")
+            .iter()
+            .fold(0, |drawn, byte| (256 * drawn + usize::from(*byte)) % self.users.len().max(1));
+        let iterations = self.iter().nth(drawn).map_or(ITERATIONS_DEFAULT, |user| user.verifier.iterations);
         Verifier {
             salt: made("salt")[..SALT_BYTES].to_vec(),
             iterations,

@@ -24,6 +24,32 @@ impl CredentialArgs {
     }
 }
 
+/// Who a node is for other nodes. What belongs together may be said in different places here, one in the environment and
+/// one in the file, so it is looked at together only when all is said.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Credentials")]
+pub(super) struct PeerArgs {
+    /// The user as whom the node asks others of its map, for Redis clients: one with read and write
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    user: Option<String>,
+    /// The file whose first line is that user's password
+    #[arg(long, value_name = "FILE", value_parser = password)]
+    password_file: Option<Password>,
+}
+
+impl PeerArgs {
+    pub(super) fn credentials(&self) -> Result<Option<Credentials>, String> {
+        match (&self.user, &self.password_file) {
+            (Some(user), Some(password)) => {
+                Ok(Some(Credentials::new(user, password.bytes()).expect("both were checked as they were read")))
+            }
+            (None, None) => Ok(None),
+            (Some(_), None) => Err("--user needs --password-file".to_owned()),
+            (None, Some(_)) => Err("--password-file needs --user".to_owned()),
+        }
+    }
+}
+
 fn name(text: &str) -> Result<String, String> {
     check_name(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
 }

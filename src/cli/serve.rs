@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::config::{self, ConfigError, Reloader, Running, Sources};
-use super::credentials::CredentialArgs;
+use super::credentials::PeerArgs;
 use super::follow::Follower;
 use super::log::{Log, LogLevel};
 use super::manager;
@@ -80,7 +80,7 @@ pub(super) struct ServeArgs {
     node: NodeArgs,
     /// Who the node is for other nodes, which it asks for Redis clients.
     #[command(flatten)]
-    credentials: CredentialArgs,
+    credentials: PeerArgs,
     #[command(flatten)]
     rdma: RdmaOptions,
 }
@@ -240,7 +240,7 @@ impl ServeArgs {
         let config = self.node.config(listen, threads, cores, *placement, &self.rdma)?;
         let Self { insecure, allow_wire_limit, metrics, slow_batch, .. } = *self;
         let mapped = self.map.is_some();
-        let credentials = self.credentials.credentials();
+        let credentials = self.credentials.credentials()?;
         Ok(NodeConfig { redis, credentials, insecure, allow_wire_limit, mapped, metrics, slow_batch, ..config })
     }
 }

@@ -18,7 +18,7 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener as BlockingListener};
@@ -36,6 +36,9 @@ const CONNECTIONS_MAX: usize = 16;
 
 /// How long a connection may last.
 const CONNECTION_WAIT: Duration = Duration::from_secs(5);
+
+/// How long it may be silent before its question is there: whoever only holds places does not keep others from theirs.
+const QUESTION_WAIT: Duration = Duration::from_millis(500);
 
 /// What is read of a question, at most.
 const BUFFER_BYTES_MAX: usize = 16 << 10;
@@ -112,8 +115,12 @@ async fn listen(listener: BlockingListener, shared: &Arc<Shared>) -> io::Result<
 /// Answers one question. What is no question gets its 400 from hyper.
 async fn answer_one(stream: TcpStream, shared: Arc<Shared>) {
     let mut builder = http1::Builder::new();
-    // The whole connection is timed: no timer of its own.
-    builder.header_read_timeout(None).keep_alive(false).half_close(true).max_buf_size(BUFFER_BYTES_MAX);
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(QUESTION_WAIT)
+        .keep_alive(false)
+        .half_close(true)
+        .max_buf_size(BUFFER_BYTES_MAX);
     let service = service_fn(|request: Request<Incoming>| {
         let answer = answer(&request, &shared);
         async { Ok::<_, Infallible>(answer) }

@@ -17,6 +17,7 @@ use crate::client::{Client, ClientConfig, ClientError, Reply};
 use crate::map::{MapStore, Pending, ShardMap};
 use crate::op::{Action, Op, Outcome};
 use crate::resp::Desk;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::OnceCell;
@@ -171,8 +172,17 @@ impl Asking<'_> {
     /// Asks for as many as fit into a frame a node, the first of them at least.
     async fn by(mut self, client: &Client, budget: &Arc<Budget>) -> Answered {
         let mut batch = client.batch(self.foreign.len() as u32);
-        // What does not fit goes with the next.
-        let fitting = self.foreign.iter().take_while(|(_, op)| batch.push(op).is_ok()).count();
+        // What does not fit goes with the next, and what changes a key whose value was wanted before: where that value
+        // finds no room it is asked for again, and must not meet the change then.
+        let mut wanted = HashSet::new();
+        let mut keeps_order = |op: &Op<'_>| {
+            let is_behind = changes(op) && wanted.contains(op.key);
+            if wants_value(op) {
+                wanted.insert(op.key.to_vec());
+            }
+            !is_behind
+        };
+        let fitting = self.foreign.iter().take_while(|(_, op)| keeps_order(op) && batch.push(op).is_ok()).count();
         self.foreign.truncate(fitting.max(1));
         let (indices, bytes) = (self.indices(), self.foreign.iter().map(|(_, op)| bytes_of(op)).sum());
         let sending = Charged::take(budget, bytes);
@@ -190,6 +200,23 @@ impl Asking<'_> {
                 Answered::alike(indices, Outcome::Unknown)
             }
         }
+    }
+}
+
+/// Whether an operation may be left out for want of room for a value.
+fn wants_value(op: &Op<'_>) -> bool {
+    match op.action {
+        Action::Get => true,
+        Action::Edit(edit) => edit.value_wanted(),
+        _ => false,
+    }
+}
+
+fn changes(op: &Op<'_>) -> bool {
+    match op.action {
+        Action::Get => false,
+        Action::Edit(edit) => !edit.only_reads(),
+        _ => true,
     }
 }
 

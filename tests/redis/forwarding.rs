@@ -134,6 +134,29 @@ fn commands_on_one_key_keep_their_order_wherever_it_is() {
 }
 
 #[test]
+fn a_value_that_finds_no_room_among_others_is_that_before_the_change_behind_it() {
+    with_cluster(async |cluster: &mut Cluster, _| {
+        let mut client = Raw::tcp(&cluster.redis_address(0));
+        let keys = keys_of(1, 16);
+        let value = "v".repeat(1 << 20);
+        let sets: Vec<_> = keys.iter().map(|key| format!("SET {key} {value}")).collect();
+        pipeline(&mut client, &sets);
+        let mut lines: Vec<_> = keys[..15].iter().map(|key| format!("GET {key}")).collect();
+        let last = &keys[15];
+        lines.extend([
+            format!("GETSET {last} A"),
+            format!("SET {last} B"),
+            format!("GET {last}"),
+            format!("DEL {last}"),
+        ]);
+        let told = pipeline(&mut client, &lines);
+        assert!(told[15].len() > value.len(), "the value before: {:.20}", told[15]);
+        assert_eq!(told[16..], ["+OK\r\n", "$1\r\nB\r\n", ":1\r\n"].map(str::to_owned));
+        assert_eq!(client.says(&format!("GET {last}")), "$-1\r\n");
+    });
+}
+
+#[test]
 fn values_of_more_bytes_than_a_frame_has_come_back_whole() {
     with_cluster(async |cluster: &mut Cluster, _| {
         let mut client = Raw::tcp(&cluster.redis_address(0));

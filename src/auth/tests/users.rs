@@ -25,6 +25,17 @@ fn users_are_the_same_from_their_text() {
 }
 
 #[test]
+fn the_iterations_of_a_challenge_do_not_tell_who_is_there() {
+    let mut users = users();
+    let verifier = Verifier::new(b"dave", [3; SALT_BYTES], 2 * ITERATIONS_MIN);
+    users.set(User { name: "dave".to_owned(), rights: Rights::READ, verifier }).expect("a user");
+    let asked = |name: &str| users.verifier(name.as_bytes()).1.iterations;
+    let strangers: Vec<_> = (0..60).map(|number| asked(&format!("stranger{number}"))).collect();
+    assert!([ITERATIONS_MIN, 2 * ITERATIONS_MIN].iter().all(|iterations| strangers.contains(iterations)));
+    assert_eq!(asked("stranger1"), strangers[1], "the same each time");
+}
+
+#[test]
 fn what_is_wrong_with_a_text_is_said_in_one_line() {
     let wrong = |from: &str, to: &str| {
         let text = users().text().replacen(from, to, 1);

@@ -42,7 +42,7 @@ impl LocalNode {
         &self.doors.redis_endpoints
     }
 
-    /// As [`Node::take_map`].
+    /// As [`Node::take_map`](super::Node::take_map).
     ///
     /// # Errors
     /// A map of another cluster or an older epoch, or another one of the same epoch: the one before stays.
@@ -53,7 +53,7 @@ impl LocalNode {
         self.shared.take_map(map)
     }
 
-    /// As [`Node::follow`].
+    /// As [`Node::follow`](super::Node::follow).
     ///
     /// # Panics
     /// On a node that follows one already, or whose configuration is not [`NodeConfig::mapped`].

@@ -5,80 +5,125 @@
 //! ```
 //!
 //! As in Redis: a class that is not closed ends with the pattern, and `*` alone is the only pattern that matches the
-//! empty key but the empty one. A star takes as little as it can and more when what follows does not match; only the
-//! latest one ever has to, so that no pattern takes longer than its length times that of the key.
+//! empty key but the empty one. All places of the pattern that a text may have come to are kept at once, a bit each: a
+//! byte of text costs no more than a step through [`PATTERN_BYTES_MAX`] bits, whatever pattern and text are.
 #![forbid(unsafe_code)]
 
-/// Whether a pattern matches a whole text.
-pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    if pattern == b"*" {
-        return true;
-    }
-    if text.is_empty() {
-        return pattern.is_empty();
-    }
-    let (mut pattern, mut text) = (pattern, text);
-    // What is behind the latest star, and the text that it has not taken yet.
-    let mut star: Option<(&[u8], &[u8])> = None;
-    loop {
-        if let [b'*', behind @ ..] = pattern {
-            star = Some((behind, text));
-            pattern = behind;
-            continue;
+use super::problem::Problem;
+
+/// The longest pattern.
+pub(super) const PATTERN_BYTES_MAX: usize = 1 << 10;
+
+/// A pattern, taken apart.
+///
+/// ```text
+///   a*[bc]     elements  a  [bc]        a place before each and one behind the last; a star keeps a text in its place
+/// ```
+#[derive(Debug)]
+pub(super) struct Pattern {
+    /// Words of 64 places.
+    words: usize,
+    /// Of each byte the places whose element it matches.
+    accepting: Vec<u64>,
+    /// The places that a star keeps a text in.
+    staying: Vec<u64>,
+    /// The place behind the last element.
+    last: usize,
+    is_empty_matched: bool,
+}
+
+impl Pattern {
+    /// Takes a pattern apart.
+    pub(super) fn new(pattern: &[u8]) -> Result<Self, Problem> {
+        if pattern.len() > PATTERN_BYTES_MAX {
+            return Err(Problem::PatternTooLong { bytes: pattern.len() });
         }
-        let step = match text {
-            [] if pattern.is_empty() => return true,
-            [] => None,
-            [byte, behind @ ..] => one(pattern, *byte).map(|pattern| (pattern, behind)),
-        };
-        match (step, star) {
-            (Some((rest, behind)), _) => (pattern, text) = (rest, behind),
-            (None, Some((behind_star, [_, untaken @ ..]))) => {
-                star = Some((behind_star, untaken));
-                (pattern, text) = (behind_star, untaken);
+        let words = pattern.len() / 64 + 1;
+        let (mut accepting, mut staying) = (vec![0; 256 * words], vec![0; words]);
+        let (mut rest, mut place) = (pattern, 0);
+        while !rest.is_empty() {
+            let (word, bit) = (place / 64, 1 << (place % 64));
+            if let [b'*', behind @ ..] = rest {
+                staying[word] |= bit;
+                rest = behind;
+                continue;
             }
-            (None, _) => return false,
+            let (bytes, behind) = element(rest);
+            (0..256).filter(|byte| bytes[*byte]).for_each(|byte| accepting[byte * words + word] |= bit);
+            (rest, place) = (behind, place + 1);
         }
+        let is_empty_matched = pattern.is_empty() || pattern == b"*";
+        Ok(Self { words, accepting, staying, last: place, is_empty_matched })
+    }
+
+    /// Whether it matches a whole text.
+    pub(super) fn matches(&self, text: &[u8]) -> bool {
+        if text.is_empty() {
+            return self.is_empty_matched;
+        }
+        let mut places = [0; PATTERN_BYTES_MAX / 64 + 1];
+        let places = &mut places[..self.words];
+        places[0] = 1;
+        for byte in text {
+            let accepting = &self.accepting[usize::from(*byte) * self.words..][..self.words];
+            let mut carried = 0;
+            for ((places, accepting), staying) in places.iter_mut().zip(accepting).zip(&self.staying) {
+                let going = *places & accepting;
+                *places = *places & staying | going << 1 | carried;
+                carried = going >> 63;
+            }
+        }
+        places[self.last / 64] >> (self.last % 64) & 1 == 1
     }
 }
 
-/// What is left of a pattern whose first element matches a byte.
-fn one(pattern: &[u8], byte: u8) -> Option<&[u8]> {
-    let (is_match, rest) = match pattern {
-        [] => return None,
-        [b'?', rest @ ..] => (true, rest),
-        [b'[', class @ ..] => class_of(class, byte),
-        [b'\\', literal, rest @ ..] => (*literal == byte, rest),
-        [literal, rest @ ..] => (*literal == byte, rest),
+/// The bytes that the first element of a pattern matches, and what is behind it.
+fn element(pattern: &[u8]) -> ([bool; 256], &[u8]) {
+    let mut bytes = [false; 256];
+    let rest = match pattern {
+        [] => pattern,
+        [b'?', rest @ ..] => {
+            bytes = [true; 256];
+            rest
+        }
+        [b'[', class @ ..] => class_of(class, &mut bytes),
+        [b'\\', literal, rest @ ..] | [literal, rest @ ..] => {
+            bytes[usize::from(*literal)] = true;
+            rest
+        }
     };
-    is_match.then_some(rest)
+    (bytes, rest)
 }
 
-/// Whether a byte is in a class, and what is behind it.
-fn class_of(class: &[u8], byte: u8) -> (bool, &[u8]) {
+/// Sets the bytes that are in a class, and gives what is behind it.
+fn class_of<'a>(class: &'a [u8], bytes: &mut [bool; 256]) -> &'a [u8] {
     let (is_negated, mut class) = match class {
         [b'^', class @ ..] => (true, class),
         class => (false, class),
     };
-    let mut is_in = false;
     loop {
         class = match class {
-            [] => return (is_in != is_negated, &[]),
+            [] => break,
             [b'\\', literal, rest @ ..] => {
-                is_in |= *literal == byte;
+                bytes[usize::from(*literal)] = true;
                 rest
             }
-            [b']', rest @ ..] => return (is_in != is_negated, rest),
+            [b']', rest @ ..] => {
+                class = rest;
+                break;
+            }
             [first, b'-', last, rest @ ..] => {
-                is_in |= (*first.min(last)..=*first.max(last)).contains(&byte);
+                bytes[usize::from(*first.min(last))..=usize::from(*first.max(last))].fill(true);
                 rest
             }
             [literal, rest @ ..] => {
-                is_in |= *literal == byte;
+                bytes[usize::from(*literal)] = true;
                 rest
             }
         };
     }
+    bytes.iter_mut().for_each(|is_in| *is_in ^= is_negated);
+    class
 }
 
 #[cfg(test)]
@@ -121,15 +166,30 @@ mod tests {
             (b"A*", &[]),
         ];
         for (pattern, expected) in cases {
-            let found: Vec<usize> = (0..keys.len()).filter(|at| matches(pattern, keys[*at])).collect();
+            let taken_apart = Pattern::new(pattern).expect("short");
+            let found: Vec<usize> = (0..keys.len()).filter(|at| taken_apart.matches(keys[*at])).collect();
             assert_eq!(found, expected, "{:?}", String::from_utf8_lossy(pattern));
         }
     }
 
     #[test]
-    fn many_stars_take_no_longer_than_few() {
-        // Taken back star by star, this would not end.
-        let (pattern, text) = ([&b"*a".repeat(500)[..], b"b"].concat(), vec![b'a'; 60_000]);
-        assert!(!matches(&pattern, &text));
+    fn the_longest_pattern_matches_and_a_longer_one_is_refused() {
+        let pattern = |pattern: &[u8]| Pattern::new(pattern);
+        let longest = vec![b'a'; PATTERN_BYTES_MAX];
+        assert!(pattern(&longest).expect("short enough").matches(&longest));
+        assert!(!pattern(&longest).expect("short enough").matches(&longest[1..]));
+        assert!(pattern(&b"?".repeat(PATTERN_BYTES_MAX)).expect("short enough").matches(&longest));
+        assert_eq!(pattern(&[b'a'; PATTERN_BYTES_MAX + 1]).err(), Some(Problem::PatternTooLong { bytes: 1_025 }));
+    }
+
+    #[test]
+    fn no_pattern_has_to_be_tried_again_and_again() {
+        // Place by place, and a class read anew for each byte, these would not end.
+        let text = vec![b'a'; 10_000_000];
+        let matches = |pattern: &[u8]| Pattern::new(pattern).expect("short enough").matches(&text);
+        assert!(!matches(&[&b"*a".repeat(500)[..], b"b"].concat()));
+        assert!(!matches(&[b"*", &[b'a'; 1_000][..], b"b"].concat()));
+        assert!(!matches(&[b"*[", &[b'b'; 1_000][..]].concat()));
+        assert!(matches(&[&b"*?a".repeat(300)[..], b"*"].concat()));
     }
 }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::data::Words;
-use super::glob;
+use super::glob::Pattern;
 use super::host::{Admission, Denied, Host};
 use super::info;
 use super::names::{Name, ROWS, Row};
@@ -295,8 +295,8 @@ fn config<L: Lend, H: Host>(
     let mut wanted: Vec<(&[u8], &str, &str)> = Vec::new();
     for word in (2..words.len()).map(|at| words.get(at)) {
         let is_pattern = word.iter().any(|byte| b"*?[".contains(byte));
-        let pattern = word.to_ascii_lowercase();
-        for (name, value) in settings.iter().filter(|(name, _)| glob::matches(&pattern, name.as_bytes())) {
+        let pattern = Pattern::new(&word.to_ascii_lowercase())?;
+        for (name, value) in settings.iter().filter(|(name, _)| pattern.matches(name.as_bytes())) {
             if wanted.iter().all(|(_, other, _)| other != name) {
                 wanted.push((if is_pattern { name.as_bytes() } else { word }, name, value));
             }

@@ -1,6 +1,7 @@
 //! What a client is told that it did wrong, in the words of Redis 7.0.
 #![forbid(unsafe_code)]
 
+use super::glob::PATTERN_BYTES_MAX;
 use super::names::Name;
 use crate::limits::KEY_BYTES_MAX;
 use thiserror::Error;
@@ -73,6 +74,8 @@ pub(super) enum Problem {
     Cursor,
     #[error("ERR a key of {bytes} bytes: at most {KEY_BYTES_MAX} are allowed")]
     KeyTooLong { bytes: u32 },
+    #[error("ERR a pattern of {bytes} bytes: at most {PATTERN_BYTES_MAX} are allowed")]
+    PatternTooLong { bytes: usize },
     #[error("ERR Protocol version is not an integer or out of range")]
     NoProtocolVersion,
     #[error("NOPROTO unsupported protocol version")]

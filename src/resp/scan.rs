@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::data::Words;
-use super::glob;
+use super::glob::Pattern;
 use super::host::Host;
 use super::output::{Lend, Output};
 use super::problem::Problem;
@@ -16,47 +16,71 @@ const COUNT_MAX: u64 = 10_000;
 /// Parts of the store that one call looks at, at most: where hardly any are filled it ends too.
 const PARTS_MAX: u32 = 256;
 
-/// Bytes of keys behind which a call ends.
+/// Bytes of keys that are looked at, behind which a call ends.
 const KEY_BYTES_MAX: usize = 1 << 20;
 
 /// What is asked for.
-struct Asked<'a> {
+struct Asked {
     cursor: u64,
     count: u64,
-    pattern: Option<&'a [u8]>,
+    pattern: Option<Pattern>,
     is_any_type: bool,
 }
 
 /// Answers with a cursor and the keys of some parts of the store. The count is a hint: a part is told as a whole.
 pub(super) fn answer<L: Lend, H: Host>(words: Words<'_>, host: &mut H, output: &mut Output<L>) -> Result<(), Problem> {
     let Asked { mut cursor, count, pattern, is_any_type } = asked(words)?;
-    let (mut keys, mut bytes) = (Vec::new(), Vec::new());
+    let (mut keys, mut looked_bytes) = (Keys::default(), 0);
     let mut seen = 0;
     for _ in 0..PARTS_MAX {
+        // A part is matched when nothing of the store waits for it any more.
+        let mut part = Keys::default();
         cursor = host.scan(cursor, &mut |key| {
             seen += 1;
-            if is_any_type && pattern.is_none_or(|pattern| glob::matches(pattern, key)) {
-                bytes.extend_from_slice(key);
-                keys.push(key.len());
+            looked_bytes += key.len();
+            if is_any_type {
+                part.push(key);
             }
         });
-        if cursor == 0 || seen >= count || bytes.len() > KEY_BYTES_MAX {
+        match &pattern {
+            Some(pattern) => part.iter().filter(|key| pattern.matches(key)).for_each(|key| keys.push(key)),
+            None => part.iter().for_each(|key| keys.push(key)),
+        }
+        if cursor == 0 || seen >= count || looked_bytes > KEY_BYTES_MAX {
             break;
         }
     }
     output.array(2);
     output.bulk(cursor.to_string().as_bytes());
-    output.array(keys.len());
-    let mut rest = &bytes[..];
-    for length in keys {
-        let (key, behind) = rest.split_at(length);
-        output.bulk(key);
-        rest = behind;
-    }
+    output.array(keys.lengths.len());
+    keys.iter().for_each(|key| output.bulk(key));
     Ok(())
 }
 
-fn asked(words: Words<'_>) -> Result<Asked<'_>, Problem> {
+/// Copies of some keys.
+#[derive(Default)]
+struct Keys {
+    bytes: Vec<u8>,
+    lengths: Vec<usize>,
+}
+
+impl Keys {
+    fn push(&mut self, key: &[u8]) {
+        self.bytes.extend_from_slice(key);
+        self.lengths.push(key.len());
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = &self.bytes[..];
+        self.lengths.iter().map(move |length| {
+            let (key, behind) = rest.split_at(*length);
+            rest = behind;
+            key
+        })
+    }
+}
+
+fn asked(words: Words<'_>) -> Result<Asked, Problem> {
     let cursor = cursor(words.get(1)).ok_or(Problem::Cursor)?;
     let mut asked = Asked { cursor, count: COUNT_DEFAULT, pattern: None, is_any_type: true };
     let mut at = 2;
@@ -71,7 +95,7 @@ fn asked(words: Words<'_>) -> Result<Asked<'_>, Problem> {
             }
             asked.count = count.unsigned_abs().min(COUNT_MAX);
         } else if words.is(at, "match") {
-            asked.pattern = Some(words.get(at + 1));
+            asked.pattern = Some(Pattern::new(words.get(at + 1))?);
         } else if words.is(at, "type") {
             // Every value is one.
             asked.is_any_type = words.is(at + 1, "string");

@@ -156,3 +156,19 @@ fn a_flush_leaves_nothing_and_any_number_is_a_cursor() {
         assert_eq!(node.node.stats().store.records, 0);
     }
 }
+
+#[test]
+fn a_pattern_that_is_too_long_is_refused_and_the_longest_is_not() {
+    let node = indexed(IndexKind::BUILT[0]);
+    let mut client = node.client();
+    let key = vec![b'a'; 10_000];
+    assert_eq!(client.ask(&[&b"SET"[..], &key, b"v"]), b"+OK\r\n");
+    let longest = [&b"*a".repeat(511)[..], b"*["].concat();
+    let too_long = [&longest[..], b"a"].concat();
+    for words in [&[&b"SCAN"[..], b"0", b"MATCH", &too_long][..], &[b"CONFIG", b"GET", &too_long]] {
+        let told = client.ask(words);
+        assert_eq!(String::from_utf8_lossy(&told), "-ERR a pattern of 1025 bytes: at most 1024 are allowed\r\n");
+    }
+    assert_eq!(scan_all(&mut client, &[b"MATCH", &longest]).0, Vec::<Vec<u8>>::new());
+    assert_eq!(scan_all(&mut client, &[b"MATCH", &longest[..1_022]]).0, [key]);
+}

@@ -46,18 +46,27 @@ impl<'a> Words<'a> {
 pub(super) enum Plan {
     /// Operations, all of them.
     Whole,
-    /// Operations up to this word; the rest has no room in the batch.
-    UpTo { word: usize },
+    /// Operations, and some are left that have no room in the batch.
+    Some(Midway),
     /// Nothing: it is none on keys.
     None,
 }
 
-/// Appends a command's operations from a word on, or none where the command is none on keys.
+/// A command on several keys, of whose operations the first are planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Midway {
+    pub(super) name: Name,
+    /// The word of the next key.
+    pub(super) word: usize,
+    /// How many words there are.
+    count: usize,
+}
+
+/// Appends a command's operations, or none where the command is none on keys.
 #[inline]
 pub(super) fn plan(
     name: Name,
     words: Words<'_>,
-    from: usize,
     room: usize,
     now: Time,
     ops: &mut Vec<PlannedOp>,
@@ -66,7 +75,7 @@ pub(super) fn plan(
         Name::Get => (Verb::Get, Shape::Value),
         Name::Set if words.len() == 3 => (Verb::Put { value: words.spans[2] }, Shape::Ok),
         Name::Mget | Name::Mset | Name::Del | Name::Unlink | Name::Exists => {
-            return several(name, words, from, room, ops);
+            return several(name, words, room, ops);
         }
         _ => match single(name, words, now)? {
             Some(planned) => planned,
@@ -138,30 +147,46 @@ fn single(name: Name, words: Words<'_>, now: Time) -> Result<Option<(Verb, Shape
 }
 
 /// A command on several keys.
-fn several(name: Name, words: Words<'_>, from: usize, room: usize, ops: &mut Vec<PlannedOp>) -> Result<Plan, Problem> {
-    let step = if name == Name::Mset { 2 } else { 1 };
-    if from == 1 {
-        if !(words.len() - 1).is_multiple_of(step) {
-            return Err(Problem::WordCount { command: name });
+fn several(name: Name, words: Words<'_>, room: usize, ops: &mut Vec<PlannedOp>) -> Result<Plan, Problem> {
+    let all = Midway { name, word: 1, count: words.len() };
+    if !(words.len() - 1).is_multiple_of(all.step()) {
+        return Err(Problem::WordCount { command: name });
+    }
+    // All or nothing: a key that is none keeps the others from being touched.
+    (1..words.len()).step_by(all.step()).try_for_each(|at| key(words, at).map(drop))?;
+    Ok(all.plan(&words.spans[1..], room, ops).map_or(Plan::Whole, Plan::Some))
+}
+
+impl Midway {
+    /// Words of one operation.
+    fn step(self) -> usize {
+        if self.name == Name::Mset { 2 } else { 1 }
+    }
+
+    /// How many words the next operations have, as many as there is room for.
+    pub(super) fn words(self, room: usize) -> usize {
+        (self.count - self.word).min(room * self.step())
+    }
+
+    /// Appends the next operations, whose words these begin with, and gives what is left.
+    pub(super) fn plan(self, spans: &[Span], room: usize, ops: &mut Vec<PlannedOp>) -> Option<Self> {
+        let Self { name, word, count } = self;
+        let end = word + self.words(room);
+        for at in (word..end).step_by(self.step()) {
+            let is_last = at + self.step() == count;
+            let (verb, shape) = match name {
+                Name::Mget => {
+                    let first_of = if at == 1 { count as u32 - 1 } else { 0 };
+                    (Verb::Get, Shape::ValueOf { first_of })
+                }
+                Name::Mset => (Verb::Put { value: spans[at - word + 1] }, Shape::OkOfAll { is_last }),
+                Name::Exists => (Verb::Look, Shape::Count { is_last }),
+                _ => (Verb::Delete, Shape::Count { is_last }),
+            };
+            ops.push(PlannedOp { key: spans[at - word], verb, shape });
         }
-        // All or nothing: a key that is none keeps the others from being touched.
-        (1..words.len()).step_by(step).try_for_each(|at| key(words, at).map(drop))?;
+        (end < count).then_some(Self { word: end, ..self })
     }
-    let end = words.len().min(from + room * step);
-    for at in (from..end).step_by(step) {
-        let is_last = at + step == words.len();
-        let (verb, shape) = match name {
-            Name::Mget => {
-                let first_of = if at == 1 { words.len() as u32 - 1 } else { 0 };
-                (Verb::Get, Shape::ValueOf { first_of })
-            }
-            Name::Mset => (Verb::Put { value: words.spans[at + 1] }, Shape::OkOfAll { is_last }),
-            Name::Exists => (Verb::Look, Shape::Count { is_last }),
-            _ => (Verb::Delete, Shape::Count { is_last }),
-        };
-        ops.push(PlannedOp { key: words.spans[at], verb, shape });
-    }
-    Ok(if end == words.len() { Plan::Whole } else { Plan::UpTo { word: end } })
 }
 
 /// The key at a word.

@@ -35,6 +35,11 @@ impl Span {
         &input[self.begin as usize..]
     }
 
+    /// The index behind it, and behind what ends it in an array.
+    pub(super) fn end(self) -> usize {
+        self.begin as usize + self.bytes as usize + WORD_END_BYTES
+    }
+
     /// Its bytes.
     #[inline]
     pub(super) fn of(self, input: &[u8]) -> &[u8] {
@@ -61,6 +66,9 @@ pub(super) enum Parsed {
         needed: usize,
     },
 }
+
+/// Bytes that end a word of an array.
+const WORD_END_BYTES: usize = 2;
 
 /// The longest line of an array: a sigil and a number.
 const NUMBER_LINE_BYTES_MAX: usize = 64;
@@ -167,6 +175,18 @@ impl Parser {
     }
 }
 
+/// The words that an input begins with, of an array that was found to be all there; gives the index behind them.
+pub(super) fn words(input: &[u8], count: usize, words: &mut Vec<Span>) -> Result<usize, ProtocolError> {
+    words.clear();
+    let mut at = 0;
+    while words.len() < count {
+        let Bulk::Whole { word, end } = bulk(input, at)? else { return Err(ProtocolError::Length) };
+        words.push(word);
+        at = end;
+    }
+    Ok(at)
+}
+
 /// One word of an array.
 enum Bulk {
     Whole { word: Span, end: usize },
@@ -190,7 +210,7 @@ fn bulk(input: &[u8], at: usize) -> Result<Bulk, ProtocolError> {
         Line::Number { .. } => return Err(ProtocolError::Length),
     };
     // What ends a word is not looked at, as in Redis: its length says where it ends.
-    let needed = bytes + length + 2;
+    let needed = bytes + length + WORD_END_BYTES;
     if rest.len() < needed {
         return Ok(Bulk::Partial { needed });
     }

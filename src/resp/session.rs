@@ -12,13 +12,13 @@
 #![forbid(unsafe_code)]
 
 use super::collect::{Collect, Told};
-use super::data::{self, Plan, Words};
+use super::data::{self, Midway, Plan, Words};
 use super::host::{ClientFacts, Denied, Host};
 use super::local::{self, Greeting};
 use super::names::Name;
 use super::ops::{Planned, PlannedOp};
 use super::output::{Lend, Output};
-use super::parse::{INLINE_BYTES_MAX, Parsed, Parser, Span};
+use super::parse::{self, INLINE_BYTES_MAX, Parsed, Parser, Span};
 use super::problem::{Problem, ProtocolError, shown};
 use super::render::Tally;
 use crate::auth::Rights;
@@ -47,7 +47,7 @@ pub struct Desk<L: Lend> {
     told: Vec<Told>,
     /// The operation whose reply is next.
     next: usize,
-    /// Where the commands of the batch end.
+    /// Where the commands of the batch end, or what is planned of the last.
     end: usize,
     /// Whether other nodes have a part in the batch.
     is_forwarded: bool,
@@ -154,8 +154,8 @@ pub struct Session {
     pub(super) tally: Tally,
     limits: SessionLimits,
     parser: Parser,
-    /// The word at which the command at the front goes on: of one with more keys than a batch has room for.
-    word: usize,
+    /// The command that the input is in the midst of: one with more keys than a batch has room for.
+    midway: Option<Midway>,
     /// Where a flush of the store goes on.
     pub(super) flushing: Option<u64>,
 }
@@ -182,12 +182,18 @@ impl Session {
     pub fn new(client: ClientFacts, limits: SessionLimits) -> Self {
         let (rights, asked) = (Some(Rights::ALL), None);
         let (tally, parser) = (Tally::default(), Parser::default());
-        Self { rights, asked, client, tally, limits, parser, word: 1, flushing: None }
+        Self { rights, asked, client, tally, limits, parser, midway: None, flushing: None }
     }
 
     /// From here on it may do so much; `None` for nothing before it has authenticated.
     pub fn set_rights(&mut self, rights: Option<Rights>) {
         self.rights = rights;
+    }
+
+    /// Whether it is in the midst of a command, beyond the batch that a desk has.
+    #[must_use]
+    pub fn is_midway(&self) -> bool {
+        self.midway.is_some() || self.flushing.is_some()
     }
 
     pub(super) fn is_authenticated(&self) -> bool {
@@ -293,6 +299,17 @@ impl Session {
     #[inline]
     fn front<L: Lend>(&mut self, input: &mut [u8], desk: &mut Desk<L>) -> Result<Front, ProtocolError> {
         desk.end = 0;
+        if let Some(midway) = self.midway.take() {
+            if self.check(midway.name, Words { input, spans: &[] }).is_err() {
+                // Half of its reply is told: no error can be.
+                return Ok(Front::Closing { end: 0 });
+            }
+            desk.end = parse::words(input, midway.words(BATCH_OPS_MAX), &mut desk.words)?;
+            self.midway = midway.plan(&desk.words, BATCH_OPS_MAX, &mut desk.ops);
+            if self.midway.is_some() {
+                return Ok(Front::Batch);
+            }
+        }
         let front = loop {
             // A line is taken apart in its place, and cannot be asked for again: it begins a batch, and is all in it.
             let is_line = input.get(desk.end).is_some_and(|byte| *byte != b'*');
@@ -309,7 +326,10 @@ impl Session {
                     let words = Words { input, spans: &desk.words };
                     match self.plan(words, room, &mut desk.ops) {
                         Ok(Planning::Ops) => desk.end = end,
-                        Ok(Planning::SomeOps) => return Ok(Front::Batch),
+                        Ok(Planning::SomeOps { end }) => {
+                            desk.end = end;
+                            return Ok(Front::Batch);
+                        }
                         Ok(Planning::Other(name)) => break Ok(Front::Command { name, end }),
                         Ok(Planning::Closing) => break Ok(Front::Closing { end }),
                         Err(problem) => break Ok(Front::Refused { problem, end }),
@@ -342,14 +362,11 @@ impl Session {
         if self.rights != Some(Rights::ALL) {
             self.check(name, words)?;
         }
-        Ok(match data::plan(name, words, self.word, room, self.tally.now, ops)? {
-            Plan::Whole => {
-                self.word = 1;
-                Planning::Ops
-            }
-            Plan::UpTo { word } => {
-                self.word = word;
-                Planning::SomeOps
+        Ok(match data::plan(name, words, room, self.tally.now, ops)? {
+            Plan::Whole => Planning::Ops,
+            Plan::Some(midway) => {
+                self.midway = Some(midway);
+                Planning::SomeOps { end: words.spans[midway.word - 1].end() }
             }
             Plan::None => Planning::Other(name),
         })
@@ -449,8 +466,8 @@ enum Executed {
 enum Planning {
     /// Operations, all of them.
     Ops,
-    /// Operations, and more than there is room for.
-    SomeOps,
+    /// Operations, and more than there is room for: the words of these end here.
+    SomeOps { end: usize },
     /// None on keys.
     Other(Name),
     /// None: who sends it is no client.

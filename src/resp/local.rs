@@ -184,6 +184,14 @@ fn subcommand(command: Name, words: Words<'_>, known: &[(&'static str, i32)]) ->
     Ok(subcommand)
 }
 
+/// Most words of a command that looks something up for each of them, beyond its own.
+const LOOKED_UP_MAX: usize = 1 << 10;
+
+/// Refuses more words than that, from one on.
+fn few(words: Words<'_>, from: usize) -> Result<(), Problem> {
+    if words.len() - from > LOOKED_UP_MAX { Err(Problem::TooManyWords { most: LOOKED_UP_MAX }) } else { Ok(()) }
+}
+
 fn client<L: Lend, H: Host>(
     session: &mut Session,
     words: Words<'_>,
@@ -238,6 +246,7 @@ fn clients<L: Lend, H: Host>(
 ) -> Result<(), Problem> {
     let mut chosen: Option<Vec<u64>> = None;
     if words.len() >= 4 && words.is(2, "id") {
+        few(words, 3)?;
         let id = |at| decimal::parse(words.get(at)).filter(|id| *id > 0).map(i64::cast_unsigned);
         chosen = Some((3..words.len()).map(|at| id(at).ok_or(Problem::ClientId)).collect::<Result<_, _>>()?);
     } else if words.len() == 4 && words.is(2, "type") {
@@ -279,6 +288,7 @@ fn config<L: Lend, H: Host>(
     output: &mut Output<L>,
 ) -> Result<(), Problem> {
     subcommand(Name::Config, words, &[("get", -3)])?;
+    few(words, 2)?;
     let facts = host.facts();
     let settings = [
         ("appendonly", "no".to_owned()),
@@ -329,6 +339,7 @@ fn command<L: Lend>(session: &Session, words: Words<'_>, output: &mut Output<L>)
         }
         _ if words.len() == 2 => all(output),
         _ => {
+            few(words, 2)?;
             output.array(words.len() - 2);
             for at in 2..words.len() {
                 match Name::of(words.get(at)) {

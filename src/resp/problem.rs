@@ -76,6 +76,8 @@ pub(super) enum Problem {
     KeyTooLong { bytes: u32 },
     #[error("ERR a pattern of {bytes} bytes: at most {PATTERN_BYTES_MAX} are allowed")]
     PatternTooLong { bytes: usize },
+    #[error("ERR too many arguments: at most {most} are looked up at once")]
+    TooManyWords { most: usize },
     #[error("ERR Protocol version is not an integer or out of range")]
     NoProtocolVersion,
     #[error("NOPROTO unsupported protocol version")]

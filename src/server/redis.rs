@@ -16,6 +16,7 @@ use super::redis_input::Input;
 use super::redis_listener::RedisConnection;
 use super::users::{KnownUsers, Pass};
 use super::worker::Worker;
+use crate::auth::Rights;
 use crate::metrics::Counters;
 use crate::resp::{Denied, Desk, Output, ProtocolError, Session, SessionLimits, Until};
 use crate::transport::{ConnectionConfig, Pace};
@@ -25,7 +26,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::ReadHalf;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -49,6 +50,8 @@ enum Ended {
     NotTaken { waiting: usize, wait: Duration },
     #[error("no authentication within {0:?}")]
     Stranger(Duration),
+    #[error("rights were taken away in the midst of what they were for")]
+    Revoked,
     #[error("no memory for a command")]
     NoCommandMemory,
     #[error("no memory for a reply")]
@@ -63,7 +66,7 @@ impl Ended {
             Self::Protocol(_) => "malformed",
             Self::Stalled(_) => "stalled",
             Self::NotTaken { .. } => "not_taken",
-            Self::Stranger(_) => "unauthorized",
+            Self::Stranger(_) | Self::Revoked => "unauthorized",
             Self::NoCommandMemory | Self::NoReplyMemory => "memory",
         }
     }
@@ -82,6 +85,7 @@ pub(super) async fn serve(connection: RedisConnection, shared: &Shared, worker: 
         session: Session::new(facts, limits),
         pass: None,
         stranger_until: shared.users.as_ref().map(|_| Instant::now() + shared.config.hello_wait),
+        drain_until: None,
         desk: None,
         forwarded: Forwarded::default(),
         needed: 1,
@@ -130,6 +134,8 @@ struct Serving<'a> {
     pass: Option<Pass>,
     /// By when it has to have said so.
     stranger_until: Option<Instant>,
+    /// By when the replies to what has arrived have to be made, once the node drains.
+    drain_until: Option<Instant>,
     /// The desk with a batch that is unfinished.
     desk: Option<Desk<Lent>>,
     /// What other nodes answered to that batch.
@@ -181,8 +187,7 @@ impl Serving<'_> {
 
     /// Answers what has arrived, and what is on its way, for a bounded time.
     async fn drain(&mut self, mut wanted: Wanted) -> Result<(), Ended> {
-        let began = Instant::now();
-        while began.elapsed() < self.shared.config.drain_wait && wanted != Wanted::Nothing {
+        while !self.is_over()? && wanted != Wanted::Nothing {
             let never = pin!(pending());
             match timeout(LAST_COMMANDS_WAIT, self.wait(wanted, never)).await {
                 Ok(Ok(Event::Arrived { bytes: 0 })) | Err(_) => break,
@@ -191,6 +196,18 @@ impl Serving<'_> {
             wanted = self.progress().await?;
         }
         Ok(())
+    }
+
+    /// Whether the node drains and has done so for long enough; a stranger has its time, too.
+    fn is_over(&mut self) -> Result<bool, Ended> {
+        let now = Instant::now();
+        if self.stranger_until.is_some_and(|until| until <= now) {
+            return Err(Ended::Stranger(self.shared.config.hello_wait));
+        }
+        if self.drain_until.is_none() && *self.shared.draining.borrow() {
+            self.drain_until = Some(now + self.shared.config.drain_wait);
+        }
+        Ok(self.drain_until.is_some_and(|until| until <= now))
     }
 
     /// Waits until there is something to do.
@@ -208,14 +225,15 @@ impl Serving<'_> {
             filled.unwrap_or(Err(Ended::Stalled(config.frame_wait))).inspect(|bytes| receiving.moved(*bytes))
         };
         tokio::select! {
+            // What ends a connection comes first: a client that always has something to say is not heard for ever.
             biased;
+            () = time_is_over(stranger_until) => Err(Ended::Stranger(hello_wait)),
+            () = draining => Ok(Event::Draining),
             writable = sending.in_time(writer.writable()), if waiting > 0 => match writable {
                 Some(writable) => Ok(writable.map(|()| Event::Writable)?),
                 None => Err(Ended::NotTaken { waiting, wait: config.send_wait }),
             },
             arrived = arrived, if wanted == Wanted::Commands => Ok(Event::Arrived { bytes: arrived? }),
-            () = draining => Ok(Event::Draining),
-            () = time_is_over(stranger_until), if wanted == Wanted::Commands => Err(Ended::Stranger(hello_wait)),
         }
     }
 
@@ -223,7 +241,7 @@ impl Serving<'_> {
     async fn progress(&mut self) -> Result<Wanted, Ended> {
         loop {
             self.write_now()?;
-            let until = self.serve();
+            let until = self.serve()?;
             self.write_now()?;
             match until {
                 _ if self.output.is_lost() => return Err(Ended::NoReplyMemory),
@@ -236,9 +254,13 @@ impl Serving<'_> {
                 Until::OutputWritten => {}
                 Until::Turn => tokio::task::yield_now().await,
                 Until::Foreign => self.ask_others().await,
-                Until::Verify => self.verify().await,
+                Until::Verify if !self.verify().await? => return Ok(Wanted::Nothing),
+                Until::Verify => {}
                 Until::Ended(None) => return Ok(Wanted::Nothing),
                 Until::Ended(Some(error)) => return Err(Ended::Protocol(error)),
+            }
+            if self.is_over()? {
+                return Ok(Wanted::Nothing);
             }
         }
     }
@@ -251,13 +273,24 @@ impl Serving<'_> {
         }
     }
 
-    /// Checks the password that the client gave.
-    async fn verify(&mut self) {
-        let checked = match (&self.shared.users, &self.shared.passwords, self.session.asked()) {
-            (Some(known), Some(passwords), Some(asked)) => {
-                passwords.check(known, asked.name.as_deref(), &asked.password).await
+    /// Checks the password that the client gave; false where the client or the node is gone before.
+    async fn verify(&mut self) -> Result<bool, Ended> {
+        let shared = self.shared;
+        let checking = async {
+            match (&shared.users, &shared.passwords, self.session.asked()) {
+                (Some(known), Some(passwords), Some(asked)) => {
+                    passwords.check(known, asked.name.as_deref(), &asked.password).await
+                }
+                _ => Err(Denied::WrongPassword),
             }
-            _ => Err(Denied::WrongPassword),
+        };
+        let checked = tokio::select! {
+            biased;
+            checked = checking => checked,
+            () = time_is_over(self.stranger_until) => return Err(Ended::Stranger(shared.config.hello_wait)),
+            // A password that nobody waits for is not checked.
+            () = closed(&self.stream) => return Ok(false),
+            () = drained_for_long(shared) => return Ok(false),
         };
         let checked = checked.map(|(user, generation)| {
             self.session.set_rights(Some(user.rights));
@@ -266,20 +299,29 @@ impl Serving<'_> {
         });
         let mut host = NodeHost::new(self.shared, self.worker, &self.forwarded);
         self.session.verified(checked, &mut host, &mut self.output);
+        Ok(true)
     }
 
-    /// Goes by the users of the moment: one that is gone has to authenticate again.
-    fn renew(&mut self, known: &KnownUsers) {
+    /// Goes by the users of the moment: one that is gone has to authenticate again. What was planned by rights that are
+    /// no more is not executed.
+    fn renew(&mut self, known: &KnownUsers) -> Result<(), Ended> {
+        let before = self.pass.as_ref().map_or(Rights::NONE, Pass::rights);
         let is_same = self.pass.as_mut().is_some_and(|pass| pass.renew(known).is_ok());
         if self.pass.take_if(|_| !is_same).is_some() {
             self.stranger_until = Some(Instant::now() + self.shared.config.hello_wait);
         }
-        self.session.set_rights(self.pass.as_ref().map(Pass::rights));
+        let rights = self.pass.as_ref().map(Pass::rights);
+        self.session.set_rights(rights);
+        let is_midway = self.desk.is_some() || self.session.is_midway();
+        if is_midway && !rights.unwrap_or(Rights::NONE).include(before) {
+            return Err(Ended::Revoked);
+        }
+        Ok(())
     }
 
-    fn serve(&mut self) -> Until {
+    fn serve(&mut self) -> Result<Until, Ended> {
         if let Some(known) = &self.shared.users {
-            self.renew(known);
+            self.renew(known)?;
         }
         let mut desk = self.desk.take().unwrap_or_else(|| self.worker.take_desk());
         let mut host = NodeHost::new(self.shared, self.worker, &self.forwarded);
@@ -300,7 +342,7 @@ impl Serving<'_> {
         Counters::add(&counters.operations, served.ops as u64);
         Counters::add(&counters.frames, u64::from(served.ops > 0));
         Counters::add(&counters.bytes_received, served.consumed as u64);
-        served.until
+        Ok(served.until)
     }
 
     /// Writes what is taken at once.
@@ -322,10 +364,15 @@ impl Serving<'_> {
 
     /// Writes what is left, as long as the client takes it, and lets it read that before the connection closes.
     async fn last_words(&mut self) -> Result<(), Ended> {
-        let (drain_wait, mut draining) = (self.shared.config.drain_wait, self.shared.draining.subscribe());
+        let (shared, drain_wait) = (self.shared, self.shared.config.drain_wait);
+        // Whoever was a stranger to the end is not waited for either.
+        let is_stranger = self.stranger_until.take().is_some();
         let hurry = async {
-            drained(&mut draining).await;
-            sleep(drain_wait).await;
+            if is_stranger {
+                sleep(drain_wait).await;
+            } else {
+                drained_for_long(shared).await;
+            }
         };
         tokio::select! {
             biased;
@@ -359,6 +406,18 @@ async fn time_is_over(at: Option<Instant>) {
         Some(at) => sleep_until(at).await,
         None => pending().await,
     }
+}
+
+/// Ends when the node has drained for as long as it waits.
+async fn drained_for_long(shared: &Shared) {
+    drained(&mut shared.draining.subscribe()).await;
+    sleep(shared.config.drain_wait).await;
+}
+
+/// Ends when the other side has closed the connection, or its half of it; what it sent is left where it is.
+async fn closed(stream: &TcpStream) {
+    // Nothing urgent is ever reported, for nobody registers for it: what is left is the end.
+    let _closed_or_broken = stream.ready(Interest::PRIORITY | Interest::ERROR).await;
 }
 
 /// Reads what is there.

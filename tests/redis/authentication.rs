@@ -1,12 +1,13 @@
 //! Users behind the door for Redis clients: the words of a real redis-server, and real clients.
 #![forbid(unsafe_code)]
 
+use crate::hostile::{FLOOD, flood};
 use crate::raw::command;
 use crate::server::RedisServer;
 use crate::{Served, node};
-use freight::auth::{ITERATIONS_MIN, Rights, User, Users, Verifier};
+use freight::auth::{ITERATIONS_MAX, ITERATIONS_MIN, Rights, User, Users, Verifier};
 use redis::Commands;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
@@ -140,6 +141,60 @@ fn whoever_does_not_authenticate_has_no_place_for_long() {
     assert_eq!(stranger.reply(), b"-ERR no authentication within 1s\r\n");
     assert_eq!(stranger.rest(), b"");
     assert_eq!(known.says("SET k v"), "+OK\r\n", "who is in stays");
+}
+
+#[test]
+fn a_stranger_that_always_has_something_to_say_has_no_place_for_long_either() {
+    let node = node(|config| (config.users, config.hello_wait) = (Some(users()), Duration::from_millis(50)));
+    let replies = flood(&node.address, || {});
+    assert!(replies.starts_with(b"-NOAUTH Authentication required.\r\n"));
+    assert!(replies.len() < FLOOD * 7, "it was heard on and on");
+}
+
+#[test]
+fn rights_that_are_taken_away_end_what_is_half_done() {
+    let node = guarded();
+    let mut client = node.client();
+    assert_eq!(client.says("AUTH rw rw-word"), "+OK\r\n");
+    let value = vec![b'v'; 60_000];
+    assert_eq!(client.ask(&[&b"SET"[..], b"large", &value]), b"+OK\r\n");
+    let mget = [&["MGET"][..], &["large"; 2_000]].concat();
+    client.send(&[command(&mget), command(&["QUIT"])].concat());
+    // The rest is more than waits anywhere.
+    client.more_until(1 << 20);
+    let mut fewer = users();
+    fewer.set(user("rw", Rights::WRITE, ITERATIONS_MIN)).expect("a user");
+    node.node.set_users(fewer);
+    let told = client.rest();
+    let element = [b"$60000\r\n", &value[..], b"\r\n"].concat();
+    let whole = [&b"*2000\r\n"[..], &element.repeat(2_000)].concat();
+    assert!(told.len() < whole.len() && whole.starts_with(&told), "{} bytes of {}", told.len(), whole.len());
+}
+
+#[test]
+fn a_guess_that_nobody_waits_for_holds_no_connection() {
+    let mut costly = users();
+    costly.set(user("slow", Rights::READ, ITERATIONS_MAX)).expect("a user");
+    let node = node(|config| (config.users, config.hello_wait) = (Some(costly), Duration::from_secs(100)));
+    let guess = || {
+        let mut stream = TcpStream::connect(&node.address).expect("it listens");
+        stream.write_all(&command(&["AUTH", "slow", "wrong"])).expect("it reads");
+        stream
+    };
+    let mut known = node.client();
+    assert_eq!(known.says("AUTH rw rw-word"), "+OK\r\n");
+    let mut patient = guess();
+    (0..20).for_each(|_| drop(guess()));
+    // Whoever comes later is answered when they have come.
+    let mut later = node.client();
+    assert_eq!(later.says("PING"), "-NOAUTH Authentication required.\r\n");
+    while node.node.stats().connections != 3 {
+        assert_eq!(known.says("SET k v"), "+OK\r\n");
+    }
+    // They have ended while the first is being checked, and cost nothing.
+    patient.set_nonblocking(true).expect("an option");
+    let answer = patient.read(&mut [0; 100]).map_err(|error| error.kind());
+    assert_eq!(answer, Err(ErrorKind::WouldBlock));
 }
 
 #[test]

@@ -5,8 +5,8 @@
 use crate::raw::{Raw, command};
 use crate::{Served, node};
 use freight::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use std::io::Write;
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 /// That another client is served as if nothing were.
@@ -19,6 +19,81 @@ fn works(client: &mut Raw) {
 fn wait_for_connections(node: &Served, other: &mut Raw, count: u64) {
     while node.node.stats().connections != count {
         works(other);
+    }
+}
+
+/// Sends a command on and on, a great many times if that is how long it is taken, and gives what came until the
+/// connection ended, or until no reply can be missing; `then` follows the first.
+pub(crate) fn flood(address: &str, then: impl FnOnce()) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    let mut writer = stream.try_clone().expect("a second handle");
+    let writing = std::thread::spawn(move || {
+        let pings = b"PING\r\n".repeat(1_000);
+        (0..FLOOD / 1_000).all(|_| writer.write_all(&pings).is_ok());
+    });
+    let (mut replies, mut bytes) = (vec![0; 7], vec![0; 1 << 20]);
+    stream.read_exact(&mut replies).expect("the first reply");
+    then();
+    // Whether it ends well or is reset, it ends.
+    while let Ok(count @ 1..) = stream.read(&mut bytes) {
+        replies.extend_from_slice(&bytes[..count]);
+        if replies.len() >= FLOOD * 7 {
+            break;
+        }
+    }
+    // Where it is still heard, it is not from here on.
+    let _ = stream.shutdown(Shutdown::Both);
+    writing.join().expect("it only writes");
+    replies
+}
+
+/// Commands of a flood.
+pub(crate) const FLOOD: usize = 20_000_000;
+
+#[test]
+fn a_client_that_always_has_something_to_say_keeps_no_node_from_draining() {
+    let node = node(|config| config.drain_wait = Duration::from_millis(50));
+    let (address, mut draining) = (node.address.clone(), None);
+    let replies = flood(&address, || draining = Some(std::thread::spawn(|| node.node.drain())));
+    draining.expect("it began").join().expect("it drains");
+    assert!(replies.len() < FLOOD * b"+PONG\r\n".len(), "all of them were answered");
+}
+
+#[test]
+fn what_is_looked_up_word_by_word_is_bounded() {
+    let node = node(|_| {});
+    let mut client = node.client();
+    for words in [["COMMAND", "INFO", "get"], ["CONFIG", "GET", "port"], ["CLIENT", "LIST", "ID"]] {
+        let own = if words[2] == "ID" { 3 } else { 2 };
+        let mut words = words[..own].to_vec();
+        words.resize(own + 1_024, "1");
+        assert!(!client.ask(&words).starts_with(b"-"), "{:?}", &words[..own]);
+        words.push("1");
+        let told = "-ERR too many arguments: at most 1024 are looked up at once\r\n";
+        assert_eq!(String::from_utf8_lossy(&client.ask(&words)), told, "{:?}", &words[..own]);
+    }
+    works(&mut client);
+}
+
+#[test]
+fn long_commands_of_a_pipeline_are_answered_in_their_turn() {
+    let node = node(|_| {});
+    let mut client = node.client();
+    let keys: Vec<String> = (0..5_000).map(|i| format!("key:{i}")).collect();
+    let of_keys = |name| command(&std::iter::once(name).chain(keys.iter().map(String::as_str)).collect::<Vec<_>>());
+    let pairs = keys.iter().flat_map(|key| [key.as_str(), key.as_str()]);
+    let mset = command(&std::iter::once("MSET").chain(pairs).collect::<Vec<_>>());
+    let (incr, line) = (command(&["INCR", "n"]), b"INCR n\r\n".to_vec());
+    for round in 0..3 {
+        let commands = [&incr, &mset, &of_keys("MGET"), &line, &of_keys("DEL"), &of_keys("EXISTS"), &incr];
+        client.send(&commands.map(Vec::as_slice).concat());
+        assert_eq!(client.reply(), format!(":{}\r\n", 3 * round + 1).as_bytes());
+        assert_eq!(client.reply(), b"+OK\r\n");
+        let values: String = keys.iter().map(|key| format!("${}\r\n{key}\r\n", key.len())).collect();
+        assert_eq!(String::from_utf8_lossy(&client.reply()), format!("*5000\r\n{values}"));
+        assert_eq!(client.reply(), format!(":{}\r\n", 3 * round + 2).as_bytes());
+        assert_eq!((client.reply(), client.reply()), (b":5000\r\n".to_vec(), b":0\r\n".to_vec()));
+        assert_eq!(client.reply(), format!(":{}\r\n", 3 * round + 3).as_bytes());
     }
 }
 

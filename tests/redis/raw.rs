@@ -107,7 +107,8 @@ impl Raw {
         }
     }
 
-    fn more_until(&mut self, bytes: usize) {
+    /// Waits for so many bytes that are not taken.
+    pub(crate) fn more_until(&mut self, bytes: usize) {
         while self.arrived.len() < self.taken + bytes {
             self.more();
         }

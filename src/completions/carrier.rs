@@ -116,7 +116,7 @@ impl<B: Batch> Once<'_, B> {
             }
             Known::Outcomes(record) => {
                 let draft = Draft::on(account, record);
-                let mut answered = replay(self.batch, draft.bytes(), outcomes);
+                let mut answered = replay(self.batch, draft.bytes(), self.store.evicts(), outcomes);
                 if session.is_in_doubt(sequence) {
                     self.forget_rest(&mut answered, outcomes);
                 }
@@ -149,7 +149,8 @@ impl<B: Batch> Once<'_, B> {
             debug_assert!(first <= u16::MAX.into(), "a frame holds no more operations");
             let (op, outcome) = (self.batch.op(position), outcomes.read_back(position.index));
             draft.push(&Recorded { index: first as u16, slot: slot(op.key), outcome });
-            tells(&op, &outcome)
+            // What may be gone by the next operation tells nothing of it.
+            !self.store.evicts() && tells(&op, &outcome)
         });
         draft
     }

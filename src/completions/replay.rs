@@ -3,6 +3,10 @@
 //! Recorded is the outcome of each change, and of the gets on its key up to the first operation that tells what the key
 //! holds. What the other gets on the key saw follows from that: the operations of a batch on one key take effect at one
 //! instant, so that nothing expires between them, and what its changes wrote comes with the frame once more.
+//!
+//! Where records are evicted one may go between two of them, and others may write while a bin waits for memory. There
+//! every get on a changed key is recorded. One that is not was not executed here, or on a node that does not evict: it
+//! may see what the operation right before it left, where that follows from that one's outcome alone.
 #![forbid(unsafe_code)]
 
 use super::record::own_outcomes;
@@ -26,8 +30,8 @@ pub(super) fn tells(op: &Op<'_>, outcome: &Outcome<'_>) -> bool {
 
 /// Hands over the outcomes that a record tells of a batch; which operations have theirs now. Of a part of the frame
 /// that came first, gets without the changes of their key are not told, unless they are recorded. The record is gone
-/// through once, however few of its operations come again.
-pub(super) fn replay(batch: &impl Batch, record: &[u8], outcomes: &mut impl Outcomes) -> Vec<bool> {
+/// through once, however few of its operations come again. `evicts` says whether the store does.
+pub(super) fn replay(batch: &impl Batch, record: &[u8], evicts: bool, outcomes: &mut impl Outcomes) -> Vec<bool> {
     let mut recorded = vec![None; batch.op_count() as usize];
     for there in own_outcomes(record) {
         if let Some(index) = index_of(batch, there.index.into()) {
@@ -44,10 +48,10 @@ pub(super) fn replay(batch: &impl Batch, record: &[u8], outcomes: &mut impl Outc
         let Some(outcome) = told.or(read) else { continue };
         outcomes.set(position.index, outcome);
         answered[position.index as usize] = true;
-        if let Some(outcome) = told
-            && let Some(behind) = behind(&op, &outcome, holds.get(op.key))
-        {
-            holds.insert(op.key, behind);
+        let Some(outcome) = told else { continue };
+        match behind(&op, &outcome, holds.get(op.key).filter(|_| !evicts)) {
+            Some(behind) => _ = holds.insert(op.key, behind),
+            None => _ = holds.remove(op.key),
         }
     }
     answered
@@ -83,7 +87,8 @@ fn behind<'a>(op: &Op<'a>, outcome: &Outcome<'a>, before: Option<&Holds<'a>>) ->
         (Action::Edit(edit), Outcome::Edited(edited)) => match (held(&edit, edited), edit.content()) {
             (Some(held), _) => held.map(Cow::Borrowed),
             (None, Content::Append(bytes)) if edited.is_done => {
-                Some([before?.as_deref().unwrap_or_default(), bytes].concat().into())
+                let before = if edited.was_there { before?.as_deref().unwrap_or_default() } else { &[] };
+                Some([before, bytes].concat().into())
             }
             _ => return before.cloned(),
         },

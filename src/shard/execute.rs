@@ -195,8 +195,9 @@ impl Scratch {
     }
 
     /// Visits, of the batch that was executed last, the changes, the gets that want a version, and of the gets on their
-    /// keys those before it is told what the key holds: `visit` says whether an operation tells. Operations on one key
-    /// come in the order of the batch. Two keys of one [`KeyHasher::index_hash`] count as one.
+    /// keys those before it is told what the key holds: `visit` says whether an operation tells, for all that come
+    /// behind it. Operations on one key come in the order of the batch. Two keys of one [`KeyHasher::index_hash`] count
+    /// as one.
     pub fn visit_changed(&mut self, visit: impl FnMut(Position) -> bool) {
         self.changed.visit(&self.bins, visit);
     }

@@ -196,6 +196,12 @@ impl Store {
         u32::try_from(shards).unwrap_or(u32::MAX).clamp(1, SHARDS_MAX)
     }
 
+    /// Whether records are evicted where memory is full: one may go between two operations of a batch on its key.
+    #[must_use]
+    pub fn evicts(&self) -> bool {
+        self.evicts
+    }
+
     /// Executes every operation of a batch and hands each outcome over, exactly once, in any order. Operations on
     /// one key take effect in the order of the batch; each takes effect at once, while its shard is locked. Gives the
     /// epoch of the map by which slots that are not the node's were told apart, 0 for none.

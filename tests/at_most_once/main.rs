@@ -3,6 +3,7 @@
 
 mod bounds;
 mod doubt;
+mod evicting;
 mod frames;
 mod model;
 mod moves;

@@ -23,15 +23,17 @@ impl Node {
     }
 
     pub(crate) fn with(bytes_max: u64) -> Self {
-        let budget = Arc::new(Budget::new(u64::MAX));
-        let config = CompletionsConfig { bytes_max, budget: Arc::clone(&budget) };
-        let store = StoreConfig {
-            shards: 2,
-            index: IndexKind::Buckets,
-            hash_secret: [1; 32],
-            budget,
-            eviction: Eviction::None,
-        };
+        Self::on(Arc::new(Budget::new(u64::MAX)), Eviction::None, bytes_max)
+    }
+
+    /// A node that evicts records beyond so many bytes; what it remembers of sessions is beside them.
+    pub(crate) fn evicting(eviction: Eviction, record_bytes_max: u64) -> Self {
+        Self::on(Arc::new(Budget::new(record_bytes_max)), eviction, 64 << 20)
+    }
+
+    fn on(budget: Arc<Budget>, eviction: Eviction, bytes_max: u64) -> Self {
+        let config = CompletionsConfig { bytes_max, budget: Arc::new(Budget::new(u64::MAX)) };
+        let store = StoreConfig { shards: 2, index: IndexKind::Buckets, hash_secret: [1; 32], budget, eviction };
         Self {
             store: Store::new(store).expect("a store"),
             completions: Arc::new(Completions::new(config)),

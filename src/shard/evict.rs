@@ -101,7 +101,7 @@ pub(super) struct Evictor {
     pub(super) pinned: Handle,
     /// Records that were evicted.
     evicted: u64,
-    /// Keys that were evicted since they were asked for last; `None` where nobody asks.
+    /// Keys that were evicted since they were asked for last, which is under the same lock; `None` where nobody asks.
     pub(super) noted: Option<Vec<Box<[u8]>>>,
 }
 

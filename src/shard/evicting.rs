@@ -126,7 +126,7 @@ impl Locked {
     }
 
     /// Notes the keys that were evicted: what was seen gone does not come back on another node.
-    fn note_evicted(&mut self) {
+    pub(super) fn note_evicted(&mut self) {
         let Some(notes) = &mut self.notes else { return };
         if let Some(keys) = self.shard.moving_mut().evictor().and_then(|evictor| evictor.noted.as_mut()) {
             keys.drain(..).for_each(|key| notes.note(&key));

@@ -13,6 +13,10 @@
 //!
 //! A shard that notes goes by an [`Ownership`] of its own, equal to the store's: so its bins take the way of those
 //! whose slots were changed since the batch was dealt, and a batch that meets no move looks at nothing for it.
+//!
+//! When the slots are given up, what is noted stays to be handed over, and nothing is noted any more. No operation
+//! changes their records then, and one that is evicted may be there on the new owner: nobody saw that it was gone, for
+//! nobody was served since. If it was not handed over yet, it is gone there too.
 #![forbid(unsafe_code)]
 
 use super::evict::Evictor;
@@ -111,6 +115,17 @@ impl Notes {
 }
 
 impl Locked {
+    /// Goes by these slots from now on, and notes nothing that is evicted from now on. Both under one lock: what
+    /// anybody may have seen gone is noted.
+    pub(super) fn go_by(&mut self, owned: &Arc<Ownership>) {
+        // What a batch left behind that panicked.
+        self.note_evicted();
+        self.owned = Some(Arc::clone(owned));
+        if let Some(evictor) = self.shard.moving_mut().evictor() {
+            evictor.noted = None;
+        }
+    }
+
     /// Notes the keys that a bin of this time may change, or find expired, before it does.
     pub(super) fn note(&mut self, bin: &[Entry], batch: &impl Batch, now: Time) {
         let Some(notes) = &mut self.notes else { return };

@@ -254,13 +254,14 @@ impl Store {
     }
 
     /// From when this returns on, operations on other slots than these get [`Outcome::WrongNode`] and are not executed.
-    /// Before the first call every slot is the node's.
+    /// Before the first call every slot is the node's. An export that was begun notes nothing any more: this gives its
+    /// slots up, or it is over.
     ///
     /// Blocks until each shard was free for a moment.
     pub fn set_ownership(&self, ownership: Ownership) {
         self.ownership.change(Arc::new(ownership), |ownership| {
             for mut locked in self.each_locked() {
-                locked.owned = Some(Arc::clone(ownership));
+                locked.go_by(ownership);
             }
         });
     }

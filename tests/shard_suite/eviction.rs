@@ -4,6 +4,7 @@
 use super::model::{key, random_op, step_at};
 use super::support::{Model, Random, execute, execute_at, op, store_on};
 use freight::budget::Budget;
+use freight::hash::slot;
 use freight::op::{Action, Content, Edit, Expiry, Op, Outcome, Time};
 use freight::op_list::{OpList, OutcomeList};
 use freight::shard::{Eviction, IndexKind, Ownership, Scratch, Store};
@@ -343,6 +344,48 @@ fn what_was_evicted_during_a_move_does_not_come_back_on_the_new_owner() {
             new.set_ownership(Ownership { epoch: 2, slots: SlotSet::ALL });
             let back = gone.iter().filter(|number| is_there(&new, &name(**number))).count();
             assert_eq!(back, 0, "{back} of {} came back", gone.len());
+        }
+    }
+}
+
+#[test]
+fn what_is_evicted_once_its_slots_are_given_up_holds_no_move_up_and_what_was_before_does_not_come_back() {
+    for index in IndexKind::BUILT {
+        for eviction in EVICTIONS {
+            let (old, _) = evicting(*index, 8, 32 * MIB, eviction);
+            let (new, _) = evicting(*index, 8, 128 * MIB, eviction);
+            let even: SlotSet = (0..16_384).filter(|slot| slot % 2 == 0).collect();
+            let odd = SlotSet::ALL.without(&even);
+            old.set_ownership(Ownership { epoch: 1, slots: SlotSet::ALL });
+            new.set_ownership(Ownership { epoch: 1, slots: SlotSet::NONE });
+            let (moving, staying): (Vec<usize>, Vec<usize>) =
+                (0..600_000).partition(|number| even.contains(slot(&name(*number))));
+            moving[..200_000].iter().for_each(|number| put(&old, &name(*number), &[1; 100]));
+            let mut export = old.begin_export(even.clone());
+            let relay = |export: &mut _| old.export_next(export, true, |carried| new.import(carried));
+            while export.keys_left().is_none() {
+                relay(&mut export);
+            }
+            staying[..50_000].iter().for_each(|number| put(&old, &name(*number), &[2; 100]));
+            let is_gone = |number: &&usize| !is_there(&old, &name(**number));
+            let gone: Vec<usize> = moving[..200_000].iter().filter(is_gone).copied().collect();
+            assert!(gone.len() > 1_000, "{} were evicted", gone.len());
+            assert!(export.keys_left() > Some(0), "what was evicted is still to be told");
+            old.set_ownership(Ownership { epoch: 1, slots: odd });
+            while export.keys_left() != Some(0) {
+                relay(&mut export);
+            }
+            let before = old.stats().records_evicted;
+            staying[50_000..200_000].iter().for_each(|number| put(&old, &name(*number), &[2; 100]));
+            // Longer than all that its shard has: others are made to give some.
+            put(&old, &name(staying[0]), &vec![3; 8 << 20]);
+            assert!(old.stats().records_evicted > before + 10_000, "the old owner is in use");
+            assert_eq!((export.keys_left(), export.overflowed()), (Some(0), false));
+            old.export_next(&mut export, true, |carried| panic!("{carried:?} is left"));
+            new.set_ownership(Ownership { epoch: 2, slots: even });
+            let back = gone.iter().filter(|number| is_there(&new, &name(**number))).count();
+            assert_eq!(back, 0, "{back} of {} came back", gone.len());
+            assert!(new.stats().records > 10_000, "the others are there");
         }
     }
 }

@@ -24,8 +24,8 @@ impl CredentialArgs {
     }
 }
 
-/// Who a node is for other nodes. What belongs together may be said in different places here, one in the environment and
-/// one in the file, so it is looked at together only when all is said.
+/// Who a node is for other nodes. What belongs together may be said in different places, as environment and file, so it
+/// is looked at together only when all is said.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Credentials")]
 pub(super) struct PeerArgs {

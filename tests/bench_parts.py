@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """What scripts/bench --compare says of two reports, and how it ends; how scripts/budget reads a flamegraph, and
-scripts/profile-cost its pairs.
+scripts/pairs its pairs.
 
 usage: python3 tests/bench_parts.py
 """
@@ -142,10 +142,10 @@ def flamegraph(*frames):
     return "<svg>" + "".join(drawn) + "</svg>"
 
 
-def only_an_interval_without_one_shows_a_cost():
-    told = script("profile-cost").told
-    assert "no cost" in told([0.1, -0.1] * 12)
-    assert "no cost" not in told([0.1, 0.12] * 12)
+def only_an_interval_without_one_shows_a_difference():
+    told = script("pairs").told
+    assert "no difference" in told([0.1, -0.1] * 12)
+    assert "no difference" not in told([0.1, 0.12] * 12)
 
 
 def script(name):

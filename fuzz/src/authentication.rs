@@ -6,8 +6,8 @@
 #![forbid(unsafe_code)]
 
 use freight::auth::{
-    AuthError, ClientExchange, Credentials, Expected, ITERATIONS_MAX, ITERATIONS_MIN, NodeExchange, Rights, User,
-    Users, Verifier,
+    AuthError, ChannelBinding, ClientExchange, Credentials, Expected, ITERATIONS_MAX, ITERATIONS_MIN, NodeExchange,
+    Rights, User, Users, Verifier,
 };
 use std::sync::LazyLock;
 
@@ -20,21 +20,25 @@ pub(crate) enum Taken {
     Signature,
 }
 
-/// Bytes as a message; what it is, or why it is none.
+/// Bytes as a message; what it is, or why it is none. Where a proof is bound to nothing, and where it is.
 pub(crate) fn message(bytes: &[u8]) -> Result<Taken, AuthError> {
-    if let Ok((exchange, challenge)) = USERS.challenge(bytes, &[2; 18]) {
+    message_of(bytes, None).or_else(|_| message_of(bytes, Some([7; 32])))
+}
+
+fn message_of(bytes: &[u8], binding: Option<ChannelBinding>) -> Result<Taken, AuthError> {
+    if let Ok((exchange, challenge)) = USERS.challenge(bytes, &[2; 18], binding.as_ref()) {
         assert!(challenge.len() <= 1_024 && challenge.is_ascii());
         // A first message is no last one.
         assert!(exchange.prove(bytes).is_err());
         return Ok(Taken::First);
     }
-    let (exchange, _) = ClientExchange::begin("ada", &[1; 18]);
+    let (exchange, _) = ClientExchange::begin("ada", &[1; 18], binding);
     match ADA.answer(exchange, bytes) {
         Ok(_) => return Ok(Taken::Challenge),
         Err(AuthError::Iterations { got }) => assert!(!(ITERATIONS_MIN..=ITERATIONS_MAX).contains(&got)),
         Err(_) => {}
     }
-    let Began { node, expected, proof, signature } = begin();
+    let Began { node, expected, proof, signature } = begin(binding);
     match node.prove(bytes) {
         Ok((user, said)) => {
             assert_eq!((&*user.name, bytes), ("ada", &proof[..]));
@@ -66,10 +70,10 @@ static USERS: LazyLock<Users> = LazyLock::new(|| {
 /// Derives its keys once.
 static ADA: LazyLock<Credentials> = LazyLock::new(|| Credentials::new("ada", b"word").expect("a name and a password"));
 
-fn begin() -> Began {
+fn begin(binding: Option<ChannelBinding>) -> Began {
     let again = || {
-        let (exchange, first) = ClientExchange::begin("ada", &[1; 18]);
-        let (node, challenge) = USERS.challenge(&first, &[2; 18]).expect("a first message");
+        let (exchange, first) = ClientExchange::begin("ada", &[1; 18], binding);
+        let (node, challenge) = USERS.challenge(&first, &[2; 18], binding.as_ref()).expect("a first message");
         let (expected, proof) = ADA.answer(exchange, &challenge).expect("a challenge").prove();
         (node, expected, proof)
     };

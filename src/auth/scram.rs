@@ -37,6 +37,12 @@ pub enum AuthError {
         /// What it asks for.
         got: u32,
     },
+    /// A proof that is bound to nothing where it has to be bound, or bound to something where there is nothing.
+    #[error("over TLS, and only there, a proof is bound to its connection (SCRAM-SHA-256-PLUS, tls-exporter)")]
+    Binding,
+    /// A proof that is bound to another connection than it came by.
+    #[error("the proof is bound to another TLS connection: somebody stands between this client and this node")]
+    OtherChannel,
     /// The node could not show that it knows the user.
     #[error("the node could not show that it knows this user: it is another one than it says")]
     NotTheNode,
@@ -72,17 +78,31 @@ impl Method {
     }
 }
 
-/// What stands before a client's first message: no channel is bound, and nobody speaks for somebody else.
+/// Bytes that both ends of a connection have, and nobody else (RFC 5056, RFC 9266).
+pub type ChannelBinding = [u8; 32];
+
+/// What stands before a client's first message where the proof is bound to its connection: SCRAM-SHA-256-PLUS.
+const GS2_HEADER_BOUND: &str = "p=tls-exporter,,";
+
+/// The same where there is nothing to bind it to. Nobody speaks for somebody else.
 const GS2_HEADER: &str = "n,,";
 
-/// [`GS2_HEADER`] again, as the last message has it.
-const GS2_HEADER_BASE64: &str = "biws";
+fn gs2_header(binding: Option<&ChannelBinding>) -> &'static str {
+    if binding.is_some() { GS2_HEADER_BOUND } else { GS2_HEADER }
+}
+
+/// The header again, as the last message has it, and what the proof is bound to.
+fn bound(binding: Option<&ChannelBinding>) -> String {
+    let channel = binding.map_or(&[][..], |channel| channel);
+    message::encode(&[gs2_header(binding).as_bytes(), channel].concat())
+}
 
 /// A client's side, once it has said who it is.
 #[derive(Debug)]
 pub struct ClientExchange {
     nonce: String,
     first_bare: String,
+    binding: Option<ChannelBinding>,
 }
 
 /// What a node asks of a client.
@@ -101,16 +121,17 @@ pub struct Expected {
 }
 
 impl ClientExchange {
-    /// Begins, with the first message. The name is one that [`super::check_name`] takes.
+    /// Begins, with the first message. The name is one that [`super::check_name`] takes. The proof is bound to
+    /// `binding`, and must be where the connection has one.
     #[must_use]
-    pub fn begin(name: &str, nonce: &Nonce) -> (Self, Vec<u8>) {
-        Self::begin_with(name, message::encode(nonce))
+    pub fn begin(name: &str, nonce: &Nonce, binding: Option<ChannelBinding>) -> (Self, Vec<u8>) {
+        Self::begin_with(name, message::encode(nonce), binding)
     }
 
-    fn begin_with(name: &str, nonce: String) -> (Self, Vec<u8>) {
+    fn begin_with(name: &str, nonce: String, binding: Option<ChannelBinding>) -> (Self, Vec<u8>) {
         let first_bare = format!("n={name},r={nonce}");
-        let message = format!("{GS2_HEADER}{first_bare}").into_bytes();
-        (Self { nonce, first_bare }, message)
+        let message = format!("{}{first_bare}", gs2_header(binding.as_ref())).into_bytes();
+        (Self { nonce, first_bare, binding }, message)
     }
 
     /// What the node asks.
@@ -138,7 +159,7 @@ impl ClientExchange {
 
     /// The last message, by the keys that the challenge asks for.
     pub(super) fn prove(&self, challenge: &Challenge, keys: &SaltedKeys) -> (Expected, Vec<u8>) {
-        let without_proof = format!("c={GS2_HEADER_BASE64},r={}", challenge.nonce);
+        let without_proof = format!("c={},r={}", bound(self.binding.as_ref()), challenge.nonce);
         let said = [&self.first_bare, ",", &challenge.message, ",", &without_proof].map(str::as_bytes);
         let stored_key = keys::hash(&keys.client_key);
         let proof = keys::xor(&keys.client_key, &keys::mac(&stored_key, &said));
@@ -171,19 +192,38 @@ pub struct NodeExchange {
     nonce: String,
     /// The messages so far.
     said: String,
+    /// What the client must repeat of the first message's header, and what its proof is bound to.
+    bound: String,
 }
 
 impl Users {
-    /// Answers a client's first message with a challenge.
+    /// Answers a client's first message with a challenge. Where its connection has a binding, the proof must be bound
+    /// to that, and elsewhere to nothing: nobody is talked down.
     ///
     /// # Errors
-    /// It is no first message. That there is no such user is no error, and nothing says so.
-    pub fn challenge(&self, message: &[u8], nonce: &Nonce) -> Result<(NodeExchange, Vec<u8>), AuthError> {
-        self.challenge_with(message, &message::encode(nonce))
+    /// It is no first message, or not of that kind. That there is no such user is no error, and nothing says so.
+    pub fn challenge(
+        &self,
+        message: &[u8],
+        nonce: &Nonce,
+        binding: Option<&ChannelBinding>,
+    ) -> Result<(NodeExchange, Vec<u8>), AuthError> {
+        self.challenge_with(message, &message::encode(nonce), binding)
     }
 
-    fn challenge_with(&self, message: &[u8], nonce: &str) -> Result<(NodeExchange, Vec<u8>), AuthError> {
-        let mut attributes = Attributes::of(message, GS2_HEADER)?;
+    fn challenge_with(
+        &self,
+        message: &[u8],
+        nonce: &str,
+        binding: Option<&ChannelBinding>,
+    ) -> Result<(NodeExchange, Vec<u8>), AuthError> {
+        let header = gs2_header(binding);
+        if !message.starts_with(header.as_bytes())
+            && [&b"n,"[..], b"y,", b"p="].iter().any(|gs2| message.starts_with(gs2))
+        {
+            return Err(AuthError::Binding);
+        }
+        let mut attributes = Attributes::of(message, header)?;
         let name = attributes.next('n', "name")?;
         let client_nonce = message::nonce(attributes.next('r', "nonce")?)?;
         attributes.end()?;
@@ -192,7 +232,8 @@ impl Users {
         let first = format!("r={nonce},s={},i={}", message::encode(&verifier.salt), verifier.iterations);
         let said = format!("n={name},r={client_nonce},{first}");
         let (stored_key, server_key) = (verifier.stored_key, verifier.server_key);
-        Ok((NodeExchange { user, stored_key, server_key, nonce, said }, first.into_bytes()))
+        let bound = bound(binding);
+        Ok((NodeExchange { user, stored_key, server_key, nonce, said, bound }, first.into_bytes()))
     }
 }
 
@@ -207,8 +248,9 @@ impl NodeExchange {
         let nonce = attributes.next('r', "nonce")?;
         let proof = message::decode_array(attributes.next('p', "proof")?, "proof")?;
         attributes.end()?;
-        if bound != GS2_HEADER_BASE64 {
-            return Err(AuthError::Malformed { what: "channel binding" });
+        if bound != self.bound {
+            let is_bound = message::decode(bound, "channel binding")?.starts_with(GS2_HEADER_BOUND.as_bytes());
+            return Err(if is_bound { AuthError::OtherChannel } else { AuthError::Binding });
         }
         if nonce != self.nonce {
             return Err(AuthError::OtherExchange);

@@ -42,7 +42,7 @@ impl Caller {
         if !frames.is_empty() {
             return Err(ConfigError::TwoProtocols.into());
         }
-        Ok(Self::Resp(Talker::connect(doors.iter().filter_map(redis)).await?))
+        Ok(Self::Resp(Talker::connect(doors.iter().filter_map(redis), config.tls.client.as_ref()).await?))
     }
 
     /// Asks every server whether it is there.

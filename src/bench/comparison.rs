@@ -55,7 +55,7 @@ const ROWS: [(&str, Cell); 17] = [
     ("Bytes an operation, sent", |report| format!("{:.1}", report.wire.bytes_per_op_sent)),
     ("  received", |report| format!("{:.1}", report.wire.bytes_per_op_received)),
     ("Ends on one core", |report| {
-        if report.config.via() == Via::Resp {
+        if report.config.via().is_redis() {
             return none();
         }
         format!("{} of {}", report.topology.connections_on_one_core, report.topology.connections)

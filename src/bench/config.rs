@@ -10,6 +10,7 @@ use crate::cores::{self, CoreList, Placement};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_OPS_MAX, VALUE_BYTES_MAX};
 use crate::transport::Door;
 use crate::transport::rdma::RdmaOptions;
+use crate::transport::tls::TlsOptions;
 use crate::wire::WIRE_LIMIT_BYTES_MIN;
 use clap::{Args as _, Command, FromArgMatches as _, value_parser};
 use serde::{Serialize, Serializer};
@@ -146,6 +147,10 @@ pub struct BenchConfig {
     #[arg(skip)]
     #[serde(skip)]
     pub credentials: Option<Credentials>,
+    /// Certificates, where the nodes are reached over TLS
+    #[arg(skip)]
+    #[serde(skip)]
+    pub tls: TlsOptions,
     /// Flags of the node in this process, as the command line has them
     #[arg(skip)]
     #[serde(flatten)]
@@ -180,9 +185,15 @@ impl BenchConfig {
         self.workers.get_or_insert(client_threads);
         self.threads.get_or_insert(client_threads);
         self.cores.get_or_insert_with(|| CoreList(cores::available()));
-        self.wire_limit.get_or_insert(self.servers.is_empty() && self.transport != Via::Resp);
+        self.wire_limit.get_or_insert(self.servers.is_empty() && !self.transport.is_redis());
         self.depth.get_or_insert(if self.one_way { ONE_WAY_DEPTH } else { 1 });
         self
+    }
+
+    /// What a node in this process is reached by.
+    #[must_use]
+    pub fn vias(&self) -> Vec<Via> {
+        if self.transports.is_empty() { vec![self.transport] } else { self.transports.clone() }
     }
 
     /// The cores to run on: a thread of the client on each, and one of a node in this process.
@@ -231,12 +242,12 @@ impl BenchConfig {
 
     /// What commands of Redis cannot do, and what is not said over two protocols at once.
     fn check_resp(&self) -> Result<(), ConfigError> {
-        if self.servers.iter().any(|door| (Via::of(door) == Via::Resp) != (self.via() == Via::Resp)) {
+        if self.servers.iter().any(|door| Via::of(door).is_redis() != self.via().is_redis()) {
             return Err(ConfigError::TwoProtocols);
         }
-        let is_among = self.transports.contains(&Via::Resp);
+        let is_among = self.transports.iter().any(|via| via.is_redis());
         match () {
-            () if self.via() != Via::Resp && !is_among => Ok(()),
+            () if !self.via().is_redis() && !is_among => Ok(()),
             () if self.connections == Connections::Shared => Err(ConfigError::NothingMerged),
             () if self.at_most_once => Err(ConfigError::NotOnce),
             () if self.one_way || self.wire_limit == Some(true) && !is_among => Err(ConfigError::NoFrames),

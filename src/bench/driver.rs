@@ -35,7 +35,7 @@ const LEAD_IN: Duration = Duration::from_millis(5);
 pub(super) fn client_config(config: &BenchConfig) -> ClientConfig {
     let defaults = ClientConfig::default();
     ClientConfig {
-        transport: TransportOptions { rdma: config.rdma.clone() },
+        transport: TransportOptions { rdma: config.rdma.clone(), tls: config.tls.clone() },
         frame_bytes_max: defaults.frame_bytes_max.max(config.frame_bytes.unwrap_or(0)),
         // The node's limit holds.
         frames_in_flight_max: if config.one_way { u32::MAX } else { defaults.frames_in_flight_max },

@@ -11,7 +11,6 @@
 #![forbid(unsafe_code)]
 
 use super::config::{BenchConfig, Connections};
-use super::via::Via;
 
 /// How many there are of everything.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +51,7 @@ impl Plan {
     pub(super) fn new(config: &BenchConfig, threads: usize, nodes: usize) -> Self {
         let workers = config.workers.expect("the flags are resolved") as usize;
         let depth = config.depth.expect("the flags are resolved") as usize;
-        let is_resp = config.via() == Via::Resp;
+        let is_resp = config.via().is_redis();
         let clients = match config.connections {
             Connections::Own if is_resp => workers * depth,
             Connections::Own => workers,

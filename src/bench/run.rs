@@ -149,7 +149,7 @@ pub async fn compare(config: BenchConfig, targets: Vec<Target>) -> Result<Compar
     for target in targets {
         let mut config = config.clone();
         config.transport = Via::of(&target.endpoints[0]);
-        if config.transport == Via::Resp {
+        if config.transport.is_redis() {
             config.wire_limit = Some(false);
         }
         say(&format!("over {}:", config.transport));

@@ -15,6 +15,7 @@ use crate::hash;
 use crate::map::even_owner;
 use crate::op::Outcome;
 use crate::transport::RedisEndpoint;
+use crate::transport::tls::{PlainOrTls, TlsClient, TlsError};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -77,8 +78,12 @@ pub(super) struct Talker(Arc<Mutex<Talk>>);
 
 impl Talker {
     /// Connects to every server.
-    pub(super) async fn connect(endpoints: impl Iterator<Item = RedisEndpoint>) -> Result<Self, TalkError> {
-        let mut talk = Talk { speakers: endpoints.map(Speaker::new).collect(), dealt: Vec::new() };
+    pub(super) async fn connect(
+        endpoints: impl Iterator<Item = RedisEndpoint>,
+        tls: Option<&TlsClient>,
+    ) -> Result<Self, TalkError> {
+        let speakers = endpoints.map(|endpoint| Speaker::new(endpoint, tls.cloned())).collect();
+        let mut talk = Talk { speakers, dealt: Vec::new() };
         talk.reconnect().await?;
         Ok(Self(Arc::new(Mutex::new(talk))))
     }
@@ -205,7 +210,8 @@ impl Talk {
 #[derive(Debug)]
 struct Speaker {
     endpoint: RedisEndpoint,
-    stream: Option<TcpStream>,
+    stream: Option<PlainOrTls>,
+    tls: Option<TlsClient>,
     requests: Vec<u8>,
     sent: usize,
     /// As large as it ever had to be.
@@ -218,19 +224,24 @@ struct Speaker {
 }
 
 impl Speaker {
-    fn new(endpoint: RedisEndpoint) -> Self {
+    fn new(endpoint: RedisEndpoint, tls: Option<TlsClient>) -> Self {
         let (stream, requests, received, replies) = (None, Vec::new(), Vec::new(), Vec::new());
-        Self { endpoint, stream, requests, sent: 0, received, filled: 0, parsed: 0, replies, wanted: 0 }
+        Self { endpoint, stream, tls, requests, sent: 0, received, filled: 0, parsed: 0, replies, wanted: 0 }
     }
 
     async fn connect(&mut self) -> Result<(), TalkError> {
         let address = self.endpoint.host_port().expect("an endpoint of TCP has both");
-        let connected = match TcpStream::connect(address).await {
-            Ok(stream) => stream.set_nodelay(true).map(|()| stream),
-            Err(error) => Err(error),
+        let connecting = async {
+            let socket = TcpStream::connect(address).await?;
+            socket.set_nodelay(true)?;
+            if !self.endpoint.is_tls() {
+                return Ok(PlainOrTls::plain(socket));
+            }
+            let client = self.tls.as_ref().ok_or(TlsError::NoCa).map_err(io::Error::other)?;
+            PlainOrTls::connect(socket, address.0, client).await.map_err(io::Error::other)
         };
         let failed = |source| TalkError::Connect { endpoint: self.endpoint.clone(), source };
-        self.stream = Some(connected.map_err(failed)?);
+        self.stream = Some(connecting.await.map_err(failed)?);
         Ok(())
     }
 
@@ -260,6 +271,8 @@ impl Speaker {
                 Poll::Pending => break,
             }
         }
+        // What is encrypted may not all have been taken; the replies to it are waited for in any case.
+        let _behind = Pin::new(&mut *stream).poll_flush(context)?;
         while self.replies.len() < self.wanted {
             if self.filled == self.received.len() {
                 self.received.resize((2 * self.filled).max(READ_BYTES), 0);

@@ -187,7 +187,7 @@ fn why_not_more(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     }
     match &report.wire_limit {
         Some(limit) => wire_limit(f, report, limit)?,
-        None if report.config.via() == Via::Resp => {
+        None if report.config.via().is_redis() => {
             writeln!(f, "  Not known: the wire limit is measured with frames, and there are none over RESP.\n")?
         }
         None => writeln!(f, "  Not known: --wire-limit measures what the transport carries without a store.\n")?,

@@ -12,14 +12,29 @@ pub enum Via {
     Frames(Scheme),
     /// Pipelined commands of Redis over TCP.
     Resp,
+    /// The same over TLS.
+    Resps,
 }
 
 impl Via {
+    /// Whether it is the protocol of Redis.
+    #[must_use]
+    pub fn is_redis(self) -> bool {
+        matches!(self, Self::Resp | Self::Resps)
+    }
+
+    /// Whether both ends need certificates.
+    #[must_use]
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::Resps | Self::Frames(Scheme::Tls))
+    }
+
     /// What whoever goes through a door speaks.
     #[must_use]
     pub fn of(door: &Door) -> Self {
         match door {
             Door::Frames(endpoint) => Self::Frames(endpoint.scheme()),
+            Door::Redis(endpoint) if endpoint.is_tls() => Self::Resps,
             Door::Redis(_) => Self::Resp,
         }
     }
@@ -36,6 +51,7 @@ impl Display for Via {
         match self {
             Self::Frames(scheme) => scheme.fmt(f),
             Self::Resp => f.write_str(RedisEndpoint::SCHEME),
+            Self::Resps => f.write_str(RedisEndpoint::SCHEME_TLS),
         }
     }
 }
@@ -44,6 +60,10 @@ impl FromStr for Via {
     type Err = EndpointError;
 
     fn from_str(name: &str) -> Result<Self, EndpointError> {
-        if name == RedisEndpoint::SCHEME { Ok(Self::Resp) } else { name.parse().map(Self::Frames) }
+        match name {
+            RedisEndpoint::SCHEME => Ok(Self::Resp),
+            RedisEndpoint::SCHEME_TLS => Ok(Self::Resps),
+            name => name.parse().map(Self::Frames),
+        }
     }
 }

@@ -4,6 +4,7 @@
 use super::credentials::CredentialArgs;
 use super::serve::NodeArgs;
 use super::sweep::{self, SweepArgs};
+use super::tls::TlsArgs;
 use super::{CommandResult, NOT_AS_EXPECTED, check_cores, check_writable, print, raise_descriptor_limit, runtime};
 use crate::bench::config::BenchConfig;
 use crate::bench::via::Via;
@@ -14,7 +15,7 @@ use crate::map;
 use crate::profile::Profile;
 use crate::server::{Node, NodeConfig};
 use crate::transport::rdma::local_address;
-use crate::transport::{Door, Endpoint, RedisEndpoint, Scheme};
+use crate::transport::{Door, Endpoint, RedisEndpoint, Scheme, TransportOptions};
 use serde::Serialize;
 use std::error::Error;
 use std::fmt::Display;
@@ -35,6 +36,8 @@ pub(super) struct BenchArgs {
     bench: BenchConfig,
     #[command(flatten)]
     credentials: CredentialArgs,
+    #[command(flatten)]
+    tls: TlsArgs,
     #[command(flatten)]
     node: NodeArgs,
 }
@@ -82,6 +85,10 @@ pub(super) fn run(args: BenchArgs) -> CommandResult {
     }
     // A node of its own has no users.
     config.credentials = args.credentials.credentials().filter(|_| !config.servers.is_empty());
+    config.tls = match config.servers.is_empty() && config.vias().iter().any(|via| via.is_tls()) {
+        true => args.tls.both()?,
+        false => args.tls.client()?,
+    };
     let node = if config.servers.is_empty() { Some(OwnNode::start(&config, &args.node)?) } else { None };
     config.node = node_flags(&args.node, node.is_some())?;
     let target = match &node {
@@ -187,19 +194,20 @@ pub(super) struct OwnNode {
 impl OwnNode {
     pub(super) fn start(config: &BenchConfig, args: &NodeArgs) -> Result<Self, Box<dyn Error>> {
         args.check_one_way(config)?;
-        let vias = if config.transports.is_empty() { &[config.transport][..] } else { &config.transports };
+        let vias = &config.vias();
         let (mut folder, mut endpoints, mut redis) = (None, Vec::with_capacity(vias.len()), Vec::new());
         for via in vias {
             let refused = |why: Box<dyn Error>| format!("transport {via} cannot be used here: {why}");
             match via {
                 Via::Frames(scheme) => endpoints.push(own_endpoint(*scheme, config, &mut folder).map_err(refused)?),
-                Via::Resp => redis.push("resp://127.0.0.1:0".parse::<RedisEndpoint>()?),
+                Via::Resp | Via::Resps => redis.push(format!("{via}://127.0.0.1:0").parse::<RedisEndpoint>()?),
             }
         }
         raise_descriptor_limit();
         let threads = config.seats().len();
         let cores = node_cores(config);
-        let config_of_node = args.config(endpoints, threads, cores, config.placement, &config.rdma)?;
+        let transport = TransportOptions { rdma: config.rdma.clone(), tls: config.tls.clone() };
+        let config_of_node = args.config(endpoints, threads, cores, config.placement, transport)?;
         // The address of an RDMA device is never this machine's alone.
         let exposed = vias.contains(&Via::Frames(Scheme::Rdma));
         let node = Node::start(NodeConfig {
@@ -212,7 +220,7 @@ impl OwnNode {
         let (mut frames, mut redis) = (node.endpoints().iter().cloned(), node.redis_endpoints().iter().cloned());
         let door = |via: &Via| match via {
             Via::Frames(_) => frames.next().map(Door::Frames),
-            Via::Resp => redis.next().map(Door::Redis),
+            Via::Resp | Via::Resps => redis.next().map(Door::Redis),
         };
         let doors = vias.iter().filter_map(door).collect();
         Ok(Self { node, doors, folder })
@@ -227,7 +235,7 @@ impl OwnNode {
 /// Where a node of this process can listen, and be reached by this process.
 fn own_endpoint(scheme: Scheme, config: &BenchConfig, folder: &mut Option<Folder>) -> Result<Endpoint, Box<dyn Error>> {
     let address = match scheme {
-        Scheme::Tcp => "127.0.0.1:0".to_owned(),
+        Scheme::Tcp | Scheme::Tls => "127.0.0.1:0".to_owned(),
         Scheme::Shm => folder.insert(Folder::make()?).0.join("node.sock").to_string_lossy().into_owned(),
         Scheme::Rdma => SocketAddr::new(local_address(&config.rdma)?, 0).to_string(),
         Scheme::Sim => return Err("the simulated network is for tests and has no speed to measure: try tcp".into()),

@@ -4,12 +4,14 @@
 
 use super::cluster_change::{self, AddArgs, MoveArgs, RebalanceArgs, RemoveArgs};
 use super::credentials::CredentialArgs;
+use super::tls::TlsArgs;
 use super::{CommandResult, NOT_AS_EXPECTED, print, runtime};
 use crate::client::{Client, ClientConfig, ClientError};
 use crate::limits::SLOTS;
 use crate::map::{self, Id, MapNode, ShardMap};
 use crate::metrics::NodeStats;
 use crate::transport::rdma::RdmaOptions;
+use crate::transport::tls::TlsFileError;
 use crate::transport::{Endpoint, TransportOptions};
 use clap::Subcommand;
 use std::path::PathBuf;
@@ -60,21 +62,23 @@ pub(super) struct MapArgs {
     #[command(flatten)]
     credentials: CredentialArgs,
     #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
     rdma: RdmaOptions,
 }
 
 impl MapArgs {
-    pub(super) fn client(&self) -> ClientConfig {
-        let transport = TransportOptions { rdma: self.rdma.clone() };
+    pub(super) fn client(&self) -> Result<ClientConfig, TlsFileError> {
+        let transport = TransportOptions { rdma: self.rdma.clone(), tls: self.tls.client()? };
         let credentials = self.credentials.credentials();
-        ClientConfig { deadline: self.deadline, transport, credentials, ..ClientConfig::default() }
+        Ok(ClientConfig { deadline: self.deadline, transport, credentials, ..ClientConfig::default() })
     }
+}
 
-    /// What the node at an endpoint says of itself, whichever incarnation it is.
-    pub(super) async fn ask(&self, endpoint: &Endpoint) -> Result<NodeStats, ClientError> {
-        let client = Client::connect(std::slice::from_ref(endpoint), self.client()).await?;
-        Ok(client.stats().await?.remove(0))
-    }
+/// What the node at an endpoint says of itself, whichever incarnation it is.
+pub(super) async fn ask(endpoint: &Endpoint, config: &ClientConfig) -> Result<NodeStats, ClientError> {
+    let client = Client::connect(std::slice::from_ref(endpoint), config.clone()).await?;
+    Ok(client.stats().await?.remove(0))
 }
 
 pub(super) fn run(command: &ClusterCommand) -> CommandResult {
@@ -95,9 +99,9 @@ pub(super) fn run(command: &ClusterCommand) -> CommandResult {
 }
 
 async fn create(args: &CreateArgs) -> CommandResult {
-    let mut nodes = Vec::with_capacity(args.servers.len());
+    let (config, mut nodes) = (args.at.client()?, Vec::with_capacity(args.servers.len()));
     for endpoint in &args.servers {
-        let stats = args.at.ask(endpoint).await?;
+        let stats = ask(endpoint, &config).await?;
         if stats.slots == SLOTS && stats.map_epoch == 0 {
             tracing::warn!("{endpoint} was started without --map: it serves every slot, whatever the map says");
         }
@@ -121,7 +125,7 @@ async fn create(args: &CreateArgs) -> CommandResult {
 }
 
 async fn status(args: &StatusArgs) -> CommandResult {
-    let store = map::open(&args.at.map)?;
+    let (config, store) = (args.at.client()?, map::open(&args.at.map)?);
     let map = timeout(args.at.deadline, store.load()).await;
     let late = |_| ClientError::MapLate { deadline: args.at.deadline };
     let map = map.map_err(late)??.ok_or(ClientError::NoMap)?;
@@ -131,7 +135,7 @@ async fn status(args: &StatusArgs) -> CommandResult {
     for (place, node) in map.nodes().iter().enumerate() {
         let (mut told, mut failed) = (None, None);
         for address in &node.addresses {
-            match args.at.ask(address).await {
+            match ask(address, &config).await {
                 Ok(stats) if stats.incarnation == node.incarnation.to_string() => told = Some(stats),
                 // Another node may answer at one of several addresses; the one that is named counts.
                 Ok(stats) => told = told.or(Some(stats)),

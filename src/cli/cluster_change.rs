@@ -1,7 +1,7 @@
 //! `freight cluster add | remove | move | rebalance`: who owns what changes while the nodes serve.
 #![forbid(unsafe_code)]
 
-use super::cluster::MapArgs;
+use super::cluster::{MapArgs, ask};
 use super::{CommandResult, print};
 use crate::client::ClientError;
 use crate::map::{self, Id, MapNode, ShardMap};
@@ -106,7 +106,7 @@ struct Change {
 
 impl Change {
     async fn begin(at: &MapArgs, dead: &[NodeName]) -> Result<Self, Box<dyn std::error::Error>> {
-        let config = MoverConfig { client: at.client(), patience: 2 * at.deadline };
+        let config = MoverConfig { client: at.client()?, patience: 2 * at.deadline };
         let mover = Mover::new(map::open(&at.map)?, config);
         let map = mover.newest().await?;
         let places = dead.iter().map(|name| name.place(&map)).collect::<Result<Vec<_>, _>>()?;
@@ -176,7 +176,7 @@ fn tell(progress: &Progress) {
 
 pub(super) async fn add(args: &AddArgs) -> CommandResult {
     let change = Change::begin(&args.at, &[]).await?;
-    let stats = args.at.ask(&args.node).await?;
+    let stats = ask(&args.node, &args.at.client()?).await?;
     let cluster = change.map.cluster().to_string();
     match &stats.cluster {
         Some(other) if *other != cluster => {

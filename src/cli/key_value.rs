@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::credentials::CredentialArgs;
+use super::tls::TlsArgs;
 use super::{CommandResult, NOT_AS_EXPECTED, print, runtime};
 use crate::client::{BatchError, Client, ClientConfig, ClientError, Lifetime};
 use crate::limits::VALUE_BYTES_MAX;
@@ -32,6 +33,8 @@ pub(super) struct NodesArgs {
     deadline: Duration,
     #[command(flatten)]
     credentials: CredentialArgs,
+    #[command(flatten)]
+    tls: TlsArgs,
     #[command(flatten)]
     rdma: RdmaOptions,
 }
@@ -90,9 +93,9 @@ impl NodesArgs {
         &self,
         run: impl AsyncFnOnce(Client) -> Result<T, ClientError>,
     ) -> Result<T, Box<dyn std::error::Error>> {
+        let transport = TransportOptions { rdma: self.rdma.clone(), tls: self.tls.client()? };
         let runtime = runtime()?;
         let result = runtime.block_on(async {
-            let transport = TransportOptions { rdma: self.rdma.clone() };
             let credentials = self.credentials.credentials();
             let config = ClientConfig { deadline: self.deadline, transport, credentials, ..ClientConfig::default() };
             let client = match &self.map {

@@ -19,6 +19,7 @@ mod rdma;
 mod serve;
 mod sweep;
 mod sweep_charts;
+mod tls;
 mod user;
 
 use crate::bench::BenchError;

@@ -6,6 +6,7 @@ use super::credentials::PeerArgs;
 use super::follow::Follower;
 use super::log::{Log, LogLevel};
 use super::manager;
+use super::tls::{NodeTlsArgs, TlsReload};
 use super::user::UsersReload;
 use super::{CommandResult, check_cores, check_writable, print, raise_descriptor_limit, runtime};
 use crate::auth::Users;
@@ -17,7 +18,7 @@ use crate::profile::Profile;
 use crate::server::{Identity, Node, NodeConfig};
 use crate::shard::{Eviction, IndexKind};
 use crate::transport::rdma::RdmaOptions;
-use crate::transport::{Door, Endpoint, RedisEndpoint, TransportOptions};
+use crate::transport::{Door, Endpoint, TransportOptions};
 use clap::{FromArgMatches, value_parser};
 use std::env;
 use std::error::Error;
@@ -42,7 +43,8 @@ pub(super) struct ServeArgs {
     #[arg(long)]
     check_config: bool,
     /// Where to listen; may be given several times. A name (its first address), IPv4, or IPv6 in
-    /// brackets; port 0 takes a free one. resp://host:port is for Redis clients
+    /// brackets; port 0 takes a free one. tls://host:port is TLS 1.3; resp://host:port, and resps:// over TLS, are for
+    /// Redis clients
     #[arg(long, value_name = "ENDPOINT", default_value = "tcp://127.0.0.1:7411", value_delimiter = ',')]
     listen: Vec<Door>,
     #[command(flatten)]
@@ -81,6 +83,8 @@ pub(super) struct ServeArgs {
     /// Who the node is for other nodes, which it asks for Redis clients.
     #[command(flatten)]
     credentials: PeerArgs,
+    #[command(flatten)]
+    tls: NodeTlsArgs,
     #[command(flatten)]
     rdma: RdmaOptions,
 }
@@ -172,7 +176,7 @@ impl NodeArgs {
         threads: usize,
         cores: Vec<usize>,
         placement: Placement,
-        rdma: &RdmaOptions,
+        transport: TransportOptions,
     ) -> io::Result<NodeConfig> {
         let defaults = NodeConfig::new(listen, Identity::random()?);
         Ok(NodeConfig {
@@ -186,7 +190,7 @@ impl NodeArgs {
             frame_bytes_max: self.frame_limit,
             connections_max: self.connections_max as usize,
             frames_in_flight_max: self.frames_in_flight_max,
-            transport: TransportOptions { rdma: rdma.clone() },
+            transport,
             ..defaults
         })
     }
@@ -237,7 +241,8 @@ impl ServeArgs {
                 Door::Redis(endpoint) => redis.push(endpoint.clone()),
             }
         }
-        let config = self.node.config(listen, threads, cores, *placement, &self.rdma)?;
+        let transport = TransportOptions { rdma: self.rdma.clone(), tls: self.tls.options()? };
+        let config = self.node.config(listen, threads, cores, *placement, transport)?;
         let Self { insecure, allow_wire_limit, metrics, slow_batch, .. } = *self;
         let mapped = self.map.is_some();
         let credentials = self.credentials.credentials()?;
@@ -283,6 +288,7 @@ fn serve(args: &ServeArgs, log: &Log, reloader: Option<Reloader>, runtime: &Runt
         tracing::warn!("there are no users: nobody can connect until `freight user add` and SIGHUP");
     }
     let users_reload = args.users.as_deref().map(UsersReload::new).transpose()?;
+    let tls_reload = args.tls.are_given().then(TlsReload::new).transpose()?;
     let mut config = NodeConfig { users, ..args.config()? };
     fit_descriptors(&mut config, raise_descriptor_limit());
     let follower = args.map.as_deref().map(Follower::new).transpose()?;
@@ -303,7 +309,7 @@ fn serve(args: &ServeArgs, log: &Log, reloader: Option<Reloader>, runtime: &Runt
         print(format_args!("listening {endpoint} (transport {})", endpoint.scheme()))?;
     }
     for endpoint in node.redis_endpoints() {
-        print(format_args!("listening {endpoint} (transport {})", RedisEndpoint::SCHEME))?;
+        print(format_args!("listening {endpoint} (transport {})", endpoint.scheme()))?;
     }
     if let Some(address) = node.metrics_address() {
         print(format_args!("metrics at http://{address}/metrics"))?;
@@ -328,12 +334,19 @@ fn serve(args: &ServeArgs, log: &Log, reloader: Option<Reloader>, runtime: &Runt
                 None => std::future::pending().await,
             }
         };
+        let reloading_tls = async {
+            match tls_reload {
+                Some(reload) => reload.run(&node).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
             _ = interrupt.recv() => tracing::info!("interrupted: draining"),
             () = following => {}
             () = reloading => {}
             _ = reloading_users => {}
+            _ = reloading_tls => {}
         }
     });
     manager::stopping();

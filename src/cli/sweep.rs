@@ -3,6 +3,7 @@
 
 use super::bench::{INTERRUPTED, OwnNode, announce, node_cores, node_flags};
 use super::serve::NodeArgs;
+use super::tls::TlsArgs;
 use super::{CommandResult, NOT_AS_EXPECTED, check_cores, check_writable, plot, print, runtime, sweep_charts};
 use crate::bench::Target;
 use crate::bench::config::BenchConfig;
@@ -10,6 +11,7 @@ use crate::bench::sweep::config::SweepConfig;
 use crate::bench::sweep::{Point, Sweep, tables};
 use crate::bench::via::Via;
 use crate::plot::Chart;
+use crate::transport::Scheme;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -27,6 +29,8 @@ pub(super) struct SweepArgs {
     #[command(flatten)]
     sweep: SweepConfig,
     #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
     node: NodeArgs,
 }
 
@@ -43,6 +47,9 @@ pub(super) fn run(args: SweepArgs) -> CommandResult {
     check_cores(args.sweep.every().cores.as_ref())?;
     let mut config = args.sweep.resolved();
     config.check()?;
+    if config.transports.contains(&Scheme::Tls) {
+        config.every_mut().tls = args.tls.both()?;
+    }
     let folder = args.folder;
     let runtime = runtime()?;
     let _entered = runtime.enter();

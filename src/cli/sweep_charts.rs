@@ -147,6 +147,7 @@ fn colour(transport: Scheme) -> usize {
         Scheme::Shm => 1,
         Scheme::Rdma => 2,
         Scheme::Sim => 3,
+        Scheme::Tls => 4,
     }
 }
 

@@ -11,7 +11,7 @@
 
 use super::answers::{Answers, Awaited};
 use super::{ClientConfig, ClientError, Loss, NoHello};
-use crate::auth::{ClientExchange, Credentials, Method, Nonce};
+use crate::auth::{ChannelBinding, ClientExchange, Credentials, Method, Nonce};
 use crate::transport::{
     self, Buffer, Connection, ConnectionConfig, Endpoint, Frame, FrameReceiver, FrameSender, Lender, Transport,
     TransportError, Visitor,
@@ -97,10 +97,12 @@ impl Visitor for Connect {
 
     fn visit<T: Transport>(self, transport: T) -> Connecting {
         Box::pin(async move {
-            let connected = transport.connect(&self.endpoint, &self.config).await;
-            let connection = connected.map_err(|error| ClientError::Connect(Arc::new(error)))?;
+            let failed = |error| ClientError::Connect(Arc::new(error));
+            let mut connection = transport.connect(&self.endpoint, &self.config).await.map_err(failed)?;
+            connection.establish().await.map_err(failed)?;
+            let channel_binding = connection.channel_binding();
             let (mut sender, mut receiver) = connection.split();
-            let node = self.greet(&mut sender, &mut receiver).await?;
+            let node = self.greet(&mut sender, &mut receiver, channel_binding).await?;
             Ok(self.open(sender, receiver, node))
         })
     }
@@ -111,6 +113,7 @@ impl Connect {
         &self,
         sender: &mut S,
         receiver: &mut R,
+        channel_binding: Option<ChannelBinding>,
     ) -> Result<NodeHello, ClientError> {
         let failed = |source| ClientError::Hello { endpoint: self.endpoint.clone(), source };
         let mut greeting = Hello::new(self.config.frame_bytes_max, Capabilities::default());
@@ -119,7 +122,7 @@ impl Connect {
             Some(credentials) => {
                 let mut nonce = Nonce::default();
                 getrandom::fill(&mut nonce).map_err(|error| failed(NoHello::NoRandomness(error.to_string())))?;
-                let (exchange, first) = ClientExchange::begin(credentials.name(), &nonce);
+                let (exchange, first) = ClientExchange::begin(credentials.name(), &nonce, channel_binding);
                 greeting.authentication_method = Method::ScramSha256.code().into();
                 let asked = self.ask(sender, receiver, &hello_with(&greeting, &first)).await?;
                 // Whoever lets in without a proof does not know the user either.

@@ -48,7 +48,7 @@ pub(super) async fn listen(shared: Arc<Shared>) -> Result<Doors, ServerError> {
         doors.endpoints.push(transport::dispatch(endpoint.scheme(), &shared.config.transport, visitor).await?);
     }
     for endpoint in &shared.config.redis {
-        let listener = redis_listener::listen(endpoint).await?;
+        let listener = redis_listener::listen(endpoint, shared.config.transport.tls.node.as_ref()).await?;
         let endpoint = listener.redis_endpoint().clone();
         accept_at(&shared, listener, &endpoint)?;
         doors.redis_endpoints.push(endpoint);

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// How long a peer may take to read its refusal before the connection closes over it.
 const REFUSAL_WAIT: Duration = Duration::from_secs(1);
@@ -94,11 +94,17 @@ impl Ended {
 }
 
 /// Serves a connection until it ends.
-pub(super) async fn serve<C: Connection>(connection: C, shared: &Shared, worker: &Worker, local_only: bool) {
+pub(super) async fn serve<C: Connection>(mut connection: C, shared: &Shared, worker: &Worker, local_only: bool) {
     let peer = connection.peer().to_owned();
+    let mut draining = shared.draining.subscribe();
+    // A client has one time for all that it says before its first request.
+    let greet_until = Instant::now() + shared.config.hello_wait;
+    if let Err(ended) = establish(&mut connection, shared, &mut draining, greet_until).await {
+        return end(&ended, &peer, shared, worker);
+    }
+    let channel_binding = connection.channel_binding();
     let (sender, receiver) = connection.split();
     let lender = sender.lender();
-    let draining = shared.draining.subscribe();
     let mut serving = Serving {
         peer: &peer,
         sender,
@@ -109,6 +115,8 @@ pub(super) async fn serve<C: Connection>(connection: C, shared: &Shared, worker:
         draining,
         worker,
         local_only,
+        greet_until,
+        channel_binding,
         pass: Pass::open(),
         reply_bytes_max: 0,
         reply_bytes_last: 0,
@@ -120,11 +128,7 @@ pub(super) async fn serve<C: Connection>(connection: C, shared: &Shared, worker:
     match serving.run().await {
         Ok(()) => tracing::debug!(%peer, "closed"),
         Err(ended) => {
-            if !matches!(ended, Ended::Draining) {
-                Counters::add(&worker.counters.refusals, 1);
-                ended.count(&shared.endings);
-                tracing::info!(%peer, "closing: {ended}");
-            }
+            end(&ended, &peer, shared, worker);
             if let Some(refusal) = ended.refusal() {
                 send_last(&mut serving.sender, &mut serving.receiver, refusal).await;
             }
@@ -132,8 +136,34 @@ pub(super) async fn serve<C: Connection>(connection: C, shared: &Shared, worker:
     }
 }
 
+/// Ends what a transport has to say before frames.
+async fn establish<C: Connection>(
+    connection: &mut C,
+    shared: &Shared,
+    draining: &mut watch::Receiver<bool>,
+    until: Instant,
+) -> Result<(), Ended> {
+    let established = tokio::select! {
+        // Where there is nothing to say, a node that drains still says why it does not go on.
+        biased;
+        established = timeout_at(until, connection.establish()) => established,
+        () = drained(draining) => return Err(Ended::Draining),
+    };
+    Ok(established.map_err(|_| Ended::NoHello(shared.config.hello_wait))??)
+}
+
+/// Counts and tells why a connection ends.
+fn end(ended: &Ended, peer: &str, shared: &Shared, worker: &Worker) {
+    if !matches!(ended, Ended::Draining) {
+        Counters::add(&worker.counters.refusals, 1);
+        ended.count(&shared.endings);
+        tracing::info!(%peer, "closing: {ended}");
+    }
+}
+
 /// Refuses a connection that was never served.
-pub(super) async fn refuse<C: Connection>(connection: C, refusal: Vec<u8>) {
+pub(super) async fn refuse<C: Connection>(mut connection: C, refusal: Vec<u8>) {
+    let Ok(Ok(())) = timeout(REFUSAL_WAIT, connection.establish()).await else { return };
     let (mut sender, mut receiver) = connection.split();
     send_last(&mut sender, &mut receiver, refusal).await;
 }
@@ -160,6 +190,10 @@ struct Serving<'a, S, R> {
     worker: &'a Worker,
     /// Whether only clients of this machine reach the endpoint.
     local_only: bool,
+    /// By when the client has to have said who it is.
+    greet_until: Instant,
+    /// What its proof has to be bound to.
+    channel_binding: Option<[u8; 32]>,
     /// Who the client is.
     pass: Pass,
     reply_bytes_max: u32,

@@ -3,6 +3,7 @@
 
 use crate::transport::TransportError;
 use crate::transport::rdma::{Failure, RdmaError};
+use crate::transport::tls::TlsError;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -42,7 +43,7 @@ impl Endings {
 }
 
 /// Every reason that connections end for, so that each is told before it first happens.
-pub(super) const REASONS: [&str; 12] = [
+pub(super) const REASONS: [&str; 13] = [
     "connections",
     "forbidden",
     "lost",
@@ -53,6 +54,7 @@ pub(super) const REASONS: [&str; 12] = [
     "rdma",
     "shared_memory",
     "stalled",
+    "tls",
     "unauthorized",
     "version",
 ];
@@ -65,6 +67,8 @@ fn reason(error: &TransportError) -> &'static str {
         TransportError::NotTaken { .. } => "not_taken",
         TransportError::OutOfMemory { .. } => "memory",
         TransportError::Shm(_) => "shared_memory",
+        TransportError::Tls(_) => "tls",
+        TransportError::Lost { source } if source.get_ref().is_some_and(|source| source.is::<TlsError>()) => "tls",
         TransportError::Lost { source } if source.get_ref().is_some_and(|source| source.is::<RdmaError>()) => "rdma",
         _ => "lost",
     }

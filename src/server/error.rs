@@ -46,6 +46,12 @@ pub enum ServerError {
         /// The endpoint.
         endpoint: String,
     },
+    /// An endpoint of TLS without what it takes.
+    #[error("{endpoint} needs a certificate and its key: --tls-certificate FILE and --tls-key FILE")]
+    NoCertificate {
+        /// The endpoint.
+        endpoint: String,
+    },
     /// An endpoint cannot be listened at.
     #[error(transparent)]
     Transport(#[from] TransportError),

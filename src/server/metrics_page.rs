@@ -5,6 +5,7 @@ use super::ended::REASONS;
 use super::node::Shared;
 use super::process;
 use crate::metrics::{Counters, Durations, NodeStats};
+use crate::transport::tls::TlsNode;
 use crate::wire::{OpCode, Status};
 use std::fmt::{Display, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -116,6 +117,10 @@ fn connections(page: &mut Page, shared: &Shared, stats: &NodeStats) {
     for reason in REASONS {
         let count = counts.reasons.get(reason).copied().unwrap_or(0);
         page.sample("freight_connections_ended_total", &[("reason", reason)], count);
+    }
+    if let Some(expires) = shared.config.transport.tls.node.as_ref().and_then(TlsNode::expires) {
+        let told = "When the certificate that new connections are shown expires, in seconds of Unix time.";
+        page.gauge("freight_tls_certificate_expiry_seconds", told, expires);
     }
     let failed = "RDMA work requests that failed and ended their connection, by class.";
     page.family("freight_rdma_completion_errors_total", "counter", failed);

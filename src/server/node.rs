@@ -25,7 +25,8 @@ use crate::metrics::{Counters, NodeStats, StoreStats, ThreadStats};
 use crate::session::{NodeFacts, Session};
 use crate::shard::{Eviction, IndexKind, Ownership, Store, StoreConfig};
 use crate::slots::SlotSet;
-use crate::transport::{Endpoint, IDLE_BYTES_MAX, RedisEndpoint, TransportOptions};
+use crate::transport::tls::TlsFileError;
+use crate::transport::{Endpoint, IDLE_BYTES_MAX, RedisEndpoint, Scheme, TransportOptions};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -139,7 +140,7 @@ impl NodeConfig {
     /// What is wrong with it, as far as that can be known before a node starts.
     ///
     /// # Errors
-    /// No endpoint, or a limit out of range.
+    /// No endpoint, one of TLS without a certificate, or a limit out of range.
     pub fn check(&self) -> Result<(), ServerError> {
         let (min, max) = (limits::FRAME_BYTES_MIN, limits::FRAME_BYTES_MAX);
         if !(min..=max).contains(&self.frame_bytes_max) {
@@ -147,6 +148,12 @@ impl NodeConfig {
         }
         if self.listen.is_empty() && self.redis.is_empty() {
             return Err(ServerError::NoEndpoint);
+        }
+        let of_tls = self.listen.iter().filter(|endpoint| endpoint.scheme() == Scheme::Tls).map(ToString::to_string);
+        let of_tls =
+            of_tls.chain(self.redis.iter().filter(|endpoint| endpoint.is_tls()).map(ToString::to_string)).next();
+        if let Some(endpoint) = of_tls.filter(|_| self.transport.tls.node.is_none()) {
+            return Err(ServerError::NoCertificate { endpoint });
         }
         match self.memory_bytes_max {
             Some(got) if got < MEMORY_BYTES_MIN => Err(ServerError::MemoryCap { got, min: MEMORY_BYTES_MIN }),
@@ -391,6 +398,14 @@ impl Node {
     /// Logs batches that take so long in the store, from now on.
     pub fn set_slow_batch(&self, from: Option<Duration>) {
         self.shared.slow.set(from);
+    }
+
+    /// Reads the files of its certificates again. Connections that come from here on go by them, open ones stay.
+    ///
+    /// # Errors
+    /// Why one of them cannot be used; then all stays as it was.
+    pub fn reload_tls(&self) -> Result<(), TlsFileError> {
+        self.shared.config.transport.tls.reload()
     }
 
     /// Where it listens, with the ports it really has.

@@ -19,17 +19,17 @@ use super::worker::Worker;
 use crate::auth::Rights;
 use crate::metrics::Counters;
 use crate::resp::{Denied, Desk, Output, ProtocolError, Session, SessionLimits, Until};
-use crate::transport::{ConnectionConfig, Pace};
+use crate::transport::tls::{PlainOrTls, Reading, TlsError};
+use crate::transport::{ConnectionConfig, Pace, TransportError};
 use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::net::tcp::ReadHalf;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 /// How long a draining node waits for commands that may be on their way.
 const LAST_COMMANDS_WAIT: Duration = Duration::from_millis(20);
@@ -42,6 +42,10 @@ const CLOSED_WAIT: Duration = Duration::from_secs(1);
 enum Ended {
     #[error("connection lost: {0}")]
     Lost(#[from] io::Error),
+    #[error("no TLS handshake within {0:?}")]
+    NoHandshake(Duration),
+    #[error(transparent)]
+    NoTls(TransportError),
     #[error("protocol error: {0}")]
     Protocol(ProtocolError),
     #[error("half a command, and no more of it within {0:?}")]
@@ -62,7 +66,12 @@ impl Ended {
     /// As metrics have it.
     fn reason(&self) -> &'static str {
         match self {
+            Self::Lost(error) if error.get_ref().is_some_and(|source| source.is::<TlsError>()) => "tls",
             Self::Lost(_) => "lost",
+            Self::NoHandshake(_) => "no_hello",
+            Self::NoTls(TransportError::Tls(_)) => "tls",
+            // Of an account.
+            Self::NoTls(_) => "memory",
             Self::Protocol(_) => "malformed",
             Self::Stalled(_) => "stalled",
             Self::NotTaken { .. } => "not_taken",
@@ -74,7 +83,20 @@ impl Ended {
 
 /// Serves a client until it is gone.
 pub(super) async fn serve(connection: RedisConnection, shared: &Shared, worker: &Worker) {
-    let RedisConnection { stream, peer, local, config } = connection;
+    let (peer, local, config) = (connection.peer.clone(), connection.local.clone(), connection.config.clone());
+    let hello_wait = shared.config.hello_wait;
+    let hello_until = Instant::now() + hello_wait;
+    let mut draining = shared.draining.subscribe();
+    let established = tokio::select! {
+        biased;
+        established = timeout_at(hello_until, connection.establish()) => established,
+        () = drained(&mut draining) => return,
+    };
+    let stream = match established.map_err(|_| Ended::NoHandshake(hello_wait)) {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return end(&Ended::NoTls(error), &peer, shared, worker),
+        Err(ended) => return end(&ended, &peer, shared, worker),
+    };
     let (facts, _listed): (_, Listed<'_>) = shared.redis_clients.add(&peer, &local);
     let bytes_max = shared.config.frame_bytes_max as usize;
     let limits = SessionLimits { command_bytes_max: bytes_max, output_bytes_max: bytes_max };
@@ -84,7 +106,7 @@ pub(super) async fn serve(connection: RedisConnection, shared: &Shared, worker: 
         output: Output::new(Lent::by(&worker.pool)),
         session: Session::new(facts, limits),
         pass: None,
-        stranger_until: shared.users.as_ref().map(|_| Instant::now() + shared.config.hello_wait),
+        stranger_until: shared.users.as_ref().map(|_| hello_until),
         drain_until: None,
         desk: None,
         forwarded: Forwarded::default(),
@@ -96,7 +118,6 @@ pub(super) async fn serve(connection: RedisConnection, shared: &Shared, worker: 
         worker,
     };
     tracing::debug!(%peer, "a Redis client connected");
-    let mut draining = shared.draining.subscribe();
     let mut ended = serving.run(pin!(drained(&mut draining))).await;
     if let Err(ended @ (Ended::NoCommandMemory | Ended::Stalled(_) | Ended::Stranger(_))) = &ended {
         serving.output.error(&format!("ERR {ended}"));
@@ -106,18 +127,21 @@ pub(super) async fn serve(connection: RedisConnection, shared: &Shared, worker: 
     }
     match ended {
         Ok(()) => tracing::debug!(%peer, "closed"),
-        Err(ended) => {
-            Counters::add(&worker.counters.refusals, 1);
-            shared.endings.count(ended.reason());
-            tracing::info!(%peer, "closing: {ended}");
-        }
+        Err(ended) => end(&ended, &peer, shared, worker),
     }
+}
+
+/// Counts and tells why a connection ends.
+fn end(ended: &Ended, peer: &str, shared: &Shared, worker: &Worker) {
+    Counters::add(&worker.counters.refusals, 1);
+    shared.endings.count(ended.reason());
+    tracing::info!(%peer, "closing: {ended}");
 }
 
 /// Tells a client that it is one too many.
 pub(super) async fn refuse(connection: RedisConnection) {
-    let mut stream = connection.stream;
     let told = async {
+        let Ok(mut stream) = connection.establish().await else { return Ok(()) };
         stream.write_all(b"-ERR max number of clients reached\r\n").await?;
         stream.shutdown().await
     };
@@ -126,7 +150,7 @@ pub(super) async fn refuse(connection: RedisConnection) {
 }
 
 struct Serving<'a> {
-    stream: TcpStream,
+    stream: PlainOrTls,
     input: Input,
     output: Output<Lent>,
     session: Session,
@@ -214,8 +238,8 @@ impl Serving<'_> {
     async fn wait(&mut self, wanted: Wanted, draining: Pin<&mut impl Future<Output = ()>>) -> Result<Event, Ended> {
         let Self { stream, input, output, needed, receiving, sending, config, .. } = self;
         let (stranger_until, hello_wait) = (self.stranger_until, self.shared.config.hello_wait);
-        let (mut reader, writer) = stream.split();
-        let (is_partial, waiting) = (!input.is_empty(), output.waiting_bytes());
+        let (is_partial, waiting, is_behind) = (!input.is_empty(), output.waiting_bytes(), stream.is_behind());
+        let (mut reader, socket) = stream.split();
         let arrived = async {
             let fill = poll_fn(|context| fill(&mut reader, input, *needed, context));
             if !is_partial {
@@ -229,7 +253,7 @@ impl Serving<'_> {
             biased;
             () = time_is_over(stranger_until) => Err(Ended::Stranger(hello_wait)),
             () = draining => Ok(Event::Draining),
-            writable = sending.in_time(writer.writable()), if waiting > 0 => match writable {
+            writable = sending.in_time(socket.writable()), if waiting > 0 || is_behind => match writable {
                 Some(writable) => Ok(writable.map(|()| Event::Writable)?),
                 None => Err(Ended::NotTaken { waiting, wait: config.send_wait }),
             },
@@ -289,7 +313,7 @@ impl Serving<'_> {
             checked = checking => checked,
             () = time_is_over(self.stranger_until) => return Err(Ended::Stranger(shared.config.hello_wait)),
             // A password that nobody waits for is not checked.
-            () = closed(&self.stream) => return Ok(false),
+            () = closed(self.stream.socket()) => return Ok(false),
             () = drained_for_long(shared) => return Ok(false),
         };
         let checked = checked.map(|(user, generation)| {
@@ -358,7 +382,11 @@ impl Serving<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.sending.begin();
+        match self.stream.try_flush() {
+            Ok(()) => self.sending.begin(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
         Ok(())
     }
 
@@ -392,7 +420,7 @@ impl Serving<'_> {
 
     async fn write_all(&mut self) -> Result<(), Ended> {
         self.write_now()?;
-        while self.output.waiting_bytes() > 0 {
+        while self.output.waiting_bytes() > 0 || self.stream.is_behind() {
             self.wait(Wanted::Room, pin!(pending())).await?;
             self.write_now()?;
         }
@@ -422,16 +450,16 @@ async fn closed(stream: &TcpStream) {
 
 /// Reads what is there.
 fn fill(
-    reader: &mut ReadHalf<'_>,
+    reader: &mut Reading<'_>,
     input: &mut Input,
     needed: usize,
     context: &mut Context<'_>,
 ) -> Poll<Result<usize, Ended>> {
     // Memory is lent when there is something to read, and not before.
-    ready!(reader.as_ref().poll_read_ready(context))?;
+    ready!(reader.poll_ready(context))?;
     let room = input.room(needed).ok_or(Ended::NoCommandMemory)?;
     let mut room = ReadBuf::new(room);
-    let polled = Pin::new(reader).poll_read(context, &mut room);
+    let polled = reader.poll_read(context, &mut room);
     let bytes = room.filled().len();
     input.arrived(bytes);
     polled.map(|read| Ok(read.map(|()| bytes)?))

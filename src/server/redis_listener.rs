@@ -1,17 +1,19 @@
 //! Where a node listens for Redis clients.
 #![forbid(unsafe_code)]
 
-use crate::transport::tcp::{Tcp, TcpAcceptor, TcpIncoming};
-use crate::transport::{ConnectionConfig, Endpoint, Incoming, Listener, RedisEndpoint, Transport, TransportError};
+use crate::transport::tcp::{self, TcpAcceptor, TcpIncoming};
+use crate::transport::tls::{PlainOrTls, TlsError, TlsNode};
+use crate::transport::{ConnectionConfig, Endpoint, Incoming, Listener, RedisEndpoint, TransportError};
 use tokio::net::TcpStream;
 
-/// Listens at an endpoint.
+/// Listens at an endpoint, by `tls` where that is asked for.
 ///
 /// # Errors
 /// Why that is not possible.
-pub(super) async fn listen(endpoint: &RedisEndpoint) -> Result<RedisListener, TransportError> {
-    let acceptor = Tcp.listen(endpoint.over_tcp()).await?;
-    Ok(RedisListener { endpoint: RedisEndpoint::at(acceptor.endpoint().clone()), acceptor })
+pub(super) async fn listen(endpoint: &RedisEndpoint, tls: Option<&TlsNode>) -> Result<RedisListener, TransportError> {
+    let tls = endpoint.is_tls().then(|| tls.cloned().ok_or(TlsError::NoCertificate)).transpose()?;
+    let acceptor = tcp::listen(endpoint.endpoint()).await?;
+    Ok(RedisListener { endpoint: RedisEndpoint::at(acceptor.endpoint().clone()), acceptor, tls })
 }
 
 /// Takes Redis clients.
@@ -19,6 +21,7 @@ pub(super) async fn listen(endpoint: &RedisEndpoint) -> Result<RedisListener, Tr
 pub(super) struct RedisListener {
     acceptor: TcpAcceptor,
     endpoint: RedisEndpoint,
+    tls: Option<TlsNode>,
 }
 
 impl RedisListener {
@@ -40,35 +43,52 @@ impl Listener for RedisListener {
     }
 
     async fn accept(&mut self) -> Result<RedisIncoming, TransportError> {
-        self.acceptor.accept().await.map(RedisIncoming)
+        Ok(RedisIncoming { tcp: self.acceptor.accept().await?, tls: self.tls.clone() })
     }
 }
 
 /// A Redis client that is not served yet.
 #[derive(Debug)]
-pub(super) struct RedisIncoming(TcpIncoming);
+pub(super) struct RedisIncoming {
+    tcp: TcpIncoming,
+    tls: Option<TlsNode>,
+}
 
 impl Incoming for RedisIncoming {
     type Connection = RedisConnection;
 
     async fn cpu(&self) -> Option<usize> {
-        self.0.cpu().await
+        self.tcp.cpu().await
     }
 
     fn attach(self, config: &ConnectionConfig) -> Result<RedisConnection, TransportError> {
         let failed = |source| TransportError::Accept { source };
-        let peer = self.0.peer().to_string();
-        let stream = self.0.into_stream().map_err(failed)?;
-        let local = stream.local_addr().map_err(failed)?.to_string();
-        Ok(RedisConnection { stream, peer, local, config: config.clone() })
+        let peer = self.tcp.peer().to_string();
+        let socket = self.tcp.into_stream().map_err(failed)?;
+        let local = socket.local_addr().map_err(failed)?.to_string();
+        Ok(RedisConnection { socket, tls: self.tls, peer, local, config: config.clone() })
     }
 }
 
 /// A Redis client that is connected.
 #[derive(Debug)]
 pub(super) struct RedisConnection {
-    pub(super) stream: TcpStream,
+    socket: TcpStream,
+    tls: Option<TlsNode>,
     pub(super) peer: String,
     pub(super) local: String,
     pub(super) config: ConnectionConfig,
+}
+
+impl RedisConnection {
+    /// What its commands come by, after a handshake where TLS is spoken. Dropping the future drops the connection.
+    ///
+    /// # Errors
+    /// Why TLS is not.
+    pub(super) async fn establish(self) -> Result<PlainOrTls, TransportError> {
+        match &self.tls {
+            None => Ok(PlainOrTls::plain(self.socket)),
+            Some(tls) => PlainOrTls::accept(self.socket, tls, &self.config).await,
+        }
+    }
 }

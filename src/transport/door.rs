@@ -48,12 +48,12 @@ impl FromStr for Door {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Self, EndpointError> {
-        let is_redis = text.split_once("://").is_some_and(|(scheme, _)| scheme == RedisEndpoint::SCHEME);
+        let is_redis = text.split_once("://").is_some_and(|(scheme, _)| RedisEndpoint::is_scheme(scheme));
         if is_redis { text.parse().map(Self::Redis) } else { text.parse().map(Self::Frames) }
     }
 }
 
-/// `resp://host:port`: no transport of frames, but the protocol of Redis over TCP.
+/// `resp://host:port`, or `resps://` over TLS: no transport of frames, but the protocol of Redis.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RedisEndpoint(Endpoint);
 
@@ -61,10 +61,30 @@ impl RedisEndpoint {
     /// What stands before an address.
     pub const SCHEME: &str = "resp";
 
-    /// The place that this endpoint of TCP names.
+    /// What stands before an address that is reached over TLS.
+    pub const SCHEME_TLS: &str = "resps";
+
+    /// The place that this endpoint of TCP or TLS names.
     pub(crate) fn at(endpoint: Endpoint) -> Self {
-        debug_assert_eq!(endpoint.scheme(), Scheme::Tcp);
+        debug_assert!(matches!(endpoint.scheme(), Scheme::Tcp | Scheme::Tls));
         Self(endpoint)
+    }
+
+    /// Whether endpoints of Redis begin so.
+    pub(crate) fn is_scheme(name: &str) -> bool {
+        [Self::SCHEME, Self::SCHEME_TLS].contains(&name)
+    }
+
+    /// What stands before its address.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.is_tls() { Self::SCHEME_TLS } else { Self::SCHEME }
+    }
+
+    /// Whether it is reached over TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.0.scheme() == Scheme::Tls
     }
 
     /// Host, without brackets, and port.
@@ -73,16 +93,15 @@ impl RedisEndpoint {
         self.0.host_port()
     }
 
-    /// The same place, for TCP.
-    #[must_use]
-    pub fn over_tcp(&self) -> &Endpoint {
+    /// The same place, for TCP or TLS.
+    pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.0
     }
 }
 
 impl fmt::Display for RedisEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", Self::SCHEME, self.0.address())
+        write!(f, "{}://{}", self.scheme(), self.0.address())
     }
 }
 
@@ -92,9 +111,11 @@ impl FromStr for RedisEndpoint {
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         let no_scheme = || EndpointError::NoScheme { got: text.to_owned() };
         let (scheme, address) = text.split_once("://").ok_or_else(no_scheme)?;
-        if scheme != Self::SCHEME {
-            return Err(EndpointError::UnknownScheme { got: scheme.to_owned() });
-        }
-        Endpoint::new(Scheme::Tcp, address).map(Self)
+        let scheme = match scheme {
+            Self::SCHEME => Scheme::Tcp,
+            Self::SCHEME_TLS => Scheme::Tls,
+            _ => return Err(EndpointError::UnknownScheme { got: scheme.to_owned() }),
+        };
+        Endpoint::new(scheme, address).map(Self)
     }
 }

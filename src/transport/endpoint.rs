@@ -12,6 +12,8 @@ use thiserror::Error;
 pub enum Scheme {
     /// `tcp://host:port`
     Tcp,
+    /// `tls://host:port`: TLS 1.3 over TCP.
+    Tls,
     /// `rdma://host:port`: InfiniBand and RoCE; the address is that of the control connection.
     Rdma,
     /// `shm:///path/to/node.sock`: between processes of one host.
@@ -22,13 +24,14 @@ pub enum Scheme {
 
 impl Scheme {
     /// Every scheme.
-    pub const ALL: [Self; 4] = [Self::Tcp, Self::Shm, Self::Rdma, Self::Sim];
+    pub const ALL: [Self; 5] = [Self::Tcp, Self::Tls, Self::Shm, Self::Rdma, Self::Sim];
 
     /// Its name in endpoints and flags.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
+            Self::Tls => "tls",
             Self::Rdma => "rdma",
             Self::Shm => "shm",
             Self::Sim => "sim",
@@ -94,7 +97,7 @@ impl Endpoint {
         let bad = |wanted| EndpointError::BadAddress { scheme, got: address.to_owned(), wanted };
         let endpoint = Self { scheme, address: address.to_owned() };
         match scheme {
-            Scheme::Tcp | Scheme::Rdma => {
+            Scheme::Tcp | Scheme::Tls | Scheme::Rdma => {
                 endpoint.host_port().map(|_| ()).ok_or_else(|| bad("host:port, [IPv6]:port"))?
             }
             Scheme::Shm => endpoint.path().map(|_| ()).ok_or_else(|| bad("an absolute path of at most 107 bytes"))?,

@@ -1,7 +1,7 @@
 //! What can go wrong below frames.
 #![forbid(unsafe_code)]
 
-use super::{Endpoint, shm::ShmError};
+use super::{Endpoint, shm::ShmError, tls::TlsError};
 use crate::wire::WireError;
 use std::io;
 use std::time::Duration;
@@ -72,6 +72,9 @@ pub enum TransportError {
     /// Two processes do not come to share memory, or stop to.
     #[error("shared memory: {0}")]
     Shm(#[source] ShmError),
+    /// Two processes do not come to speak TLS.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     /// The memory budget has no room for the peer's frame.
     #[error("no memory for a frame of {frame_bytes} bytes")]
     OutOfMemory {

@@ -28,6 +28,7 @@ pub mod shm;
 pub mod sim;
 mod stream;
 pub mod tcp;
+pub mod tls;
 
 pub use buffer::{Buffer, Frame, Lender, Memory};
 pub use door::{Door, RedisEndpoint};
@@ -140,6 +141,22 @@ pub trait Connection: Send + 'static {
     /// The other end, for people.
     fn peer(&self) -> &str;
 
+    /// What both ends have to say before frames, such as a handshake: once, before a connection is split. It takes as
+    /// long as the peer likes, so it is for the caller to bound; where it fails or is dropped, the connection is of no
+    /// more use.
+    ///
+    /// # Errors
+    /// Why the connection does not come to be.
+    fn establish(&mut self) -> impl Future<Output = Result<(), TransportError>> + Send {
+        std::future::ready(Ok(()))
+    }
+
+    /// Bytes that the two ends of an established connection have, and nobody else: what a proof of who is there is
+    /// bound to (RFC 5056). `None` where the transport has none.
+    fn channel_binding(&self) -> Option<[u8; 32]> {
+        None
+    }
+
     /// Both halves. The connection closes when both are dropped.
     fn split(self) -> (Self::Sender, Self::Receiver);
 }
@@ -215,12 +232,15 @@ pub trait Visitor {
 pub struct TransportOptions {
     /// For `rdma://` endpoints.
     pub rdma: rdma::RdmaOptions,
+    /// For `tls://` endpoints.
+    pub tls: tls::TlsOptions,
 }
 
 /// Calls the visitor with the transport of a scheme.
 pub fn dispatch<V: Visitor>(scheme: Scheme, options: &TransportOptions, visitor: V) -> V::Output {
     match scheme {
         Scheme::Tcp => visitor.visit(tcp::Tcp),
+        Scheme::Tls => visitor.visit(tls::Tls::new(options.tls.clone())),
         Scheme::Rdma => visitor.visit(rdma::Rdma::new(options.rdma.clone())),
         Scheme::Shm => visitor.visit(shm::Shm),
         Scheme::Sim => visitor.visit(sim::Sim),

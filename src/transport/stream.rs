@@ -61,7 +61,13 @@ impl<W: AsyncWrite + Unpin> StreamSender<W> {
             let bytes = std::iter::once(&first[taken..]).chain(behind);
             slices.iter_mut().zip(bytes).for_each(|(slice, bytes)| *slice = IoSlice::new(bytes));
             let slices = &slices[..frames.len().min(WRITTEN_AT_ONCE)];
-            match self.pace.step(self.writer.write_vectored(slices)).await {
+            let written = async {
+                let count = self.writer.write_vectored(slices).await?;
+                // What is encrypted may wait in a buffer; a socket has none, and this is nothing.
+                self.writer.flush().await?;
+                Ok(count)
+            };
+            match self.pace.step(written).await {
                 None => {
                     let (taken, frame_bytes, wait) = (taken as u32, first.frame_bytes(), self.config.send_wait);
                     return Err(TransportError::NotTaken { taken, frame_bytes, wait });

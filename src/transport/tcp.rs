@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::stream::{self, StreamReceiver, StreamSender};
-use super::{Buffer, Connection, ConnectionConfig, Endpoint, Incoming, Listener, Scheme, Transport, TransportError};
+use super::{Buffer, Connection, ConnectionConfig, Endpoint, Incoming, Listener, Transport, TransportError};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::SocketAddr;
@@ -39,20 +39,33 @@ impl Transport for Tcp {
     type Connection = TcpConnection;
 
     async fn listen(&self, endpoint: &Endpoint) -> Result<TcpAcceptor, TransportError> {
-        let failed = |source| TransportError::Listen { endpoint: endpoint.clone(), source };
-        let address = resolve(endpoint).await.map_err(failed)?[0];
-        let listener = bind(address).map_err(failed)?;
-        let local = listener.local_addr().map_err(failed)?;
-        let endpoint = Endpoint::new(Scheme::Tcp, &local.to_string()).expect("a socket address is host:port");
-        Ok(TcpAcceptor { listener, endpoint })
+        listen(endpoint).await
     }
 
     async fn connect(&self, endpoint: &Endpoint, config: &ConnectionConfig) -> Result<TcpConnection, TransportError> {
+        let stream = open(endpoint).await?;
         let failed = |source| TransportError::Connect { endpoint: endpoint.clone(), source };
-        let addresses = resolve(endpoint).await.map_err(failed)?;
-        let stream = TcpStream::connect(&addresses[..]).await.map_err(failed)?;
         TcpConnection::new(stream, endpoint.to_string(), config).map_err(failed)
     }
+}
+
+/// Listens at an endpoint of TCP, whatever goes over it.
+pub(crate) async fn listen(endpoint: &Endpoint) -> Result<TcpAcceptor, TransportError> {
+    let failed = |source| TransportError::Listen { endpoint: endpoint.clone(), source };
+    let address = resolve(endpoint).await.map_err(failed)?[0];
+    let listener = bind(address).map_err(failed)?;
+    let local = listener.local_addr().map_err(failed)?;
+    let endpoint = Endpoint::new(endpoint.scheme(), &local.to_string()).expect("a socket address is host:port");
+    Ok(TcpAcceptor { listener, endpoint })
+}
+
+/// Connects to an endpoint of TCP, whatever goes over it.
+pub(crate) async fn open(endpoint: &Endpoint) -> Result<TcpStream, TransportError> {
+    let failed = |source| TransportError::Connect { endpoint: endpoint.clone(), source };
+    let addresses = resolve(endpoint).await.map_err(failed)?;
+    let stream = TcpStream::connect(&addresses[..]).await.map_err(failed)?;
+    prepare(&stream).map_err(failed)?;
+    Ok(stream)
 }
 
 /// The addresses of an endpoint, at least one.
@@ -132,10 +145,8 @@ impl Incoming for TcpIncoming {
 
     fn attach(self, config: &ConnectionConfig) -> Result<TcpConnection, TransportError> {
         let peer = format!("tcp://{}", self.peer);
-        let attached = self.stream.into_std().and_then(TcpStream::from_std);
-        attached
-            .and_then(|stream| TcpConnection::new(stream, peer, config))
-            .map_err(|source| TransportError::Accept { source })
+        let attached = self.into_stream().and_then(|stream| TcpConnection::new(stream, peer, config));
+        attached.map_err(|source| TransportError::Accept { source })
     }
 }
 
@@ -150,7 +161,6 @@ pub struct TcpConnection {
 
 impl TcpConnection {
     fn new(stream: TcpStream, peer: String, config: &ConnectionConfig) -> io::Result<Self> {
-        prepare(&stream)?;
         Ok(Self { stream, peer, staging: stream::staging(config)?, config: config.clone() })
     }
 }

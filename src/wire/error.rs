@@ -23,7 +23,7 @@ pub enum WireError {
         got: u64,
     },
     /// The first four bytes are not Freight's.
-    #[error("no Freight frame: magic {got:#010x}, expected {:#010x}", super::MAGIC)]
+    #[error("no Freight frame: magic {got:#010x}, expected {:#010x}{}", super::MAGIC, or_tls(*.got))]
     BadMagic {
         /// The four bytes, little-endian; zero where fewer are there.
         got: u32,
@@ -233,4 +233,13 @@ pub enum BuildError {
         /// Bytes the frame would need.
         needed: u64,
     },
+}
+
+/// Records of TLS begin with what they are, 20 to 23, and a version (RFC 8446, section 5.1); a byte may be all there
+/// is.
+fn or_tls(magic: u32) -> &'static str {
+    match magic.to_le_bytes() {
+        [20..=23, 3, ..] | [20..=23, 0, 0, 0] => "; it looks like TLS: is one of both at tls://?",
+        _ => "",
+    }
 }

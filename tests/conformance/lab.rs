@@ -2,8 +2,10 @@
 //! for nobody where the transport is simulated.
 #![forbid(unsafe_code)]
 
+use crate::certificates::Authority;
 use freight::budget::Budget;
 use freight::transport::sim::{Network, NetworkConfig};
+use freight::transport::tls::Tls;
 use freight::transport::{
     Connection, ConnectionConfig, Endpoint, Frame, FrameReceiver, FrameSender, HeapPool, Incoming, Lender, Listener,
     Transport, TransportError,
@@ -15,8 +17,8 @@ use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::runtime::Builder;
@@ -56,6 +58,19 @@ pub(crate) fn tcp() -> Lab {
         time_is_simulated: false,
         _alive: Box::new(socket),
     }
+}
+
+pub(crate) fn tls() -> Lab {
+    let tcp = tcp();
+    let endpoint = |tcp: &Endpoint| format!("tls://{}", tcp.address()).parse().expect("an endpoint");
+    // What the session may hold.
+    Lab { endpoint: endpoint(&tcp.endpoint), nobody: endpoint(&tcp.nobody), own_bytes: 96 << 10, ..tcp }
+}
+
+/// With certificates for both ends, which are made once.
+pub(crate) fn tls_transport() -> Tls {
+    static AUTHORITY: LazyLock<Authority> = LazyLock::new(Authority::with_node);
+    Tls::new(AUTHORITY.options())
 }
 
 /// At an address that an RDMA device owns: `FREIGHT_RDMA_ADDRESS`, or the loopback one, which `scripts/rdma-lab` makes
@@ -170,11 +185,13 @@ pub(crate) async fn connect_to<T: Transport>(
     let endpoint = listener.endpoint().clone();
     let (connected, accepted) = tokio::join!(transport.connect(&endpoint, &near), listener.accept());
     let attached = accepted.expect("a connection").attach(&far).expect("room for a connection");
-    (End::new(connected.expect("a listener"), &near), End::new(attached, &far))
+    tokio::join!(End::open(connected.expect("a listener"), &near), End::open(attached, &far))
 }
 
 impl<T: Transport> End<T> {
-    pub(crate) fn new(connection: T::Connection, config: &ConnectionConfig) -> Self {
+    /// Of a connection whose peer is opened meanwhile.
+    pub(crate) async fn open(mut connection: T::Connection, config: &ConnectionConfig) -> Self {
+        connection.establish().await.expect("an honest peer");
         let (sender, receiver) = connection.split();
         Self { sender, receiver, budget: Arc::clone(config.pool.budget()) }
     }

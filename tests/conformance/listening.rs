@@ -35,9 +35,11 @@ pub(crate) async fn a_listener_outlives_bad_peers<T: Transport>(transport: T, la
     // Gone before it was accepted.
     drop(transport.connect(&endpoint, &Side::CLIENT.config()).await.expect("a listener"));
     let gone = listener.accept().await.expect("a connection");
-    if let Ok(connection) = gone.attach(&Side::NODE.config()) {
-        let mut end = End::<T>::new(connection, &Side::NODE.config());
-        assert!(matches!(end.receiver.receive().await, Ok(None) | Err(TransportError::Lost { .. })));
+    if let Ok(mut connection) = gone.attach(&Side::NODE.config())
+        && connection.establish().await.is_ok()
+    {
+        let (_sender, mut receiver) = connection.split();
+        assert!(matches!(receiver.receive().await, Ok(None) | Err(TransportError::Lost { .. })));
     }
     // Speaks something else, then nothing at all.
     let (mut rude, mut far) = connect_to(&transport, &mut listener, &Side::CLIENT, &Side::NODE).await;
@@ -55,18 +57,23 @@ pub(crate) async fn asking_for_the_processor_loses_nothing<T: Transport>(transpo
         let (connected, accepted) = tokio::join!(transport.connect(&endpoint, &near_side), listener.accept());
         let (connection, incoming) = (connected.expect("a listener"), accepted.expect("a connection"));
         assert!(!connection.peer().is_empty());
-        let mut near = End::<T>::new(connection, &near_side);
-        if !silent {
-            near.send(1, 5_000).await;
-        }
-        incoming.cpu().await;
-        let attached = incoming.attach(&far_side).expect("room for a connection");
-        assert!(!attached.peer().is_empty());
-        let mut far = End::<T>::new(attached, &far_side);
         if silent {
-            near.send(1, 5_000).await;
+            incoming.cpu().await;
         }
-        far.expect(1, 5_000).await;
+        let sending = async {
+            let mut near = End::<T>::open(connection, &near_side).await;
+            near.send(1, 5_000).await;
+            near
+        };
+        let receiving = async {
+            if !silent {
+                incoming.cpu().await;
+            }
+            let attached = incoming.attach(&far_side).expect("room for a connection");
+            assert!(!attached.peer().is_empty());
+            End::<T>::open(attached, &far_side).await.expect(1, 5_000).await;
+        };
+        tokio::join!(sending, receiving);
     }
 }
 
@@ -81,7 +88,7 @@ pub(crate) async fn a_dropped_accept_loses_no_connection<T: Transport>(transport
         None => listener.accept().await,
     };
     let attached = accepted.expect("a connection").attach(&far_side).expect("room for a connection");
-    let (mut near, mut far) = (End::<T>::new(connected, &near_side), End::<T>::new(attached, &far_side));
+    let (mut near, mut far) = tokio::join!(End::<T>::open(connected, &near_side), End::<T>::open(attached, &far_side));
     tokio::join!(near.send(1, 64), far.expect(1, 64));
 }
 

@@ -1,6 +1,9 @@
 //! What every transport must do, as facts over `T: Transport`. One line puts a transport under all of them.
 #![forbid(unsafe_code)]
 
+#[path = "../support/certificates.rs"]
+#[allow(dead_code, reason = "each test target uses a part")]
+mod certificates;
 mod closing;
 mod frames;
 mod framing;
@@ -10,6 +13,7 @@ mod lending;
 mod listening;
 
 conformance!(tcp, freight::transport::tcp::Tcp, crate::lab::tcp);
+conformance!(tls, crate::lab::tls_transport(), crate::lab::tls);
 conformance!(
     #[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
     rdma,

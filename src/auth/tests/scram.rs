@@ -12,6 +12,8 @@ const CLIENT_FIRST: &str = "n,,n=user,r=rOprNGfwEbeRWgbNEkqO";
 const NODE_FIRST: &str = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
 const CLIENT_FINAL: &str = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
                             p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
+/// The same exchange with a binding of 32 zeros, by another implementation.
+const PROOF_BOUND: &str = ",p=DjQnJVl+UsopIRl1rNSgnCXRLt41NZySXLn3ksUR6eA=";
 const NODE_FINAL: &str = "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
 
 fn users() -> Users {
@@ -28,17 +30,17 @@ fn pencil() -> Credentials {
 
 /// The exchange up to the client's last message.
 fn proof_of(credentials: &Credentials, node_nonce: u8) -> (NodeExchange, Expected, Vec<u8>) {
-    let (exchange, first) = ClientExchange::begin(credentials.name(), &[1; 18]);
-    let (node, challenge) = users().challenge(&first, &[node_nonce; 18]).expect("a first message");
+    let (exchange, first) = ClientExchange::begin(credentials.name(), &[1; 18], None);
+    let (node, challenge) = users().challenge(&first, &[node_nonce; 18], None).expect("a first message");
     let (expected, last) = credentials.answer(exchange, &challenge).expect("a challenge").prove();
     (node, expected, last)
 }
 
 #[test]
 fn the_exchange_of_rfc_7677_is_word_for_word() {
-    let (exchange, first) = ClientExchange::begin_with("user", CLIENT_NONCE.to_owned());
+    let (exchange, first) = ClientExchange::begin_with("user", CLIENT_NONCE.to_owned(), None);
     assert_eq!(first, CLIENT_FIRST.as_bytes());
-    let (node, challenge) = users().challenge_with(&first, NODE_NONCE).expect("a first message");
+    let (node, challenge) = users().challenge_with(&first, NODE_NONCE, None).expect("a first message");
     assert_eq!(String::from_utf8(challenge.clone()).expect("text"), NODE_FIRST);
     let (expected, last) = pencil().answer(exchange, &challenge).expect("a challenge").prove();
     assert_eq!(String::from_utf8(last.clone()).expect("text"), CLIENT_FINAL);
@@ -84,8 +86,8 @@ fn a_node_that_does_not_know_the_user_is_found_out() {
 #[test]
 fn an_unknown_user_is_asked_for_the_same_proof_each_time() {
     let salt_of = |name: &str, nonce: u8| {
-        let (_, first) = ClientExchange::begin(name, &[nonce; 18]);
-        let (_, challenge) = users().challenge(&first, &[nonce; 18]).expect("a first message");
+        let (_, first) = ClientExchange::begin(name, &[nonce; 18], None);
+        let (_, challenge) = users().challenge(&first, &[nonce; 18], None).expect("a first message");
         String::from_utf8(challenge).expect("text").split_once(',').expect("attributes").1.to_owned()
     };
     assert_eq!(salt_of("nobody", 1), salt_of("nobody", 2));
@@ -98,8 +100,8 @@ fn an_unknown_user_is_asked_for_the_same_proof_each_time() {
 fn keys_are_derived_once() {
     let credentials = pencil();
     let ask = || {
-        let (exchange, first) = ClientExchange::begin("user", &[1; 18]);
-        let (_, challenge) = users().challenge(&first, &[2; 18]).expect("a first message");
+        let (exchange, first) = ClientExchange::begin("user", &[1; 18], None);
+        let (_, challenge) = users().challenge(&first, &[2; 18], None).expect("a first message");
         credentials.answer(exchange, &challenge).expect("a challenge")
     };
     assert!(ask().is_work());
@@ -111,7 +113,7 @@ fn keys_are_derived_once() {
 #[test]
 fn a_client_answers_no_challenge_that_would_give_its_password_away() {
     let challenge = |text: &str| {
-        let (exchange, _) = ClientExchange::begin_with("user", CLIENT_NONCE.to_owned());
+        let (exchange, _) = ClientExchange::begin_with("user", CLIENT_NONCE.to_owned(), None);
         pencil().answer(exchange, text.as_bytes()).expect_err("refused")
     };
     let with = |iterations: &str| NODE_FIRST.replace("4096", iterations);
@@ -129,8 +131,8 @@ fn a_client_answers_no_challenge_that_would_give_its_password_away() {
 
 #[test]
 fn a_node_says_what_is_wrong_with_a_message() {
-    let first = |message: &[u8]| users().challenge(message, &[2; 18]).map(drop).expect_err("malformed");
-    assert_eq!(first(b"p=tls-unique,,n=user,r=x"), AuthError::Malformed { what: "beginning" });
+    let first = |message: &[u8]| users().challenge(message, &[2; 18], None).map(drop).expect_err("malformed");
+    assert_eq!(first(b"x=tls-unique,,n=user,r=x"), AuthError::Malformed { what: "beginning" });
     assert_eq!(first(b"n,,r=x"), AuthError::Malformed { what: "name" });
     assert_eq!(first(b"n,,n=user"), AuthError::Malformed { what: "nonce" });
     assert_eq!(first(b"n,,n=user,r=a b"), AuthError::Malformed { what: "nonce" });
@@ -140,6 +142,47 @@ fn a_node_says_what_is_wrong_with_a_message() {
     assert_eq!(last("c=eSws,r=x,p=AAAA"), AuthError::Malformed { what: "proof" });
     let (_, _, right) = proof_of(&pencil(), 2);
     let right = String::from_utf8(right).expect("text");
-    assert_eq!(last(&right.replace("biws", "eSws")), AuthError::Malformed { what: "channel binding" });
+    assert_eq!(last(&right.replace("biws", "eSws")), AuthError::Binding);
+    assert_eq!(last(&right.replace("biws", "!")), AuthError::Malformed { what: "channel binding" });
     assert_eq!(last(""), AuthError::Malformed { what: "channel binding" });
+}
+
+/// An exchange in which both ends have a binding, or none: what the node says to the proof.
+fn bound(client: Option<ChannelBinding>, node: Option<ChannelBinding>) -> Result<String, AuthError> {
+    let (exchange, first) = ClientExchange::begin("user", &[1; 18], client);
+    let (node, challenge) = users().challenge(&first, &[2; 18], node.as_ref())?;
+    let (expected, last) = pencil().answer(exchange, &challenge)?.prove();
+    let (user, signature) = node.prove(&last)?;
+    expected.check(&signature)?;
+    Ok(user.name.clone())
+}
+
+#[test]
+fn a_proof_is_bound_to_its_connection_and_to_no_other() {
+    let (one, other) = (Some([7; 32]), Some([8; 32]));
+    assert_eq!(bound(one, one), Ok("user".to_owned()));
+    assert_eq!(bound(one, other), Err(AuthError::OtherChannel));
+}
+
+#[test]
+fn nobody_is_talked_out_of_a_binding_or_into_one() {
+    assert_eq!(bound(None, Some([7; 32])), Err(AuthError::Binding));
+    assert_eq!(bound(Some([7; 32]), None), Err(AuthError::Binding));
+    let first = |message: &[u8]| users().challenge(message, &[2; 18], Some(&[7; 32])).map(drop).expect_err("refused");
+    // A client that could bind and believes that the node cannot; and one that binds to something else.
+    assert_eq!(first(b"y,,n=user,r=x"), AuthError::Binding);
+    assert_eq!(first(b"p=tls-unique,,n=user,r=x"), AuthError::Binding);
+}
+
+#[test]
+fn a_bound_exchange_is_scram_sha_256_plus_word_for_word() {
+    let (exchange, first) = ClientExchange::begin_with("user", CLIENT_NONCE.to_owned(), Some([0; 32]));
+    assert_eq!(first, b"p=tls-exporter,,n=user,r=rOprNGfwEbeRWgbNEkqO");
+    let (_, challenge) = users().challenge_with(&first, NODE_NONCE, Some(&[0; 32])).expect("a first message");
+    assert_eq!(String::from_utf8(challenge.clone()).expect("text"), NODE_FIRST);
+    let (_, last) = pencil().answer(exchange, &challenge).expect("a challenge").prove();
+    // The header and 32 bytes of binding; the proof as Python's hmac and hashlib have it.
+    let last = String::from_utf8(last).expect("text");
+    assert!(last.starts_with("c=cD10bHMtZXhwb3J0ZXIsLAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA,r="), "{last}");
+    assert!(last.ends_with(PROOF_BOUND), "{last}");
 }

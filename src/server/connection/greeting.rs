@@ -8,13 +8,12 @@ use crate::server::users::Pass;
 use crate::session::{Accepted, SessionError};
 use crate::transport::{Frame, FrameReceiver, FrameSender};
 use crate::wire::{challenge, hello_message, proof_message};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
 impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
     /// Takes a hello, and a proof where this node has users; `None` where the client leaves instead.
     pub(super) async fn greet(&mut self) -> Result<Option<Accepted>, Ended> {
-        let until = Instant::now() + self.shared.config.hello_wait;
-        let Some(frame) = self.receive_until(until).await? else { return Ok(None) };
+        let Some(frame) = self.receive_greeting().await? else { return Ok(None) };
         let (hello, method) = self.shared.session.hello(&frame)?;
         let mut last = Vec::new();
         match (&self.shared.users, method) {
@@ -26,10 +25,11 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
                 let mut nonce = Nonce::default();
                 getrandom::fill(&mut nonce).map_err(|error| Ended::NoRandomness(error.to_string()))?;
                 let message = hello_message(&frame).map_err(SessionError::from)?;
-                let (exchange, asked) = users.challenge(message, &nonce).map_err(SessionError::from)?;
+                let (exchange, asked) =
+                    users.challenge(message, &nonce, self.channel_binding.as_ref()).map_err(SessionError::from)?;
                 self.hold(Frame::unaccounted(challenge(&asked)));
                 self.send_held().await?;
-                let Some(frame) = self.receive_until(until).await? else { return Ok(None) };
+                let Some(frame) = self.receive_greeting().await? else { return Ok(None) };
                 let message = proof_message(&frame).map_err(SessionError::from)?;
                 let (user, signature) = exchange.prove(message).map_err(SessionError::from)?;
                 self.pass = Pass::of(user, generation);
@@ -39,12 +39,12 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
         Ok(Some(self.shared.session.welcome(&hello, self.worker.core, self.wire_limit(), &last)))
     }
 
-    /// The next frame, if it comes before that: a client has one time for all that it says of itself.
-    async fn receive_until(&mut self, until: Instant) -> Result<Option<Frame>, Ended> {
+    /// The next frame, if it comes in time.
+    async fn receive_greeting(&mut self) -> Result<Option<Frame>, Ended> {
         let received = tokio::select! {
             biased;
             () = drained(&mut self.draining) => return Err(Ended::Draining),
-            received = timeout_at(until, self.receiver.receive()) => received,
+            received = timeout_at(self.greet_until, self.receiver.receive()) => received,
         };
         Ok(received.map_err(|_| Ended::NoHello(self.shared.config.hello_wait))??)
     }

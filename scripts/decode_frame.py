@@ -10,7 +10,7 @@ from unicodedata import category
 
 VALUE_BYTES_MAX, FRAME_OPS_MAX, FRAME_BYTES_MIN, FRAME_BYTES_MAX = 8 << 20, 65_536, 10 << 20, 1 << 30
 KINDS = ("?,hello,hello reply,request,reply,refusal,stats,stats reply,wire limit,wire limit reply,move,"
-         "move reply,challenge,proof,denial").split(",")
+         "move reply,challenge,proof,denial,inspect,inspect reply").split(",")
 OPERATIONS = [("?", "", ""), ("get", "", ""), ("put", "<I", "value"), ("delete", "", ""),
               ("compare-and-swap", "<QI", "expected value"), ("add", "<q", "delta"),
               ("edit", "<BBBBIQ", "condition content expiry reserved value time")]
@@ -29,6 +29,8 @@ BODIES = {
     10: ("<B7s16sQQQ", "command reserved id epoch sequence argument"),
     11: ("<B7sQQQ", "status reserved epoch keys_left version_max"),
     14: ("<H", "code"),
+    15: ("<B3sIQ", "command reserved seconds offset"),
+    16: ("<B7sQ", "status reserved bytes_total"),
 }
 
 def check(holds, error):
@@ -52,7 +54,7 @@ def decode(frame):
     magic, version, kind, flags, frame_bytes, op_count, *_, time = header.values()
     check(magic == b"FRGT", "BadMagic")
     check(version == 1, "BadVersion")
-    check(1 <= kind <= 14, "BadKind")
+    check(1 <= kind <= 16, "BadKind")
     check(64 <= frame_bytes <= FRAME_BYTES_MAX, "BadFrameBytes")
     check((time == 0 or kind == 4) and (flags == 0 or kind == 3 and flags in (1, 3)), "ReservedNotZero")
     check(op_count <= FRAME_OPS_MAX, "TooManyOps")
@@ -62,7 +64,8 @@ def decode(frame):
     begin = 64 + op_count * (4 + (flags & 2) if kind == 3 else 8) + calcsize(BODIES.get(kind, NO_BODY)[0])
     check(begin <= len(frame), "Truncated")
     yield f"{KINDS[kind]}: {listed(header)}"
-    decoders = {3: decode_request, 4: decode_reply, 10: decode_move, 11: decode_move}
+    decoders = {3: decode_request, 4: decode_reply, 10: decode_move, 11: decode_move, 15: decode_inspect,
+                16: decode_inspect}
     yield from decoders.get(kind, decode_body)(frame, begin, flags if kind == 3 else kind)
 
 def decode_request(frame, begin, marks):
@@ -152,6 +155,21 @@ def decode_move(frame, begin, kind):
         record = [f"version {version} {shown(frame[value:begin])}", "gone", f"completions {frame[value:begin].hex()}"]
         yield f"{index}: {shown(frame[key:value])} {record[entry - 1]}"
         index += 1
+
+def decode_inspect(frame, begin, kind):
+    body = fields(BODIES[kind], frame, 64)
+    check(not any(body["reserved"]), "ReservedNotZero")
+    code = body.get("command", body.get("status"))
+    if kind == 15:
+        check(1 <= code <= 3 and (1 <= body["seconds"] <= 60 if code == 2 else body["seconds"] == 0), "BadBody")
+        check(body["offset"] <= (16 << 20 if code == 3 else 0), "BadBody")
+    else:
+        check(body["bytes_total"] <= (16 << 20 if code == 1 else 0) and 1 <= code <= 6, "BadBody")
+        check(code > 2 or len(frame) - begin <= body["bytes_total"], "BadBody")
+    is_line = kind == 16 and code > 2
+    text = frame[begin:].decode() if is_line else shown(frame[begin:])
+    check(not is_line or all(category(char) != "Cc" for char in text), "BadBody")
+    yield f"{listed(body)}; {text}"
 
 def decode_body(frame, begin, kind):
     body = fields(BODIES.get(kind, NO_BODY), frame, 64)

@@ -12,6 +12,7 @@ pub mod completions;
 pub mod cores;
 pub mod decimal;
 pub mod hash;
+pub mod hot_keys;
 pub mod limits;
 pub mod map;
 pub mod metrics;

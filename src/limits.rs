@@ -47,6 +47,15 @@ pub const MOVE_VERSION_MAX: u64 = 1 << 63;
 /// The latest deadline that a record can have, in milliseconds since 1970: 56 bits hold it. A later one counts as this.
 pub const DEADLINE_MAX: u64 = (1 << 56) - 1;
 
+/// The longest profile of a running node that may be asked for, in seconds.
+pub const PROFILE_SECONDS_MAX: u32 = 60;
+
+/// Bytes of a profile, or of anything else that is told of a node's inside, at most.
+pub const PROFILE_BYTES_MAX: u64 = 16 << 20;
+
+/// Bytes of it in one frame.
+pub const PROFILE_CHUNK_BYTES: u32 = 256 << 10;
+
 /// A counter's longest decimal text, in bytes: `-9223372036854775808`.
 pub const COUNTER_BYTES_MAX: u32 = 20;
 
@@ -57,5 +66,6 @@ const _: () = {
     assert!(KEY_BYTES_MAX as u64 + VALUE_BYTES_MAX as u64 + 128 <= FRAME_BYTES_MIN as u64);
     assert!(FRAME_BYTES_MIN <= FRAME_BYTES_DEFAULT && FRAME_BYTES_DEFAULT <= FRAME_BYTES_MAX);
     assert!(MOVE_CHUNK_BYTES as u64 + KEY_BYTES_MAX as u64 + VALUE_BYTES_MAX as u64 + 128 <= FRAME_BYTES_MIN as u64);
+    assert!(PROFILE_CHUNK_BYTES as u64 + 128 <= FRAME_BYTES_MIN as u64 && PROFILE_BYTES_MAX < u32::MAX as u64);
     assert!(SLOTS.is_power_of_two() && SHARDS_MAX.is_power_of_two() && SHARDS_MAX <= SLOTS);
 };

@@ -3,40 +3,55 @@
 //! ```text
 //!   Profile::start(file) ... the measured phase ... finish() --> file.svg     a flamegraph
 //!                                                          --> file.pb.gz  for `go tool pprof` and its kin
+//!   Recording::start() ... samples() --> the bytes of a .pb.gz --draw--> those of an .svg, on another machine perhaps
 //! ```
 //!
 //! Traps, each met once: pprof's `frame-pointer` feature drops the leaf frame, so the default unwinder is used; that
 //! one crashes inside `libgcc` and the vdso, so samples that land there are dropped; the kernel's tick caps the rate
-//! at its HZ; time spent waiting is invisible, only CPU time is sampled.
+//! at its HZ; time spent waiting is invisible, only CPU time is sampled. The signal that samples restarts what it
+//! interrupts (SA_RESTART), but for waits that never are, as tokio's, which go on by themselves.
 #![forbid(unsafe_code)]
 
 use flate2::Compression;
+use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use pprof::protos::Message;
-use pprof::{ProfilerGuard, ProfilerGuardBuilder};
-use std::fs::File;
-use std::io::{self, Write};
+use pprof::protos::{self, Message};
+use pprof::{ProfilerGuard, ProfilerGuardBuilder, flamegraph};
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Samples a second: not a divisor of anything that ticks.
 const SAMPLES_PER_SECOND: i32 = 99;
 
-/// A running profile of the whole process. Dropped without [`Profile::finish`], it writes nothing.
-pub struct Profile {
+/// Bytes of a profile out of its gzip, at most: what another machine sends may be anything.
+const PROFILE_BYTES_MAX: u64 = 256 << 20;
+
+/// A sampler that runs. One at a time in a process. Dropped, it stops.
+pub struct Recording {
     guard: ProfilerGuard<'static>,
+}
+
+impl std::fmt::Debug for Recording {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recording").finish_non_exhaustive()
+    }
+}
+
+/// A running profile of the whole process. Dropped without [`Profile::finish`], it writes nothing.
+#[derive(Debug)]
+pub struct Profile {
+    recording: Recording,
     format: Format,
     path: PathBuf,
 }
 
-impl std::fmt::Debug for Profile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Profile").field("path", &self.path).finish_non_exhaustive()
-    }
-}
-
+/// What a profile's file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
+pub enum Format {
+    /// A picture, `.svg`.
     Flamegraph,
+    /// The samples, `.pb.gz`.
     Protobuf,
 }
 
@@ -49,9 +64,21 @@ pub enum ProfileError {
         /// The file asked for.
         path: PathBuf,
     },
+    /// Another profile of this process runs.
+    #[error("another profile of this process is under way")]
+    Running,
     /// The sampler could not start, or what it sampled could not be read.
     #[error("cannot profile: {0}")]
-    Sampler(#[from] pprof::Error),
+    Sampler(pprof::Error),
+    /// Nothing ran while it was sampled.
+    #[error("no samples: nothing ran meanwhile")]
+    Empty,
+    /// What should be a profile is none.
+    #[error("this is no profile: {what}")]
+    Malformed {
+        /// What is wrong with it.
+        what: String,
+    },
     /// The file could not be written.
     #[error("{}: {source}", .path.display())]
     Write {
@@ -60,6 +87,37 @@ pub enum ProfileError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl From<pprof::Error> for ProfileError {
+    fn from(error: pprof::Error) -> Self {
+        if matches!(error, pprof::Error::Running) { Self::Running } else { Self::Sampler(error) }
+    }
+}
+
+impl Recording {
+    /// Begins to sample the process.
+    ///
+    /// # Errors
+    /// [`ProfileError::Running`] where another one samples it; where the sampler cannot start.
+    pub fn start() -> Result<Self, ProfileError> {
+        let builder = ProfilerGuardBuilder::default().frequency(SAMPLES_PER_SECOND);
+        Ok(Self { guard: builder.blocklist(&["libgcc", "vdso"]).build()? })
+    }
+
+    /// Stops, and gives the samples as the bytes of a `.pb.gz`. Takes a while: every function is looked up.
+    ///
+    /// # Errors
+    /// Where the samples cannot be read.
+    ///
+    /// # Panics
+    /// Never: vectors take any bytes.
+    pub fn samples(self) -> Result<Vec<u8>, ProfileError> {
+        let profile = self.guard.report().build()?.pprof()?;
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+        let written = gzip.write_all(&profile.encode_to_vec()).and_then(|()| gzip.finish());
+        Ok(written.expect("vectors take any bytes"))
+    }
 }
 
 impl Profile {
@@ -77,33 +135,32 @@ impl Profile {
     /// Where the name says no format, or another profile runs.
     pub fn start(path: &Path) -> Result<Self, ProfileError> {
         let format = Format::of(path)?;
-        let guard =
-            ProfilerGuardBuilder::default().frequency(SAMPLES_PER_SECOND).blocklist(&["libgcc", "vdso"]).build()?;
-        Ok(Self { guard, format, path: path.to_owned() })
+        Ok(Self { recording: Recording::start()?, format, path: path.to_owned() })
     }
 
-    /// Stops and writes the file.
+    /// Stops and writes the file; a flamegraph of a process that was idle is empty.
     ///
     /// # Errors
     /// Where the samples or the file fail.
     pub fn finish(self) -> Result<(), ProfileError> {
-        let report = self.guard.report().build()?;
-        let write_error = |source| ProfileError::Write { path: self.path.clone(), source };
-        let mut file = File::create(&self.path).map_err(write_error)?;
-        match self.format {
-            Format::Flamegraph => report.flamegraph(&mut file)?,
-            Format::Protobuf => {
-                let mut gzip = GzEncoder::new(&mut file, Compression::default());
-                gzip.write_all(&report.pprof()?.encode_to_vec()).map_err(write_error)?;
-                gzip.finish().map_err(write_error)?;
-            }
-        }
-        file.flush().map_err(write_error)
+        let samples = self.recording.samples()?;
+        let bytes = match self.format {
+            Format::Flamegraph => match draw(&samples, "Flame Graph") {
+                Err(ProfileError::Empty) => Vec::new(),
+                drawn => drawn?,
+            },
+            Format::Protobuf => samples,
+        };
+        std::fs::write(&self.path, bytes).map_err(|source| ProfileError::Write { path: self.path, source })
     }
 }
 
 impl Format {
-    fn of(path: &Path) -> Result<Self, ProfileError> {
+    /// The format that a file's name says.
+    ///
+    /// # Errors
+    /// [`ProfileError::UnknownFormat`].
+    pub fn of(path: &Path) -> Result<Self, ProfileError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if name.ends_with(".svg") {
             Ok(Self::Flamegraph)
@@ -113,6 +170,64 @@ impl Format {
             Err(ProfileError::UnknownFormat { path: path.to_owned() })
         }
     }
+
+    /// What its files' names end with.
+    #[must_use]
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Flamegraph => ".svg",
+            Self::Protobuf => ".pb.gz",
+        }
+    }
+}
+
+/// The flamegraph of a `.pb.gz`, as the text of an `.svg`.
+///
+/// # Errors
+/// Where the bytes are none, or hold no samples.
+pub fn draw(samples: &[u8], title: &str) -> Result<Vec<u8>, ProfileError> {
+    let malformed = |what: String| ProfileError::Malformed { what };
+    let mut bytes = Vec::new();
+    let read = GzDecoder::new(samples).take(PROFILE_BYTES_MAX + 1).read_to_end(&mut bytes);
+    read.map_err(|error| malformed(error.to_string()))?;
+    if bytes.len() as u64 > PROFILE_BYTES_MAX {
+        return Err(malformed(format!("more than {PROFILE_BYTES_MAX} bytes")));
+    }
+    let profile = protos::Profile::decode(&bytes[..]).map_err(|error| malformed(error.to_string()))?;
+    let lines = folded(&profile);
+    if lines.is_empty() {
+        return Err(ProfileError::Empty);
+    }
+    let mut options = flamegraph::Options::default();
+    options.title = title.to_owned();
+    let mut drawn = Vec::new();
+    let done = flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut drawn);
+    done.map_err(|error| malformed(error.to_string()))?;
+    Ok(drawn)
+}
+
+/// A line for each stack: `thread;outermost;...;innermost count`.
+fn folded(profile: &protos::Profile) -> Vec<String> {
+    // A function's name stands in its stack's line as one word between semicolons.
+    let text = |index: i64| {
+        let text = usize::try_from(index).ok().and_then(|index| profile.string_table.get(index));
+        text.map_or("?", String::as_str).replace([';', '\n'], ":")
+    };
+    let functions: HashMap<_, _> = profile.function.iter().map(|function| (function.id, function.name)).collect();
+    let locations: HashMap<_, _> = profile.location.iter().map(|location| (location.id, &location.line)).collect();
+    let line = |sample: &protos::Sample| {
+        let count = sample.value.first().copied().filter(|count| *count > 0)?;
+        let mut words = vec![sample.label.first().map_or_else(|| "?".to_owned(), |label| text(label.str))];
+        for location in sample.location_id.iter().rev() {
+            // Innermost first, as the samples themselves.
+            let lines = locations.get(location).into_iter().flat_map(|lines| lines.iter().rev());
+            words.extend(
+                lines.map(|line| functions.get(&line.function_id).map_or_else(|| "?".to_owned(), |name| text(*name))),
+            );
+        }
+        Some(format!("{} {count}", words.join(";")))
+    };
+    profile.sample.iter().filter_map(line).collect()
 }
 
 #[cfg(test)]
@@ -146,5 +261,21 @@ mod tests {
             }
             assert!(bytes.windows(18).any(|window| window == b"a_function_to_find"), "{name} doesn't name it");
         }
+    }
+
+    #[test]
+    fn what_is_no_profile_is_said_and_draws_nothing() {
+        let gzip = |bytes: &[u8]| {
+            let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+            gzip.write_all(bytes).and_then(|()| gzip.finish()).unwrap()
+        };
+        for bytes in [b"none".to_vec(), gzip(b"none"), gzip(&vec![0xff; 100_000])] {
+            assert!(matches!(draw(&bytes, "t"), Err(ProfileError::Malformed { .. })));
+        }
+        assert!(matches!(draw(&gzip(b""), "t"), Err(ProfileError::Empty)));
+        // Samples that refer to what is not there are drawn as far as they go.
+        let sample = protos::Sample { location_id: vec![7], value: vec![3, 3], ..Default::default() };
+        let dangling = protos::Profile { sample: vec![sample], ..Default::default() };
+        assert!(draw(&gzip(&dangling.encode_to_vec()), "t").is_ok());
     }
 }

@@ -10,9 +10,9 @@ use freight::op::{
     Action, Batch as _, Carried, Condition, Content, Edit, Edited, Expiry, Op, Outcome, Outcomes as _, Time,
 };
 use freight::wire::{
-    self, Capabilities, FrameKind, Handed, Header, Hello, HelloReply, MoveBody, MoveChunk, MoveCommand, MoveReplyBody,
-    MoveReplyView, MoveStatus, MoveView, Origin, Refusal, RefusalCode, ReplyBuilder, ReplyView, RequestBuilder,
-    RequestView, WireError, WireLimitView,
+    self, Capabilities, FrameKind, Handed, Header, Hello, HelloReply, Inspect, Inspected, MoveBody, MoveChunk,
+    MoveCommand, MoveReplyBody, MoveReplyView, MoveStatus, MoveView, Origin, Refusal, RefusalCode, ReplyBuilder,
+    ReplyView, RequestBuilder, RequestView, WireError, WireLimitView,
 };
 use std::num::NonZeroU64;
 
@@ -299,6 +299,24 @@ fn moves_are_the_golden_bytes() {
     assert_eq!((view.command, view.body.sequence.get(), view.body.argument.get()), (MoveCommand::ExportNext, 3, 2));
 }
 
+#[test]
+fn frames_that_look_inside_are_the_golden_bytes() {
+    for (name, request, asked) in [
+        ("inspect", 9, Inspect::ProfileBegin { seconds: 10 }),
+        ("inspect_take", 10, Inspect::ProfileTake { offset: 256 }),
+    ] {
+        assert_eq!(asked.frame(request), golden::frame(name), "{name}");
+        assert_eq!(Inspect::parse(&golden::frame(name)), Ok(asked), "{name}");
+    }
+    for (name, request, told) in [
+        ("inspect_reply", 10, Inspected::Here { bytes_total: 260, bytes: b"\x1f\x8b\x08\0" }),
+        ("inspect_reply_forbidden", 9, Inspected::Forbidden("started without --allow-profile")),
+    ] {
+        assert_eq!(told.frame(request), golden::frame(name), "{name}");
+        assert_eq!(Inspected::parse(&golden::frame(name)), Ok(told), "{name}");
+    }
+}
+
 /// Parses a frame as the kind its header names.
 fn parse(frame: &[u8]) -> Result<(), WireError> {
     let (_, kind, _) = Header::split(frame)?;
@@ -315,6 +333,8 @@ fn parse(frame: &[u8]) -> Result<(), WireError> {
         FrameKind::Challenge => wire::challenge_message(frame).map(drop),
         FrameKind::Proof => wire::proof_message(frame).map(drop),
         FrameKind::Denial => wire::denial_text(frame).map(drop),
+        FrameKind::Inspect => Inspect::parse(frame).map(drop),
+        FrameKind::InspectReply => Inspected::parse(frame).map(drop),
         FrameKind::Stats | FrameKind::WireLimitReply => Ok(()),
     }
 }

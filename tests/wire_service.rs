@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 use freight::limits::{FRAME_BYTES_DEFAULT, FRAME_BYTES_MAX, FRAME_BYTES_MIN};
-use freight::wire::{self, Capabilities, Hello, HelloReply, Refusal, RefusalCode, WireError, WireLimitView};
+use freight::wire::{
+    self, Capabilities, Hello, HelloReply, Inspect, Inspected, Refusal, RefusalCode, WireError, WireLimitView,
+};
 
 fn hello() -> Vec<u8> {
     wire::hello(&Hello::new(FRAME_BYTES_DEFAULT, Capabilities(5)))
@@ -144,4 +146,63 @@ fn a_wire_limit_request_names_the_size_of_its_reply() {
     }
     let cut = resized(frame, 67);
     assert_eq!(WireLimitView::parse(&cut), Err(WireError::Truncated { needed: 4, got: 3 }));
+}
+
+#[test]
+fn what_is_asked_and_told_of_a_nodes_inside_is_read_as_written() {
+    let seconds = 60;
+    for asked in [Inspect::HotKeys, Inspect::ProfileBegin { seconds }, Inspect::ProfileTake { offset: 16 << 20 }] {
+        assert_eq!(Inspect::parse(&asked.frame(7)), Ok(asked));
+    }
+    for told in [
+        Inspected::Here { bytes_total: 3, bytes: b"\0\xff\n" },
+        Inspected::Here { bytes_total: 16 << 20, bytes: b"" },
+        Inspected::NotYet,
+        Inspected::Forbidden("a"),
+        Inspected::Busy("b"),
+        Inspected::Nothing(""),
+        Inspected::Failed("c"),
+    ] {
+        assert_eq!(Inspected::parse(&told.frame(7)), Ok(told));
+    }
+    let line = Inspected::Failed("two\nlines\x1b[2J").frame(7);
+    assert_eq!(Inspected::parse(&line), Ok(Inspected::Failed("two lines [2J")));
+}
+
+#[test]
+fn questions_and_answers_that_make_no_sense_are_refused() {
+    let reserved = WireError::ReservedNotZero { offset: 65 };
+    let bad = |what| WireError::BadBody { what };
+    let begin = Inspect::ProfileBegin { seconds: 1 }.frame(7);
+    for (at, bytes, error) in [
+        (65, &[1][..], reserved),
+        (67, &[1], reserved),
+        (64, &[0], bad("command to inspect")),
+        (64, &[4], bad("command to inspect")),
+        (64, &[1], bad("length of a profile")),
+        (68, &[0], bad("length of a profile")),
+        (68, &[61], bad("length of a profile")),
+        (72, &[1], bad("offset in a profile")),
+    ] {
+        assert_eq!(Inspect::parse(&with(begin.clone(), at, bytes)), Err(error), "{at} {bytes:?}");
+    }
+    let take = Inspect::ProfileTake { offset: 1 << 24 }.frame(7);
+    assert_eq!(Inspect::parse(&with(take, 72, &[1])), Err(bad("offset in a profile")));
+    assert_eq!(Inspect::parse(&resized(begin, 79)), Err(WireError::Truncated { needed: 16, got: 15 }));
+    let here = Inspected::Here { bytes_total: 4, bytes: b"four" }.frame(7);
+    for (at, bytes, error) in [
+        (71, &[1][..], reserved),
+        (64, &[0], bad("status of what was inspected")),
+        (64, &[2], bad("length of what was inspected")),
+        (72, &[3], bad("length of what was inspected")),
+        (75, &[2], bad("length of what was inspected")),
+    ] {
+        assert_eq!(Inspected::parse(&with(here.clone(), at, bytes)), Err(error), "{at} {bytes:?}");
+    }
+    let line = Inspected::Busy("line").frame(7);
+    assert_eq!(Inspected::parse(&with(line.clone(), 80, b"\x1b")), Err(bad("text of an answer")));
+    assert_eq!(Inspected::parse(&with(line.clone(), 80, &[0xC0])), Err(bad("text of an answer")));
+    for status in [2, 7] {
+        assert_eq!(Inspected::parse(&with(line.clone(), 64, &[status])), Err(bad("status of what was inspected")));
+    }
 }

@@ -10,8 +10,8 @@
 use freight::limits::{DEADLINE_MAX, FRAME_BYTES_MAX, FRAME_OPS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use freight::op::{Action, Batch as _, Carried, Edit, Outcome, Outcomes as _};
 use freight::wire::{
-    self, FrameKind, Handed, Header, Hello, HelloReply, MoveChunk, MoveReplyView, MoveView, Refusal, ReplyBuilder,
-    ReplyView, RequestBuilder, RequestView, WireError, WireLimitView,
+    self, FrameKind, Handed, Header, Hello, HelloReply, Inspect, Inspected, MoveChunk, MoveReplyView, MoveView,
+    Refusal, ReplyBuilder, ReplyView, RequestBuilder, RequestView, WireError, WireLimitView,
 };
 
 /// Bytes as a request.
@@ -93,7 +93,7 @@ pub(crate) fn hello(bytes: &[u8]) -> Result<(), WireError> {
     header(bytes);
     let (header, kind, _) = Header::split(bytes)?;
     // No frame is taken for another kind.
-    let parsed: [(FrameKind, Result<(), WireError>); 12] = [
+    let parsed: [(FrameKind, Result<(), WireError>); 14] = [
         (FrameKind::Hello, Hello::parse(bytes).map(drop)),
         (FrameKind::HelloReply, HelloReply::parse(bytes).map(drop)),
         (FrameKind::Request, RequestView::parse(bytes).map(drop)),
@@ -106,6 +106,8 @@ pub(crate) fn hello(bytes: &[u8]) -> Result<(), WireError> {
         (FrameKind::Challenge, wire::challenge_message(bytes).map(drop)),
         (FrameKind::Proof, wire::proof_message(bytes).map(drop)),
         (FrameKind::Denial, wire::denial_text(bytes).map(drop)),
+        (FrameKind::Inspect, Inspect::parse(bytes).map(drop)),
+        (FrameKind::InspectReply, Inspected::parse(bytes).map(drop)),
     ];
     for (parsed_kind, result) in parsed {
         let expected = parsed_kind.code();
@@ -156,6 +158,14 @@ pub(crate) fn hello(bytes: &[u8]) -> Result<(), WireError> {
         FrameKind::Denial => {
             let text = wire::denial_text(bytes)?;
             assert_eq!(wire::denial_text(&wire::denial(header.request.get(), text)), Ok(text));
+        }
+        FrameKind::Inspect => {
+            let asked = Inspect::parse(bytes)?;
+            assert_eq!(Inspect::parse(&asked.frame(header.request.get())), Ok(asked));
+        }
+        FrameKind::InspectReply => {
+            let told = Inspected::parse(bytes)?;
+            assert_eq!(Inspected::parse(&told.frame(header.request.get())), Ok(told));
         }
         FrameKind::Request | FrameKind::Reply | FrameKind::Stats | FrameKind::WireLimitReply => {}
     }

@@ -13,10 +13,10 @@
 
 use freight::budget::Budget;
 use freight::metrics::NodeStats;
-use freight::op::{Batch, Op, Outcome, Outcomes, Time};
+use freight::op::{Op, Outcome, Outcomes, Time};
 use freight::op_list::{OpList, OutcomeList};
 use freight::resp::{
-    Admission, ClientFacts, ClientLine, Denied, Desk, Host, Lend, NodeFacts, Output, ProtocolError, Session,
+    Admission, ClientFacts, ClientLine, Commands, Denied, Desk, Host, Lend, NodeFacts, Output, ProtocolError, Session,
     SessionLimits, Until,
 };
 use freight::shard::{Eviction, IndexKind, Ownership, Scratch, Store, StoreConfig};
@@ -180,7 +180,7 @@ impl Node {
 }
 
 impl Host for Node {
-    fn execute(&mut self, batch: &impl Batch, now: Time, outcomes: &mut impl Outcomes) {
+    fn execute(&mut self, batch: &impl Commands, now: Time, outcomes: &mut impl Outcomes) {
         self.store.execute(batch, now, outcomes, &mut self.scratch);
     }
 

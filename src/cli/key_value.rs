@@ -1,4 +1,4 @@
-//! `freight get | put | touch | ttl | delete | stats | ping`: a store at a shell.
+//! `freight get | put | touch | ttl | delete | ping`: a store at a shell.
 //!
 //! Standard output carries the answer alone; which transport carried it stands on standard error, as a line of the log
 //! that `RUST_LOG=warn` silences.
@@ -89,7 +89,7 @@ pub(super) struct DeleteArgs {
 
 impl NodesArgs {
     /// Connects and runs something with the client.
-    fn with<T>(
+    pub(super) fn with<T>(
         &self,
         run: impl AsyncFnOnce(Client) -> Result<T, ClientError>,
     ) -> Result<T, Box<dyn std::error::Error>> {
@@ -169,12 +169,6 @@ pub(super) fn ttl(args: &GetArgs) -> CommandResult {
 pub(super) fn delete(args: &DeleteArgs) -> CommandResult {
     let found = args.nodes.with(async |client| client.delete(args.key.as_bytes()).await)?;
     Ok(if found { ExitCode::SUCCESS } else { ExitCode::from(NOT_AS_EXPECTED) })
-}
-
-pub(super) fn stats(args: &NodesArgs) -> CommandResult {
-    let stats = args.with(async |client| client.stats().await)?;
-    print(serde_json::to_string_pretty(&stats)?)?;
-    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn ping(args: &NodesArgs) -> CommandResult {

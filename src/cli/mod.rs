@@ -8,6 +8,7 @@ mod cluster;
 mod cluster_change;
 mod config;
 mod credentials;
+mod flame;
 mod follow;
 mod key_value;
 mod log;
@@ -17,6 +18,7 @@ mod password;
 mod plot;
 mod rdma;
 mod serve;
+mod stats;
 mod sweep;
 mod sweep_charts;
 mod tls;
@@ -61,8 +63,10 @@ enum Command {
     Ttl(key_value::GetArgs),
     /// Removes a key; exit code 1 where there was none
     Delete(key_value::DeleteArgs),
-    /// Prints every node's statistics as JSON
-    Stats(key_value::NodesArgs),
+    /// Prints every node's statistics as JSON, its hot keys among them
+    Stats(stats::StatsArgs),
+    /// Draws where running nodes spend their time; they were started with --allow-profile
+    Flame(flame::FlameArgs),
     /// Asks every node whether it answers
     Ping(key_value::NodesArgs),
     /// Draws the charts of a report as SVG and PNG
@@ -121,7 +125,8 @@ pub fn run() -> ExitCode {
         Command::Touch(args) => key_value::touch(&args),
         Command::Ttl(args) => key_value::ttl(&args),
         Command::Delete(args) => key_value::delete(&args),
-        Command::Stats(args) => key_value::stats(&args),
+        Command::Stats(args) => stats::run(&args),
+        Command::Flame(args) => flame::run(&args),
         Command::Ping(args) => key_value::ping(&args),
         Command::Plot(args) => plot::run(&args),
         Command::Cluster(command) => cluster::run(&command),

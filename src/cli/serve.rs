@@ -77,6 +77,12 @@ pub(super) struct ServeArgs {
     /// Log batches that take so long in the store, like 10ms, ten a second at most [default: none]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(super) slow_batch: Option<Duration>,
+    /// Look at one operation in so many, on average, for `freight stats` to tell which keys are hot; 0 looks at none
+    #[arg(long, value_name = "COUNT", default_value_t = 1_024)]
+    hot_keys: u32,
+    /// Let whoever has the right to admin take profiles of the running node: `freight flame`
+    #[arg(long)]
+    allow_profile: bool,
     // What has a heading of its own comes last: it would be that of everything behind it too.
     #[command(flatten)]
     node: NodeArgs,
@@ -243,10 +249,12 @@ impl ServeArgs {
         }
         let transport = TransportOptions { rdma: self.rdma.clone(), tls: self.tls.options()? };
         let config = self.node.config(listen, threads, cores, *placement, transport)?;
-        let Self { insecure, allow_wire_limit, metrics, slow_batch, .. } = *self;
+        let Self { insecure, allow_wire_limit, metrics, slow_batch, hot_keys: hot_keys_every, allow_profile, .. } =
+            *self;
+        let told = NodeConfig { metrics, slow_batch, hot_keys_every, allow_profile, ..config };
         let mapped = self.map.is_some();
         let credentials = self.credentials.credentials()?;
-        Ok(NodeConfig { redis, credentials, insecure, allow_wire_limit, mapped, metrics, slow_batch, ..config })
+        Ok(NodeConfig { redis, credentials, insecure, allow_wire_limit, mapped, ..told })
     }
 }
 

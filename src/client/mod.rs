@@ -24,6 +24,7 @@ mod control;
 mod denial;
 mod edits;
 mod error;
+mod inspect;
 mod keeper;
 mod kept;
 mod link;
@@ -39,6 +40,7 @@ pub use batch::Batch;
 pub use control::{Control, MoveReply};
 pub use edits::{EditReply, Lifetime};
 pub use error::{ClientError, Loss, NoHello, Unsent};
+pub use inspect::InspectError;
 pub use reply::{Failure, Outcomes, Reply};
 
 pub use crate::wire::BuildError as BatchError;

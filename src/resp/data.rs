@@ -82,7 +82,7 @@ pub(super) fn plan(
             None => return Ok(Plan::None),
         },
     };
-    ops.push(PlannedOp { key: key(words, 1)?, verb, shape });
+    ops.push(PlannedOp { key: key(words, 1)?, verb, shape, name });
     Ok(Plan::Whole)
 }
 
@@ -183,7 +183,7 @@ impl Midway {
                 Name::Exists => (Verb::Look, Shape::Count { is_last }),
                 _ => (Verb::Delete, Shape::Count { is_last }),
             };
-            ops.push(PlannedOp { key: spans[at - word], verb, shape });
+            ops.push(PlannedOp { key: spans[at - word], verb, shape, name });
         }
         (end < count).then_some(Self { word: end, ..self })
     }

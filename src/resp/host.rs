@@ -7,7 +7,7 @@ use crate::op::{Batch, Outcome, Outcomes, Time};
 /// A node, as its Redis clients see it.
 pub trait Host {
     /// Executes a batch whose time is `now`, as a store does: what is another node's is not executed.
-    fn execute(&mut self, batch: &impl Batch, now: Time, outcomes: &mut impl Outcomes);
+    fn execute(&mut self, batch: &impl Commands, now: Time, outcomes: &mut impl Outcomes);
 
     /// What another node answered to an operation of the batch that [`super::Until::Foreign`] has left unfinished, by
     /// its place in it; `None` where it was not asked, or left the answer out.
@@ -37,6 +37,12 @@ pub trait Host {
 
     /// Whether somebody of this name, who knows this word, may use the node; `None` for a name that was not told.
     fn authenticate(&mut self, name: Option<&[u8]>, password: &[u8]) -> Admission;
+}
+
+/// A batch of operations that commands are.
+pub trait Commands: Batch {
+    /// The name of each operation's command.
+    fn names(&self) -> impl Iterator<Item = &'static str>;
 }
 
 /// What a node says to a password.

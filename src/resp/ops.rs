@@ -1,6 +1,8 @@
 //! Commands as operations: what a batch of the store sees of them.
 #![forbid(unsafe_code)]
 
+use super::host::Commands;
+use super::names::Name;
 use super::parse::Span;
 use crate::hash::Key;
 use crate::op::{Action, Batch, Condition, Content, Edit, Expiry, Op, Position};
@@ -13,6 +15,8 @@ pub(super) struct PlannedOp {
     pub(super) key: Span,
     pub(super) verb: Verb,
     pub(super) shape: Shape,
+    /// The command that it is of.
+    pub(super) name: Name,
 }
 
 /// What it does.
@@ -138,6 +142,12 @@ impl Batch for Planned<'_> {
     #[inline]
     fn plain_get(&self, position: Position) -> &[u8] {
         self.ops[position.index as usize].key.of(self.input)
+    }
+}
+
+impl Commands for Planned<'_> {
+    fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.ops[self.range.clone()].iter().map(|op| op.name.row().name)
     }
 }
 

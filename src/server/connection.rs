@@ -4,9 +4,10 @@
 mod greeting;
 
 use super::ended::Endings;
+use super::inspect;
 use super::moves;
 use super::node::{Shared, drained};
-use super::slow::Executed;
+use super::profiler::Begun;
 use super::users::Pass;
 use super::worker::Worker;
 use crate::auth::Rights;
@@ -118,6 +119,7 @@ pub(super) async fn serve<C: Connection>(mut connection: C, shared: &Shared, wor
         greet_until,
         channel_binding,
         pass: Pass::open(),
+        profile: None,
         reply_bytes_max: 0,
         reply_bytes_last: 0,
         held: Vec::new(),
@@ -196,6 +198,8 @@ struct Serving<'a, S, R> {
     channel_binding: Option<[u8; 32]>,
     /// Who the client is.
     pass: Pass,
+    /// The profile that it began, which ends with it.
+    profile: Option<Begun<'a>>,
     reply_bytes_max: u32,
     /// The last reply's length: the next is probably as long, and a buffer that holds it need not grow.
     reply_bytes_last: u32,
@@ -287,8 +291,12 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
                 let json = serde_json::to_string(&self.shared.stats_told()).unwrap_or_default();
                 self.copied(&stats_reply(request, &json))?
             }
-            FrameKind::Move if let Err(denied) = self.pass.check(Rights::ADMIN) => {
+            FrameKind::Move | FrameKind::Inspect if let Err(denied) = self.pass.check(Rights::ADMIN) => {
                 self.copied(&denial(request, &denied.to_string()))?
+            }
+            FrameKind::Inspect => {
+                let told = inspect::answer(&frame, self.shared, &mut self.profile)?;
+                self.copied(&told)?
             }
             FrameKind::Move => {
                 let buffer = self.lend(MOVE_CHUNK_BYTES as usize)?;
@@ -340,8 +348,10 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
         let Counters { outcomes, batch_times, .. } = &self.worker.counters;
         batch_times.add(time);
         count_outcomes(frame, &buffer[..frame_bytes as usize], |kind, result, ops| outcomes.add(kind, result, ops));
-        let (peer, request_bytes) = (self.peer, frame.frame_bytes());
-        self.shared.slow.note(&Executed { peer, ops, request_bytes, reply_bytes: frame_bytes, time });
+        self.shared.slow.note(time, || {
+            let (request_bytes, peer) = (frame.frame_bytes(), self.peer);
+            format!("{ops} operations, {request_bytes} bytes in, {frame_bytes} out, from {peer}")
+        });
         Ok(Frame::new(buffer, frame_bytes))
     }
 

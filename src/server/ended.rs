@@ -82,6 +82,10 @@ fn failed_completion(error: &TransportError) -> Option<Failure> {
     }
 }
 
+/// Every class of failed completions, likewise.
+pub(super) const CLASSES: [&str; 9] =
+    ["device", "flushed", "local", "not_ready", "other", "remote", "remote_access", "too_long", "unreachable"];
+
 fn class(failure: Failure) -> &'static str {
     match failure {
         Failure::Local => "local",
@@ -111,6 +115,7 @@ mod tests {
         endings.count_transport(&TransportError::Lost { source: io::Error::other(RdmaError::Gone) });
         endings.count_transport(&TransportError::Lost { source: io::ErrorKind::ConnectionReset.into() });
         let counts = endings.read();
+        assert!(counts.completions.keys().all(|class| CLASSES.contains(class)));
         assert_eq!(counts.reasons, [("rdma", 4), ("lost", 1)].into());
         assert_eq!(counts.completions, [("unreachable", 2), ("other", 1)].into());
     }

@@ -1,7 +1,7 @@
 //! The page that Prometheus reads: `docs/OPERATING.md` tells each metric, and a test that both name the same.
 #![forbid(unsafe_code)]
 
-use super::ended::REASONS;
+use super::ended::{CLASSES, REASONS};
 use super::node::Shared;
 use super::process;
 use crate::metrics::{Counters, Durations, NodeStats};
@@ -45,6 +45,10 @@ fn traffic(page: &mut Page, shared: &Shared, stats: &NodeStats) {
     page.counter("freight_sent_bytes_total", "Bytes of replies.", stats.bytes_sent);
     let slow = shared.slow.count();
     page.counter("freight_slow_batches_total", "Batches that took as long as --slow-batch says.", slow);
+    let samples = shared.hot_keys.as_ref().map_or(0, |hot_keys| hot_keys.samples());
+    page.counter("freight_hot_key_samples_total", "Operations that were looked at to find hot keys.", samples);
+    let profiling = u8::from(shared.profiler.is_busy());
+    page.gauge("freight_profiling", "1 while somebody takes a profile of the running node.", profiling);
 }
 
 /// Kinds of operations, and the result that is told of each before it first happens.
@@ -124,7 +128,8 @@ fn connections(page: &mut Page, shared: &Shared, stats: &NodeStats) {
     }
     let failed = "RDMA work requests that failed and ended their connection, by class.";
     page.family("freight_rdma_completion_errors_total", "counter", failed);
-    for (class, count) in counts.completions {
+    for class in CLASSES {
+        let count = counts.completions.get(class).copied().unwrap_or(0);
         page.sample("freight_rdma_completion_errors_total", &[("class", class)], count);
     }
 }
@@ -134,7 +139,8 @@ fn memory(page: &mut Page, shared: &Shared, stats: &NodeStats) {
     let connections = shared.budget.connection_bytes_used().saturating_sub(completions);
     let (index, records) = (stats.store.index_bytes, stats.store.slab_bytes);
     let eviction = stats.store.eviction_bytes;
-    let told = completions + connections + index + records + eviction;
+    let hot_keys = shared.hot_keys.as_ref().map_or(0, |hot_keys| hot_keys.bytes_used());
+    let told = completions + connections + index + records + eviction + hot_keys;
     page.family("freight_memory_bytes", "gauge", "Memory charged to the node's cap, by what it is for.");
     for (class, bytes) in [
         ("records", records),
@@ -142,6 +148,7 @@ fn memory(page: &mut Page, shared: &Shared, stats: &NodeStats) {
         ("eviction", eviction),
         ("connections", connections),
         ("completions", completions),
+        ("hot_keys", hot_keys),
         ("spare", stats.memory_bytes_used.saturating_sub(told)),
     ] {
         page.sample("freight_memory_bytes", &[("class", class)], bytes);

@@ -10,6 +10,7 @@ use super::identity::Identity;
 use super::map::Taken;
 use super::metrics_listener::MetricsListener;
 use super::passwords::Passwords;
+use super::profiler::Profiler;
 use super::redis_clients::RedisClients;
 use super::slow::SlowLog;
 use super::sweeper::sweep;
@@ -19,6 +20,8 @@ use crate::auth::{Credentials, Users};
 use crate::budget::Budget;
 use crate::completions::{Completions, CompletionsConfig};
 use crate::cores::{self, Placement};
+use crate::hash::{Key, KeyHasher};
+use crate::hot_keys::HotKeys;
 use crate::limits::{self, SLOTS};
 use crate::map::{Id, MapError, MapStore, ShardMap};
 use crate::metrics::{Counters, NodeStats, StoreStats, ThreadStats};
@@ -92,6 +95,10 @@ pub struct NodeConfig {
     pub metrics: Option<SocketAddr>,
     /// Batches that take so long in the store are logged.
     pub slow_batch: Option<Duration>,
+    /// One operation in so many, on average, is looked at to find hot keys; 0 for none.
+    pub hot_keys_every: u32,
+    /// Whether whoever may administer the node may ask for profiles of its process.
+    pub allow_profile: bool,
     /// What transports are told.
     pub transport: TransportOptions,
     /// Tells when records expire: the system's clock, or one of a test.
@@ -131,6 +138,8 @@ impl NodeConfig {
             frozen_wait: Duration::from_secs(5),
             metrics: None,
             slow_batch: None,
+            hot_keys_every: 1_024,
+            allow_profile: false,
             transport: TransportOptions::default(),
             clock: Clock::system(),
             identity,
@@ -199,6 +208,8 @@ pub(super) struct Shared {
     pub(super) passwords: Option<Passwords>,
     pub(super) endings: Endings,
     pub(super) slow: SlowLog,
+    pub(super) hot_keys: Option<Arc<HotKeys>>,
+    pub(super) profiler: Profiler,
     /// Whom it follows.
     keeper: OnceLock<Arc<dyn MapStore>>,
     started: Instant,
@@ -238,10 +249,21 @@ impl Shared {
         let takes_passwords = config.users.is_some() && !config.redis.is_empty();
         let passwords = takes_passwords.then(Passwords::start).transpose();
         let completions = Completions::new(CompletionsConfig::new(Arc::clone(&budget)));
-        let worker = |i: usize| Arc::new(Worker::new(config.cores.get(i).copied(), shards, i, threads, &budget));
+        let hot_keys = HotKeys::new(config.hot_keys_every, threads, &budget);
+        if hot_keys.is_none() && config.hot_keys_every > 0 {
+            tracing::warn!("no memory to look for hot keys with {threads} threads");
+        }
+        let worker = |i: usize| {
+            // Nobody outside knows which operations are sampled.
+            let seed = KeyHasher::new(config.identity.hash_secret).index_hash(Key::from(&i.to_le_bytes()[..]));
+            let sampler = hot_keys.as_ref().map(|hot_keys| hot_keys.sampler(i, seed));
+            Arc::new(Worker::new(config.cores.get(i).copied(), shards, (i, threads), &budget, sampler))
+        };
         Ok(Arc::new(Self {
             session: Session::new(Arc::new(store), Arc::new(completions), facts),
             workers: (0..threads).map(worker).collect(),
+            profiler: Profiler::new(config.allow_profile, &budget),
+            hot_keys,
             budget,
             connections: AtomicUsize::new(0),
             draining: watch::Sender::new(false),

@@ -101,6 +101,7 @@ pub(super) async fn serve(connection: RedisConnection, shared: &Shared, worker: 
     let bytes_max = shared.config.frame_bytes_max as usize;
     let limits = SessionLimits { command_bytes_max: bytes_max, output_bytes_max: bytes_max };
     let mut serving = Serving {
+        peer: &peer,
         stream,
         input: Input::new(&worker.pool),
         output: Output::new(Lent::by(&worker.pool)),
@@ -150,6 +151,7 @@ pub(super) async fn refuse(connection: RedisConnection) {
 }
 
 struct Serving<'a> {
+    peer: &'a str,
     stream: PlainOrTls,
     input: Input,
     output: Output<Lent>,
@@ -321,7 +323,7 @@ impl Serving<'_> {
             self.pass = Some(Pass::of(user, generation));
             self.stranger_until = None;
         });
-        let mut host = NodeHost::new(self.shared, self.worker, &self.forwarded);
+        let mut host = NodeHost::new(self.shared, self.worker, self.peer, &self.forwarded);
         self.session.verified(checked, &mut host, &mut self.output);
         Ok(true)
     }
@@ -348,7 +350,7 @@ impl Serving<'_> {
             self.renew(known)?;
         }
         let mut desk = self.desk.take().unwrap_or_else(|| self.worker.take_desk());
-        let mut host = NodeHost::new(self.shared, self.worker, &self.forwarded);
+        let mut host = NodeHost::new(self.shared, self.worker, self.peer, &self.forwarded);
         let served = self.session.serve(self.input.bytes(), &mut desk, &mut host, &mut self.output);
         drop(host);
         if desk.is_unfinished() {

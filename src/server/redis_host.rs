@@ -6,11 +6,13 @@ use super::redis_counting::Counted;
 use super::redis_forward::Forwarded;
 use super::worker::Worker;
 use crate::metrics::Counters;
-use crate::op::{Batch, Outcome, Outcomes, Time};
-use crate::resp::{Admission, ClientFacts, ClientLine, Denied, Host, Lend, NodeFacts};
+use crate::op::{Outcome, Outcomes, Time};
+use crate::resp::{Admission, ClientFacts, ClientLine, Commands, Denied, Host, Lend, NodeFacts};
 use crate::shard::Scratch;
 use crate::transport::{Buffer, HeapPool, Lender};
+use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard};
+use std::time::Instant;
 
 /// Lends the memory of a thread's connections.
 #[derive(Debug, Clone)]
@@ -34,23 +36,35 @@ impl Lend for Lent {
 #[derive(Debug)]
 pub(super) struct NodeHost<'a> {
     shared: &'a Shared,
+    peer: &'a str,
     scratch: MutexGuard<'a, Scratch>,
     counters: &'a Counters,
     forwarded: &'a Forwarded,
 }
 
 impl<'a> NodeHost<'a> {
-    pub(super) fn new(shared: &'a Shared, worker: &'a Worker, forwarded: &'a Forwarded) -> Self {
-        Self { shared, scratch: worker.scratch(), counters: &worker.counters, forwarded }
+    pub(super) fn new(shared: &'a Shared, worker: &'a Worker, peer: &'a str, forwarded: &'a Forwarded) -> Self {
+        Self { shared, peer, scratch: worker.scratch(), counters: &worker.counters, forwarded }
+    }
+
+    /// Does what goes through a part of the store, and tells of it where it was slow.
+    fn timed<T>(&self, what: &str, part: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let done = part();
+        self.shared.slow.note(began.elapsed(), || format!("a part of a {what}, from resp://{}", self.peer));
+        done
     }
 }
 
 impl Host for NodeHost<'_> {
-    fn execute(&mut self, batch: &impl Batch, now: Time, outcomes: &mut impl Outcomes) {
-        let began = std::time::Instant::now();
+    fn execute(&mut self, batch: &impl Commands, now: Time, outcomes: &mut impl Outcomes) {
+        let began = Instant::now();
         let mut counted = Counted::new(batch, outcomes, &self.counters.outcomes);
         self.shared.session.store().execute(batch, now, &mut counted, &mut self.scratch);
-        self.counters.batch_times.add(began.elapsed());
+        let time = began.elapsed();
+        self.counters.batch_times.add(time);
+        let what = || format!("{} operations ({}), from resp://{}", batch.op_count(), listed(batch.names()), self.peer);
+        self.shared.slow.note(time, what);
     }
 
     fn forwarded(&self, index: u32) -> Option<Outcome<'_>> {
@@ -66,11 +80,11 @@ impl Host for NodeHost<'_> {
     }
 
     fn scan(&mut self, cursor: u64, visit: &mut dyn FnMut(&[u8])) -> u64 {
-        self.shared.session.store().scan(cursor, self.now(), visit)
+        self.timed("scan", || self.shared.session.store().scan(cursor, self.now(), visit))
     }
 
     fn flush(&mut self, cursor: u64) -> u64 {
-        self.shared.session.store().flush(cursor, self.now())
+        self.timed("flush", || self.shared.session.store().flush(cursor, self.now()))
     }
 
     fn facts(&self) -> NodeFacts {
@@ -101,4 +115,13 @@ impl Host for NodeHost<'_> {
             Some(_) => Admission::Denied(Denied::WrongPassword),
         }
     }
+}
+
+/// Names and how often each is there, the most frequent first.
+fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let mut counts = BTreeMap::<_, u32>::new();
+    names.for_each(|name| *counts.entry(name).or_default() += 1);
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
 }

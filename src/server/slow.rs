@@ -8,16 +8,6 @@ use std::time::{Duration, Instant};
 /// Lines a second, at most.
 const LINES_MAX: u32 = 10;
 
-/// What is known of a batch when it is over.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Executed<'a> {
-    pub(super) peer: &'a str,
-    pub(super) ops: u32,
-    pub(super) request_bytes: u32,
-    pub(super) reply_bytes: u32,
-    pub(super) time: Duration,
-}
-
 /// Tells of batches that take too long in the store.
 #[derive(Debug)]
 pub(super) struct SlowLog {
@@ -53,25 +43,21 @@ impl SlowLog {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Tells of a batch if it was slow.
+    /// Tells of a batch if it was slow; `what` says what it was and whose.
     #[inline]
-    pub(super) fn note(&self, executed: &Executed<'_>) {
-        if executed.time.as_nanos() >= u128::from(self.from_ns.load(Ordering::Relaxed)) {
-            self.tell(executed);
+    pub(super) fn note(&self, time: Duration, what: impl FnOnce() -> String) {
+        if time.as_nanos() >= u128::from(self.from_ns.load(Ordering::Relaxed)) {
+            self.tell(time, what);
         }
     }
 
     #[cold]
-    fn tell(&self, executed: &Executed<'_>) {
+    fn tell(&self, time: Duration, what: impl FnOnce() -> String) {
         self.count.fetch_add(1, Ordering::Relaxed);
         let untold = self.told.lock().unwrap_or_else(PoisonError::into_inner).line(Instant::now());
         let Some(untold) = untold else { return };
-        let Executed { peer, ops, request_bytes, reply_bytes, time } = executed;
         let others = if untold > 0 { format!("; {untold} more were not told") } else { String::new() };
-        tracing::warn!(
-            "slow batch: {time:?} in the store, {ops} operations, {request_bytes} bytes in, {reply_bytes} out, \
-             from {peer}{others}"
-        );
+        tracing::warn!("slow batch: {time:?} in the store, {}{others}", what());
     }
 }
 
@@ -107,12 +93,12 @@ mod tests {
     #[test]
     fn only_what_takes_so_long_is_slow() {
         let log = SlowLog::new(Some(Duration::from_millis(10)));
-        let batch = |time| Executed { peer: "peer", ops: 1, request_bytes: 1, reply_bytes: 1, time };
-        log.note(&batch(Duration::from_nanos(9_999_999)));
-        log.note(&batch(Duration::from_millis(10)));
+        let note = |time| log.note(time, || "a batch".to_owned());
+        note(Duration::from_nanos(9_999_999));
+        note(Duration::from_millis(10));
         assert_eq!(log.count(), 1);
         log.set(None);
-        log.note(&batch(Duration::from_secs(10)));
+        note(Duration::from_secs(10));
         assert_eq!(log.count(), 1);
     }
 }

@@ -5,6 +5,7 @@ use super::redis_forward::Forwarder;
 use super::redis_host::Lent;
 use crate::budget::Budget;
 use crate::cores;
+use crate::hot_keys::Sampler;
 use crate::metrics::Counters;
 use crate::resp::Desk;
 use crate::shard::Scratch;
@@ -37,13 +38,20 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(core: Option<usize>, shards: u32, index: usize, threads: usize, budget: &Arc<Budget>) -> Self {
+    /// One of `threads`; `sampler` looks for hot keys in what it executes.
+    pub(super) fn new(
+        core: Option<usize>,
+        shards: u32,
+        (index, threads): (usize, usize),
+        budget: &Arc<Budget>,
+        sampler: Option<Sampler>,
+    ) -> Self {
         let first_shard = (index * shards as usize / threads) as u32;
         Self {
             core,
             counters: Counters::default(),
             pool: HeapPool::one_of(threads, Arc::clone(budget)),
-            scratch: Mutex::new(Scratch::new(first_shard)),
+            scratch: Mutex::new(Scratch::new(first_shard).sampled_by(sampler)),
             desks: Mutex::default(),
             forwarder: Forwarder::default(),
             runtime: OnceLock::new(),

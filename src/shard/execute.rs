@@ -19,6 +19,7 @@ use super::ownership::Copied;
 use super::shard::Shard;
 use super::slab::Handle;
 use crate::hash::{Key, KeyHasher, ShortKey, slot};
+use crate::hot_keys::Sampler;
 use crate::limits::FRAME_OPS_MAX;
 use crate::op::{Batch, Outcomes, Position, Time};
 
@@ -99,6 +100,8 @@ pub struct Scratch {
     /// Operations on other slots, by their index.
     pub(super) foreign: Vec<u32>,
     pub(super) changed: Changed,
+    /// Looks for hot keys, where anybody wants to know.
+    pub(super) sampler: Option<Sampler>,
 }
 
 impl Scratch {

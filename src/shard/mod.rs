@@ -37,6 +37,7 @@ mod prefetch;
 mod reclaim;
 mod record;
 mod ring;
+mod sampling;
 mod scan;
 mod segment;
 #[expect(clippy::module_inception, reason = "the folder is about shards, the file about one")]

@@ -216,6 +216,7 @@ impl Store {
     pub fn execute(&self, batch: &impl Batch, now: Time, outcomes: &mut impl Outcomes, scratch: &mut Scratch) -> u64 {
         self.ownership.refresh(&mut scratch.ownership);
         scratch.deal(batch, &self.hasher, self.shards.len());
+        scratch.sample(batch);
         for index in &scratch.foreign {
             outcomes.set(*index, Outcome::WrongNode);
         }

@@ -112,6 +112,10 @@ pub enum FrameKind {
     Proof = 13,
     /// Answers a frame that its client may not send: nothing of it was executed, and the connection goes on.
     Denial = 14,
+    /// Asks what goes on inside a node.
+    Inspect = 15,
+    /// That, or why it is not told.
+    InspectReply = 16,
 }
 
 impl FrameKind {
@@ -133,6 +137,8 @@ impl FrameKind {
             12 => Self::Challenge,
             13 => Self::Proof,
             14 => Self::Denial,
+            15 => Self::Inspect,
+            16 => Self::InspectReply,
             _ => return None,
         })
     }

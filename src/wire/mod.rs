@@ -23,6 +23,7 @@ mod edit;
 mod error;
 mod header;
 mod hello;
+mod inspect;
 mod moves;
 mod number;
 mod reply;
@@ -40,6 +41,7 @@ pub use counting::count_outcomes;
 pub use error::{BuildError, WireError};
 pub use header::{FrameKind, HEADER_BYTES, Header, MAGIC, Origin, PROTOCOL_VERSION, frame_bytes, mark_retry};
 pub use hello::{Capabilities, Hello, HelloReply, Refusal, RefusalCode, hello, hello_reply, refusal};
+pub use inspect::{Inspect, Inspected};
 pub use moves::{
     Handed, MoveBody, MoveChunk, MoveCommand, MoveReplyBody, MoveReplyView, MoveStatus, MoveView, move_request,
 };

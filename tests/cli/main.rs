@@ -8,8 +8,10 @@ mod benchmarks;
 mod binary;
 mod configuration;
 mod eviction;
+mod flame;
 #[path = "../support/frames.rs"]
 mod frames;
+mod hot_keys;
 mod manual;
 mod metrics;
 #[path = "../support/profiles.rs"]

@@ -260,6 +260,29 @@ fn a_slow_batch_is_logged_with_whose_it_was_and_what_it_cost() {
 }
 
 #[test]
+fn slow_commands_are_logged_by_their_names_and_without_their_keys() {
+    let mut node = watched(&["tcp://127.0.0.1:0", "resp://127.0.0.1:0"], &["--slow-batch", "1ns"]);
+    let mut client = TcpStream::connect(node.served.endpoints[1].trim_start_matches("resp://")).expect("it listens");
+    let own = client.local_addr().expect("an address");
+    client.write_all(b"SET secret word\r\n").expect("it reads");
+    client.read_exact(&mut [0; 5]).expect("+OK");
+    node.served.process.wait_for(&format!(" in the store, 1 operations (set 1), from resp://{own}"));
+    let pipeline = "*2\r\n$3\r\nGET\r\n$6\r\nsecret\r\n".repeat(3)
+        + "*3\r\n$4\r\nMGET\r\n$1\r\na\r\n$1\r\nb\r\nSCAN 0\r\nQUIT\r\n";
+    client.write_all(pipeline.as_bytes()).expect("it reads");
+    client.read_to_end(&mut Vec::new()).expect("it closes");
+    node.served.process.signal(Signal::TERM);
+    let (_, said) = node.served.process.end();
+    let slow: Vec<_> = said.iter().filter(|line| line.contains("slow batch: ")).collect();
+    assert!(
+        slow.iter().any(|line| line.contains("get ")) && slow.iter().any(|line| line.contains("mget 2")),
+        "{slow:?}"
+    );
+    assert!(slow.iter().any(|line| line.contains(&format!("a part of a scan, from resp://{own}"))), "{slow:?}");
+    assert!(!slow.iter().any(|line| line.contains("secret") || line.contains("word")), "{slow:?}");
+}
+
+#[test]
 fn every_metric_stands_in_the_manual_and_nothing_else_does() {
     let folder = tempfile::tempdir().expect("a scratch folder");
     let map = folder.path().join("cluster.toml");

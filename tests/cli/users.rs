@@ -170,3 +170,19 @@ fn slots_move_between_nodes_that_have_users_for_whoever_may_move_them() {
     assert_eq!(moved.code, Some(0), "{}", moved.stderr);
     assert_eq!(run_as("reader", &["get", "k"]).stdout, b"v");
 }
+
+#[test]
+fn keys_and_profiles_are_for_whoever_may_administer_the_node() {
+    let users = Users::new();
+    let node = serve_one(&["--users", &users.file(), "--allow-profile"]);
+    let profile = users.path("out.pb.gz");
+    let needs_admin = "it takes the right to admin, and user 'reader' has only read";
+    let stats = users.run_as(&node, "reader", &["stats"]);
+    assert!(stats.code == Some(0) && stats.stderr.contains(needs_admin), "{}", stats.stderr);
+    assert!(String::from_utf8_lossy(&stats.stdout).contains("\"hot_keys\": null"));
+    for asked in [&["stats", "--hot-keys"][..], &["flame", &profile, "--seconds", "1"]] {
+        let denied = users.run_as(&node, "reader", asked);
+        assert!(denied.code == Some(2) && denied.stderr.contains(needs_admin), "{asked:?}: {}", denied.stderr);
+        assert_eq!(users.run_as(&node, "ada", asked).code, Some(0), "{asked:?}");
+    }
+}

@@ -4,14 +4,17 @@
 use crate::batches::{
     Actions, BATCH_OPS, Key, ORIGIN, SECRET, expiring_puts, gets, key, keys, mostly_gets, puts, request,
 };
+use crate::seeing::sampler;
 use freight::budget::Budget;
 use freight::completions::{Carrier, Completions, CompletionsConfig, Identity};
 use freight::limits::FRAME_BYTES_DEFAULT;
+use freight::metrics::Counters;
 use freight::op::{Action, Batch, Outcome, Outcomes, ReadBack};
 use freight::shard::{Eviction, IndexKind, Scratch, Store, StoreConfig};
-use freight::wire::{ReplyBuilder, RequestView};
+use freight::wire::{ReplyBuilder, RequestView, count_outcomes};
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Records in the store: enough that its index has grown several times.
 const RECORDS: u32 = 10_000;
@@ -101,6 +104,26 @@ pub(crate) fn answer() -> Box<dyn FnMut()> {
             .expect("a vector always grows");
         store.execute(&view, 0, &mut reply, &mut scratch);
         (buffer, _) = black_box(reply.finish(ORIGIN));
+    })
+}
+
+/// [`answer`], and all by which a node is watched: what became of each operation, how long the batch took, hot keys.
+pub(crate) fn answer_seen() -> Box<dyn FnMut()> {
+    let (store, scratch) = loaded(IndexKind::Buckets);
+    let (mut scratch, counters) = (scratch.sampled_by(Some(sampler())), Counters::default());
+    let frame = request(&keys(), mostly_gets);
+    let mut buffer = Vec::new();
+    Box::new(move || {
+        let view = RequestView::parse(black_box(&frame)).expect("the builder's frames are valid");
+        let mut reply = ReplyBuilder::new(std::mem::take(&mut buffer), view.op_count(), FRAME_BYTES_DEFAULT)
+            .expect("a vector always grows");
+        store.execute(&view, 0, &mut reply, &mut scratch);
+        let (built, frame_bytes) = reply.finish(ORIGIN);
+        counters.batch_times.add(black_box(Duration::from_micros(50)));
+        count_outcomes(&frame, &built[..frame_bytes as usize], |kind, result, ops| {
+            counters.outcomes.add(kind, result, ops);
+        });
+        buffer = black_box(built);
     })
 }
 

@@ -111,7 +111,7 @@ impl Durations {
 }
 
 /// A node's statistics, as `freight stats` prints them and the benchmark reads them.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct NodeStats {
     /// Version of the node's software.
     pub version: String,

@@ -62,6 +62,28 @@ pub enum Action<'a> {
     Edit(Edit<'a>),
 }
 
+impl Action<'_> {
+    /// Whether it changes nothing, whatever it finds.
+    #[must_use]
+    pub const fn only_reads(&self) -> bool {
+        match self {
+            Self::Get => true,
+            Self::Edit(edit) => edit.only_reads(),
+            Self::Put { .. } | Self::Delete | Self::CompareAndSwap { .. } | Self::Add { .. } => false,
+        }
+    }
+
+    /// Whether its outcome brings the value that it found: such an outcome may be left out for want of room.
+    #[must_use]
+    pub const fn wants_value(&self) -> bool {
+        match self {
+            Self::Get => true,
+            Self::Edit(edit) => edit.value_wanted(),
+            Self::Put { .. } | Self::Delete | Self::CompareAndSwap { .. } | Self::Add { .. } => false,
+        }
+    }
+}
+
 /// A change of a record in one step, made if the record is as its condition says. Every change draws a new version,
 /// that of the deadline alone too.
 ///
@@ -202,6 +224,20 @@ pub enum Condition {
     IfSooner,
     /// Both of [`Condition::IfExpiring`] and [`Condition::IfSooner`].
     IfExpiringSooner,
+}
+
+impl Condition {
+    /// All there are, in the order of their codes on the wire.
+    pub const ALL: [Self; 8] = [
+        Self::Always,
+        Self::IfAbsent,
+        Self::IfPresent,
+        Self::IfLasting,
+        Self::IfExpiring,
+        Self::IfLater,
+        Self::IfSooner,
+        Self::IfExpiringSooner,
+    ];
 }
 
 /// What an edit does to the value.

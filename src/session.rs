@@ -235,11 +235,7 @@ impl Session {
 /// read where anything in it tells what a record holds.
 #[must_use]
 pub fn rights_missing(request: &RequestView<'_>, has: Rights) -> Rights {
-    let tells = |op: Op<'_>| match op.action {
-        Action::Get | Action::Add { .. } => true,
-        Action::Edit(edit) => edit.value_wanted(),
-        Action::Put { .. } | Action::Delete | Action::CompareAndSwap { .. } => false,
-    };
+    let tells = |op: Op<'_>| op.action.wants_value() || matches!(op.action, Action::Add { .. });
     let mut missing = Rights::NONE;
     if !has.include(Rights::WRITE) && request.has_changes() {
         missing = missing.and(Rights::WRITE);

@@ -76,27 +76,7 @@ async fn serve(mut peer: Peer, outcome: fn(&Op<'_>) -> Outcome<'static>) {
 }
 
 fn statistics() -> String {
-    let stats = NodeStats {
-        cluster: None,
-        map_epoch: 0,
-        slots: 16_384,
-        moves: Vec::new(),
-        version: String::new(),
-        incarnation: String::new(),
-        uptime_seconds: 0.0,
-        threads: Vec::new(),
-        cpu_ns: 0,
-        connections: 0,
-        operations: 0,
-        frames: 0,
-        bytes_received: 0,
-        bytes_sent: 0,
-        refusals: 0,
-        memory_bytes_used: 0,
-        memory_bytes_max: None,
-        eviction: String::new(),
-        store: freight::metrics::StoreStats::default(),
-    };
+    let stats = NodeStats { slots: 16_384, ..NodeStats::default() };
     serde_json::to_string(&stats).expect("JSON")
 }
 

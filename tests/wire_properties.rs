@@ -39,19 +39,9 @@ impl OwnedOp {
     /// An edit whose every part the operation's number says.
     fn edit(&self) -> Edit<'_> {
         let part = |shift: u32, bound: usize| (self.number >> shift) as usize % bound;
-        let conditions = [
-            Condition::Always,
-            Condition::IfAbsent,
-            Condition::IfPresent,
-            Condition::IfLasting,
-            Condition::IfExpiring,
-            Condition::IfLater,
-            Condition::IfSooner,
-            Condition::IfExpiringSooner,
-        ];
         let contents = [Content::Keep, Content::Write(&self.value), Content::Append(&self.value), Content::Remove];
         let expiries = [Expiry::Keep, Expiry::Clear, Expiry::At(self.number), Expiry::After(self.number)];
-        let edit = Edit::new(contents[part(8, 4)], expiries[part(16, 4)]).on(conditions[part(0, 8)]);
+        let edit = Edit::new(contents[part(8, 4)], expiries[part(16, 4)]).on(Condition::ALL[part(0, 8)]);
         if part(24, 2) == 0 { edit.wanting_value() } else { edit }
     }
 

@@ -13,11 +13,11 @@
 
 use freight::budget::Budget;
 use freight::metrics::NodeStats;
-use freight::op::{Op, Outcome, Outcomes, Time};
+use freight::op::{Op, Outcome, Time};
 use freight::op_list::{OpList, OutcomeList};
 use freight::resp::{
     Admission, ClientFacts, ClientLine, Commands, Denied, Desk, Host, Lend, NodeFacts, Output, ProtocolError, Session,
-    SessionLimits, Until,
+    SessionLimits, Takes, Until,
 };
 use freight::shard::{Eviction, IndexKind, Ownership, Scratch, Store, StoreConfig};
 use freight::slots::SlotSet;
@@ -180,7 +180,7 @@ impl Node {
 }
 
 impl Host for Node {
-    fn execute(&mut self, batch: &impl Commands, now: Time, outcomes: &mut impl Outcomes) {
+    fn execute(&mut self, batch: &impl Commands, now: Time, outcomes: &mut impl Takes) {
         self.store.execute(batch, now, outcomes, &mut self.scratch);
     }
 
@@ -205,27 +205,8 @@ impl Host for Node {
     }
 
     fn facts(&self) -> NodeFacts {
-        let stats = NodeStats {
-            version: String::new(),
-            incarnation: String::new(),
-            eviction: Eviction::None.to_string(),
-            cluster: None,
-            map_epoch: 0,
-            slots: 0,
-            moves: Vec::new(),
-            uptime_seconds: 0.0,
-            threads: Vec::new(),
-            cpu_ns: 0,
-            connections: 1,
-            operations: 0,
-            frames: 0,
-            bytes_received: 0,
-            bytes_sent: 0,
-            refusals: 0,
-            memory_bytes_used: 0,
-            memory_bytes_max: None,
-            store: self.store.stats(),
-        };
+        let (eviction, store) = (Eviction::None.to_string(), self.store.stats());
+        let stats = NodeStats { eviction, connections: 1, store, ..NodeStats::default() };
         NodeFacts { stats, process: 1, port: 6379, connections_max: 1, is_mapped: false }
     }
 

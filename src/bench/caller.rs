@@ -42,7 +42,8 @@ impl Caller {
         if !frames.is_empty() {
             return Err(ConfigError::TwoProtocols.into());
         }
-        Ok(Self::Resp(Talker::connect(doors.iter().filter_map(redis), config.tls.client.as_ref()).await?))
+        let doors = doors.iter().filter_map(redis);
+        Ok(Self::Resp(Talker::connect(doors, config.tls.client.as_ref(), config.credentials.clone()).await?))
     }
 
     /// Asks every server whether it is there.

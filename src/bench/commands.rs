@@ -25,6 +25,13 @@ pub(super) fn put(key: &[u8], value: &[u8], commands: &mut Vec<u8>) {
     bulk(value, commands);
 }
 
+/// Appends who asks.
+pub(super) fn auth(name: &str, password: &[u8], commands: &mut Vec<u8>) {
+    commands.extend_from_slice(b"*3\r\n$4\r\nAUTH\r\n");
+    bulk(name.as_bytes(), commands);
+    bulk(password, commands);
+}
+
 /// Appends a question about the server.
 pub(super) fn info(commands: &mut Vec<u8>) {
     commands.extend_from_slice(b"*1\r\n$4\r\nINFO\r\n");

@@ -386,6 +386,7 @@ pub(super) fn client_error_kind(error: &ClientError) -> &'static str {
         ClientError::Lost { .. } => "Lost",
         ClientError::Deadline { .. } => "Deadline",
         ClientError::Forgotten { .. } => "Forgotten",
+        ClientError::NoReplyMemory { .. } => "NoReplyMemory",
         ClientError::NotSent { .. } => "NotSent",
         ClientError::WrongNode { .. } => "WrongNode",
         ClientError::NoNewerMap { .. } => "NoNewerMap",

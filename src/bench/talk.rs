@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 use super::commands::{self, Malformed, Reply};
+use crate::auth::Credentials;
 use crate::client::ClientConfig;
 use crate::hash;
 use crate::map::even_owner;
@@ -22,7 +23,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, timeout_at};
@@ -52,8 +53,16 @@ pub enum TalkError {
     /// A server has not answered in time.
     #[error("no answer in time")]
     Deadline,
+    /// A server does not let this user in.
+    #[error("{endpoint} does not let the benchmark in: {text}")]
+    Denied {
+        /// The server.
+        endpoint: RedisEndpoint,
+        /// What it says.
+        text: String,
+    },
     /// A server answered with what is no reply to what it was asked.
-    #[error("{endpoint} sent what is no reply to a GET, a SET or an INFO")]
+    #[error("{endpoint} sent what is no reply to a GET, a SET, an INFO or an AUTH")]
     Malformed {
         /// The server.
         endpoint: RedisEndpoint,
@@ -67,6 +76,7 @@ impl TalkError {
             Self::Connect { .. } => "Connect",
             Self::Lost { .. } => "Lost",
             Self::Deadline => "Deadline",
+            Self::Denied { .. } => "Denied",
             Self::Malformed { .. } => "Malformed",
         }
     }
@@ -77,14 +87,15 @@ impl TalkError {
 pub(super) struct Talker(Arc<Mutex<Talk>>);
 
 impl Talker {
-    /// Connects to every server.
+    /// Connects to every server, as somebody where there are credentials.
     pub(super) async fn connect(
         endpoints: impl Iterator<Item = RedisEndpoint>,
         tls: Option<&TlsClient>,
+        credentials: Option<Credentials>,
     ) -> Result<Self, TalkError> {
         let speakers = endpoints.map(|endpoint| Speaker::new(endpoint, tls.cloned())).collect();
-        let mut talk = Talk { speakers, dealt: Vec::new() };
-        talk.reconnect().await?;
+        let mut talk = Talk { speakers, dealt: Vec::new(), credentials };
+        timeout_at(deadline(), talk.reconnect()).await.unwrap_or(Err(TalkError::Deadline))?;
         Ok(Self(Arc::new(Mutex::new(talk))))
     }
 
@@ -100,6 +111,12 @@ pub(super) struct Talk {
     speakers: Vec<Speaker>,
     /// Whom each operation was dealt to.
     dealt: Vec<u16>,
+    credentials: Option<Credentials>,
+}
+
+/// When what begins now has to be over.
+fn deadline() -> Instant {
+    Instant::now() + ClientConfig::default().deadline
 }
 
 impl Talk {
@@ -135,8 +152,7 @@ impl Talk {
 
     /// Sends the pipeline and takes every reply to it.
     pub(super) async fn exchange(&mut self) -> Result<(), TalkError> {
-        let deadline = Instant::now() + ClientConfig::default().deadline;
-        let exchanged = timeout_at(deadline, async {
+        let exchanged = timeout_at(deadline(), async {
             self.reconnect().await?;
             poll_fn(|context| self.poll_exchange(context)).await
         });
@@ -163,7 +179,7 @@ impl Talk {
     async fn reconnect(&mut self) -> Result<(), TalkError> {
         for speaker in &mut self.speakers {
             if speaker.stream.is_none() {
-                speaker.connect().await?;
+                speaker.connect(self.credentials.as_ref()).await?;
             }
         }
         Ok(())
@@ -229,7 +245,7 @@ impl Speaker {
         Self { endpoint, stream, tls, requests, sent: 0, received, filled: 0, parsed: 0, replies, wanted: 0 }
     }
 
-    async fn connect(&mut self) -> Result<(), TalkError> {
+    async fn connect(&mut self, credentials: Option<&Credentials>) -> Result<(), TalkError> {
         let address = self.endpoint.host_port().expect("an endpoint of TCP has both");
         let connecting = async {
             let socket = TcpStream::connect(address).await?;
@@ -241,8 +257,40 @@ impl Speaker {
             PlainOrTls::connect(socket, address.0, client).await.map_err(io::Error::other)
         };
         let failed = |source| TalkError::Connect { endpoint: self.endpoint.clone(), source };
-        self.stream = Some(connecting.await.map_err(failed)?);
+        let mut stream = connecting.await.map_err(failed)?;
+        if let Some(credentials) = credentials {
+            self.authenticate(&mut stream, credentials).await?;
+        }
+        self.stream = Some(stream);
         Ok(())
+    }
+
+    /// Says who this is, before anything else is asked.
+    async fn authenticate(&self, stream: &mut PlainOrTls, credentials: &Credentials) -> Result<(), TalkError> {
+        let lost = |source| TalkError::Lost { endpoint: self.endpoint.clone(), source };
+        let malformed = || TalkError::Malformed { endpoint: self.endpoint.clone() };
+        let (mut request, mut received) = (Vec::new(), Vec::new());
+        credentials.with_password(|password| commands::auth(credentials.name(), password, &mut request));
+        stream.write_all(&request).await.map_err(lost)?;
+        stream.flush().await.map_err(lost)?;
+        let (reply, end) = loop {
+            if stream.read_buf(&mut received).await.map_err(lost)? == 0 {
+                return Err(lost(io::ErrorKind::UnexpectedEof.into()));
+            }
+            if received.len() > READ_BYTES {
+                return Err(malformed());
+            }
+            if let Some(found) = commands::reply(&received, 0).map_err(|Malformed| malformed())? {
+                break found;
+            }
+        };
+        let text = || String::from_utf8_lossy(reply.of(&received)).into_owned();
+        match reply.outcome(&received) {
+            _ if end != received.len() => Err(malformed()),
+            Ok(Outcome::Done { .. }) => Ok(()),
+            Ok(_) => Err(malformed()),
+            Err(_) => Err(TalkError::Denied { endpoint: self.endpoint.clone(), text: text() }),
+        }
     }
 
     fn begin(&mut self) {

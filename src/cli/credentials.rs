@@ -3,7 +3,11 @@
 
 use super::password::Password;
 use crate::auth::{Credentials, check_name};
-use std::path::Path;
+use crate::server::Node;
+use std::convert::Infallible;
+use std::io;
+use std::path::{Path, PathBuf};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Credentials")]
@@ -33,19 +37,56 @@ pub(super) struct PeerArgs {
     #[arg(long, value_name = "NAME", value_parser = name)]
     user: Option<String>,
     /// The file whose first line is that user's password
-    #[arg(long, value_name = "FILE", value_parser = password)]
-    password_file: Option<Password>,
+    #[arg(long, value_name = "FILE", value_parser = password_file)]
+    password_file: Option<PasswordFile>,
+}
+
+/// A password, and where it was read.
+#[derive(Debug, Clone)]
+struct PasswordFile {
+    path: PathBuf,
+    password: Password,
 }
 
 impl PeerArgs {
     pub(super) fn credentials(&self) -> Result<Option<Credentials>, String> {
         match (&self.user, &self.password_file) {
-            (Some(user), Some(password)) => {
-                Ok(Some(Credentials::new(user, password.bytes()).expect("both were checked as they were read")))
+            (Some(user), Some(file)) => {
+                Ok(Some(Credentials::new(user, file.password.bytes()).expect("both were checked as they were read")))
             }
             (None, None) => Ok(None),
             (Some(_), None) => Err("--user needs --password-file".to_owned()),
             (None, Some(_)) => Err("--password-file needs --user".to_owned()),
+        }
+    }
+}
+
+/// The password of a served node's own user, and when it is read again.
+#[derive(Debug)]
+pub(super) struct PasswordReload {
+    path: PathBuf,
+    hangup: Signal,
+}
+
+impl PasswordReload {
+    /// From now on no SIGHUP finds the default action. `None` for a node that is nobody.
+    pub(super) fn new(args: &PeerArgs) -> io::Result<Option<Self>> {
+        let Some(file) = &args.password_file else { return Ok(None) };
+        Ok(Some(Self { path: file.path.clone(), hangup: signal(SignalKind::hangup())? }))
+    }
+
+    /// Reads the file anew at each SIGHUP, for ever. One that cannot be used changes nothing.
+    pub(super) async fn run(mut self, node: &Node) -> Infallible {
+        loop {
+            if self.hangup.recv().await.is_none() {
+                std::future::pending::<()>().await;
+            }
+            let path = self.path.display();
+            let read = Password::of_file(&self.path).map_err(|error| format!("{path}: {error}"));
+            match read.and_then(|password| node.set_password(password.bytes()).map_err(|error| error.to_string())) {
+                Ok(()) => tracing::info!("SIGHUP: {path} is read again"),
+                Err(error) => tracing::error!("SIGHUP: the node's own password stays as it is: {error}"),
+            }
         }
     }
 }
@@ -56,4 +97,8 @@ fn name(text: &str) -> Result<String, String> {
 
 fn password(path: &str) -> Result<Password, String> {
     Password::of_file(Path::new(path))
+}
+
+fn password_file(path: &str) -> Result<PasswordFile, String> {
+    Ok(PasswordFile { path: path.into(), password: password(path)? })
 }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::config::{self, ConfigError, Reloader, Running, Sources};
-use super::credentials::PeerArgs;
+use super::credentials::{PasswordReload, PeerArgs};
 use super::follow::Follower;
 use super::log::{Log, LogLevel};
 use super::manager;
@@ -297,6 +297,7 @@ fn serve(args: &ServeArgs, log: &Log, reloader: Option<Reloader>, runtime: &Runt
     }
     let users_reload = args.users.as_deref().map(UsersReload::new).transpose()?;
     let tls_reload = args.tls.are_given().then(TlsReload::new).transpose()?;
+    let password_reload = PasswordReload::new(&args.credentials)?;
     let mut config = NodeConfig { users, ..args.config()? };
     fit_descriptors(&mut config, raise_descriptor_limit());
     let follower = args.map.as_deref().map(Follower::new).transpose()?;
@@ -348,6 +349,12 @@ fn serve(args: &ServeArgs, log: &Log, reloader: Option<Reloader>, runtime: &Runt
                 None => std::future::pending().await,
             }
         };
+        let reloading_password = async {
+            match password_reload {
+                Some(reload) => reload.run(&node).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
             _ = interrupt.recv() => tracing::info!("interrupted: draining"),
@@ -355,6 +362,7 @@ fn serve(args: &ServeArgs, log: &Log, reloader: Option<Reloader>, runtime: &Runt
             () = reloading => {}
             _ = reloading_users => {}
             _ = reloading_tls => {}
+            _ = reloading_password => {}
         }
     });
     manager::stopping();

@@ -83,6 +83,14 @@ pub enum ClientError {
         /// The node.
         endpoint: Endpoint,
     },
+    /// An answer came, and there was no memory to read it: a change may or may not have taken effect.
+    #[error("no memory for an answer of {frame_bytes} bytes from {endpoint}, the outcome is unknown")]
+    NoReplyMemory {
+        /// The node.
+        endpoint: Endpoint,
+        /// Length of its frame.
+        frame_bytes: u32,
+    },
     /// The call was not sent, and had no effect.
     #[error("not sent to {endpoint}: {source}")]
     NotSent {
@@ -263,6 +271,7 @@ impl ClientError {
             Self::Lost { .. }
                 | Self::Deadline { .. }
                 | Self::Forgotten { .. }
+                | Self::NoReplyMemory { .. }
                 | Self::Malformed { .. }
                 | Self::WrongOutcome { .. }
         )

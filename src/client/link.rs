@@ -263,14 +263,19 @@ async fn read<R: FrameReceiver>(
     pending.fail(&error);
 }
 
-/// Gives a frame to the request it answers.
+/// Gives a frame to the request it answers, or that there was no memory for it.
 fn hand_over(frame: Frame, pending: &Answers, endpoint: &Endpoint) -> Result<(), ClientError> {
     let malformed = |source| ClientError::Malformed { endpoint: endpoint.clone(), source };
-    let (header, kind, _) = Header::split(&frame).map_err(malformed)?;
+    let (header, kind, _) = Header::at_front(&frame).map_err(malformed)?;
+    let (request, frame_bytes) = (header.request.get(), header.frame_bytes.get());
+    if frame.frame_bytes() < frame_bytes {
+        let unread = ClientError::NoReplyMemory { endpoint: endpoint.clone(), frame_bytes };
+        let is_awaited = pending.answer(request, Err(unread));
+        return if is_awaited { Ok(()) } else { Err(malformed(WireError::UnknownRequest { got: request })) };
+    }
     if kind == FrameKind::Refusal {
         return Err(refused(endpoint, &frame).unwrap_or_else(|| malformed(WireError::BadBody { what: "refusal" })));
     }
-    let request = header.request.get();
     if !pending.answer(request, Ok(frame)) {
         return Err(malformed(WireError::UnknownRequest { got: request }));
     }

@@ -146,7 +146,16 @@ impl Client {
     /// # Errors
     /// Why there is no map.
     pub async fn connect_mapped(store: Arc<dyn MapStore>, config: ClientConfig) -> Result<Self, ClientError> {
-        let pool = HeapPool::new(Arc::new(Budget::new(u64::MAX)));
+        Self::connect_mapped_in(HeapPool::new(Arc::new(Budget::new(u64::MAX))), store, config).await
+    }
+
+    /// As [`Client::connect_mapped`], with frames in the memory of a pool: an answer that finds none there is a
+    /// failure, [`ClientError::NoReplyMemory`] over TCP.
+    pub(crate) async fn connect_mapped_in(
+        pool: Arc<HeapPool>,
+        store: Arc<dyn MapStore>,
+        config: ClientConfig,
+    ) -> Result<Self, ClientError> {
         let router = Arc::new(Router::mapped(store, config.clone(), pool).await?);
         Ok(Self { inner: Arc::new(Inner { router, config }) })
     }

@@ -21,6 +21,13 @@ pub struct Failure {
     pub error: ClientError,
 }
 
+impl Failure {
+    /// Whether an answer came for which there was no memory.
+    pub(crate) fn is_for_memory(&self) -> bool {
+        matches!(self.error, ClientError::NoReplyMemory { .. })
+    }
+}
+
 /// The outcomes of a batch. Borrowed values live in the frames it holds; they are lent again when it is dropped.
 #[derive(Debug)]
 pub struct Reply {

@@ -9,7 +9,7 @@ use super::routing::{Cause, Router};
 use super::session::Sequence;
 use super::{BatchError, ClientError};
 use crate::limits::FRAME_BYTES_MIN;
-use crate::op::{Action, Batch as _, Outcome};
+use crate::op::{Batch as _, Outcome};
 use crate::transport::{Buffer, Frame, Lender};
 use crate::wire::{ReplyView, RequestBuilder, RequestView, Status, WireError};
 use std::sync::Arc;
@@ -188,9 +188,8 @@ fn missing(link: &Link, request: &Frame, reply: ReplyView<'_>) -> Result<(Vec<u3
     for (index, (op, outcome)) in (0..).zip(view.ops().zip(reply.outcomes())) {
         match op.action {
             _ if outcome != Outcome::ReplyFull => {}
-            Action::Get => missing.push(index),
-            Action::Edit(edit) if edit.value_wanted() && edit.only_reads() => missing.push(index),
-            Action::Edit(edit) if edit.value_wanted() => has_changes = true,
+            action if action.wants_value() && action.only_reads() => missing.push(index),
+            action if action.wants_value() => has_changes = true,
             _ => return Err(link.malformed(WireError::BadStatus { index, got: Status::ReplyFull as u8 })),
         }
     }

@@ -11,6 +11,7 @@
 //! What another node owns waits for its answer, and with it all replies behind it.
 #![forbid(unsafe_code)]
 
+use super::host::Takes;
 use super::ops::PlannedOp;
 use super::output::{Lend, Output};
 use super::render::{Answer, Failure, Plain, Tally};
@@ -53,27 +54,14 @@ pub(super) struct Collect<'a, L: Lend> {
     /// Whether outcomes are those of other nodes: what they do not own either is told so.
     pub(super) is_forwarded: bool,
     pub(super) is_full: &'a Cell<bool>,
+    /// Whether the outcome that came last was taken.
+    pub(super) has_taken: bool,
 }
 
 impl<L: Lend> Outcomes for Collect<'_, L> {
     #[inline]
     fn set(&mut self, index: u32, outcome: Outcome<'_>) {
-        if self.is_full.get() {
-            return;
-        }
-        let at = index as usize;
-        match Answer::of(outcome, self.ops[at].shape) {
-            None if at == self.next && self.is_alone && self.output.waiting_bytes() == 0 => {
-                self.tell_next(Answer::Plain(Plain::Failed(Failure::NoReplyMemory)));
-            }
-            None => self.is_full.set(true),
-            Some(Answer::Plain(Plain::Failed(Failure::WrongNode))) if !self.is_forwarded => {
-                self.told[at] = Told::Foreign;
-            }
-            Some(answer) if at == self.next => self.tell_next(answer),
-            Some(Answer::Plain(plain)) => self.told[at] = Told::Plain(plain),
-            Some(Answer::Value(value)) => self.stage(at, value),
-        }
+        self.has_taken = !self.is_full.get() && self.take(index as usize, outcome);
     }
 
     fn has_room(&mut self, value_bytes: usize) -> bool {
@@ -82,14 +70,46 @@ impl<L: Lend> Outcomes for Collect<'_, L> {
     }
 }
 
-impl<L: Lend> Collect<'_, L> {
+impl<L: Lend> Takes for Collect<'_, L> {
     #[inline]
-    fn tell_next(&mut self, answer: Answer<'_>) {
+    fn has_taken(&self) -> bool {
+        self.has_taken
+    }
+}
+
+impl<L: Lend> Collect<'_, L> {
+    /// Takes an outcome; false where it is left, and the batch is full.
+    #[inline]
+    fn take(&mut self, at: usize, outcome: Outcome<'_>) -> bool {
+        let is_taken = match Answer::of(outcome, self.ops[at].shape) {
+            None if at == self.next && self.is_alone && self.output.waiting_bytes() == 0 => {
+                self.tell_next(Answer::Plain(Plain::Failed(Failure::NoReplyMemory)))
+            }
+            None => false,
+            Some(Answer::Plain(Plain::Failed(Failure::WrongNode))) if !self.is_forwarded => {
+                self.told[at] = Told::Foreign;
+                true
+            }
+            Some(answer) if at == self.next => self.tell_next(answer),
+            Some(Answer::Plain(plain)) => {
+                self.told[at] = Told::Plain(plain);
+                true
+            }
+            Some(Answer::Value(value)) => self.stage(at, value),
+        };
+        if !is_taken {
+            self.is_full.set(true);
+        }
+        is_taken
+    }
+
+    #[inline]
+    fn tell_next(&mut self, answer: Answer<'_>) -> bool {
         let answer = match answer {
             Answer::Value(value) if !self.makes_room(0, value.len()) => {
                 if self.output.waiting_bytes() > 0 {
                     // When those are written there is room again.
-                    return self.is_full.set(true);
+                    return false;
                 }
                 Answer::Plain(Plain::Failed(Failure::NoReplyMemory))
             }
@@ -100,18 +120,20 @@ impl<L: Lend> Collect<'_, L> {
         if self.output.waiting_bytes() > self.output_bytes_max {
             self.is_full.set(true);
         }
+        true
     }
 
     #[inline]
-    fn stage(&mut self, at: usize, value: &[u8]) {
+    fn stage(&mut self, at: usize, value: &[u8]) -> bool {
         if !self.makes_room(value.len(), 0) {
-            return self.is_full.set(true);
+            return false;
         }
         let begin = self.staging.keep(value);
         self.told[at] = Told::Value { at: begin as u32, bytes: value.len() as u32 };
         if self.staging.waiting_bytes() > STAGED_BYTES_MAX {
             self.is_full.set(true);
         }
+        true
     }
 
     /// Whether a value can be staged, or told: there is room for it, and for all that is told in the end.

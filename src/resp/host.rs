@@ -1,13 +1,14 @@
 //! What a session asks of the node around it.
 #![forbid(unsafe_code)]
 
+use super::local::Greeting;
 use crate::metrics::NodeStats;
 use crate::op::{Batch, Outcome, Outcomes, Time};
 
 /// A node, as its Redis clients see it.
 pub trait Host {
     /// Executes a batch whose time is `now`, as a store does: what is another node's is not executed.
-    fn execute(&mut self, batch: &impl Commands, now: Time, outcomes: &mut impl Outcomes);
+    fn execute(&mut self, batch: &impl Commands, now: Time, outcomes: &mut impl Takes);
 
     /// What another node answered to an operation of the batch that [`super::Until::Foreign`] has left unfinished, by
     /// its place in it; `None` where it was not asked, or left the answer out.
@@ -43,6 +44,29 @@ pub trait Host {
 pub trait Commands: Batch {
     /// The name of each operation's command.
     fn names(&self) -> impl Iterator<Item = &'static str>;
+}
+
+/// Outcomes some of which are left: those come again, when there is room for their replies.
+pub trait Takes: Outcomes {
+    /// Whether the outcome that was set last was taken.
+    fn has_taken(&self) -> bool;
+}
+
+/// A password that a client gave, and for whom.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The name, where one was told.
+    pub name: Option<Vec<u8>>,
+    /// The password.
+    pub password: Vec<u8>,
+    /// What HELLO asked for besides.
+    pub(super) greeting: Option<Greeting>,
+}
+
+impl std::fmt::Debug for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Asked")
+    }
 }
 
 /// What a node says to a password.
@@ -83,7 +107,7 @@ pub struct NodeFacts {
 }
 
 /// A client, as others see it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ClientFacts {
     /// Its number, never used again.
     pub id: u64,
@@ -91,12 +115,33 @@ pub struct ClientFacts {
     pub address: String,
     /// Where it connected to.
     pub local_address: String,
+    /// Who it is to the node.
+    pub user: String,
     /// The name that it gave itself.
     pub name: String,
     /// The library that it uses, and its version, as far as it said so.
     pub library: (String, String),
     /// The version of the protocol that it speaks.
     pub protocol: super::Protocol,
+}
+
+impl ClientFacts {
+    /// Who somebody is that did not say so, as in Redis.
+    pub(super) const STRANGER: &str = "default";
+}
+
+impl Default for ClientFacts {
+    fn default() -> Self {
+        Self {
+            id: 0,
+            address: String::new(),
+            local_address: String::new(),
+            user: Self::STRANGER.to_owned(),
+            name: String::new(),
+            library: Default::default(),
+            protocol: super::Protocol::default(),
+        }
+    }
 }
 
 /// A client that is connected.

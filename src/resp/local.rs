@@ -3,13 +3,13 @@
 
 use super::data::Words;
 use super::glob::Pattern;
-use super::host::{Admission, Denied, Host};
+use super::host::{Admission, Asked, Denied, Host};
 use super::info;
 use super::names::{Name, ROWS, Row};
 use super::output::{Lend, Output, Protocol};
 use super::problem::{Problem, shown};
 use super::scan;
-use super::session::{Asked, Session};
+use super::session::Session;
 use crate::decimal;
 use crate::limits::VALUE_BYTES_MAX;
 
@@ -209,7 +209,7 @@ fn client<L: Lend, H: Host>(
             output.simple("OK");
         }
         "setinfo" => {
-            let said = |attribute| printable(words.get(3)).ok_or(Problem::ClientAttribute { attribute });
+            let said = |attribute| printable(words.get(3), Problem::ClientAttribute { attribute });
             if words.is(2, "lib-name") {
                 session.client.library.0 = said("lib-name")?;
             } else if words.is(2, "lib-ver") {
@@ -227,15 +227,19 @@ fn client<L: Lend, H: Host>(
 
 /// A client's name: bytes that can be seen.
 fn client_name(name: &[u8]) -> Result<String, Problem> {
-    printable(name).ok_or(Problem::ClientName)
+    printable(name, Problem::ClientName)
 }
 
-/// Most bytes that a client may call itself.
-const CLIENT_NAME_BYTES_MAX: usize = 4 << 10;
+/// Most bytes that a client may call itself, or its library: with its connection's other state it is not charged.
+pub(super) const CLIENT_NAME_BYTES_MAX: usize = 256;
 
-fn printable(bytes: &[u8]) -> Option<String> {
-    let is_printable = bytes.len() <= CLIENT_NAME_BYTES_MAX && bytes.iter().all(|byte| (b'!'..=b'~').contains(byte));
-    is_printable.then(|| bytes.iter().map(|byte| char::from(*byte)).collect())
+/// Bytes that can be seen, as text; else the problem with them.
+fn printable(bytes: &[u8], problem: Problem) -> Result<String, Problem> {
+    if bytes.len() > CLIENT_NAME_BYTES_MAX {
+        return Err(Problem::NameTooLong { bytes: bytes.len() });
+    }
+    let is_printable = bytes.iter().all(|byte| (b'!'..=b'~').contains(byte));
+    if is_printable { Ok(bytes.iter().map(|byte| char::from(*byte)).collect()) } else { Err(problem) }
 }
 
 fn clients<L: Lend, H: Host>(
@@ -266,12 +270,13 @@ fn clients<L: Lend, H: Host>(
         }
         let protocol = if facts.protocol == Protocol::Three { 3 } else { 2 };
         text.push_str(&format!(
-            "id={} addr={} laddr={} name={} age={} flags=N db=0 user=default resp={protocol} lib-name={} lib-ver={}\n",
+            "id={} addr={} laddr={} name={} age={} flags=N db=0 user={} resp={protocol} lib-name={} lib-ver={}\n",
             facts.id,
             facts.address,
             facts.local_address,
             facts.name,
             client.age_seconds,
+            facts.user,
             facts.library.0,
             facts.library.1
         ));

@@ -30,7 +30,7 @@ mod render;
 mod scan;
 mod session;
 
-pub use host::{Admission, ClientFacts, ClientLine, Commands, Denied, Host, NodeFacts};
+pub use host::{Admission, Asked, ClientFacts, ClientLine, Commands, Denied, Host, NodeFacts, Takes};
 pub use output::{Lend, Output, Protocol};
 pub use problem::ProtocolError;
-pub use session::{Asked, Desk, Served, Session, SessionLimits, Until};
+pub use session::{Desk, Served, Session, SessionLimits, Until};

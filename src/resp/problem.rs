@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::glob::PATTERN_BYTES_MAX;
+use super::local::CLIENT_NAME_BYTES_MAX;
 use super::names::Name;
 use crate::limits::KEY_BYTES_MAX;
 use thiserror::Error;
@@ -88,6 +89,8 @@ pub(super) enum Problem {
     ClientName,
     #[error("ERR {attribute} cannot contain spaces, newlines or special characters.")]
     ClientAttribute { attribute: &'static str },
+    #[error("ERR a name of {bytes} bytes: at most {CLIENT_NAME_BYTES_MAX} are allowed")]
+    NameTooLong { bytes: usize },
     #[error("ERR Unrecognized option '{option}'")]
     UnknownAttribute { option: String },
     #[error("ERR Invalid client ID")]

@@ -13,8 +13,8 @@
 
 use super::collect::{Collect, Told};
 use super::data::{self, Midway, Plan, Words};
-use super::host::{ClientFacts, Denied, Host};
-use super::local::{self, Greeting};
+use super::host::{Asked, ClientFacts, Denied, Host};
+use super::local;
 use super::names::Name;
 use super::ops::{Planned, PlannedOp};
 use super::output::{Lend, Output};
@@ -126,23 +126,6 @@ pub struct SessionLimits {
     pub output_bytes_max: usize,
 }
 
-/// A password that a client gave, and for whom.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Asked {
-    /// The name, where one was told.
-    pub name: Option<Vec<u8>>,
-    /// The password.
-    pub password: Vec<u8>,
-    /// What HELLO asked for besides.
-    pub(super) greeting: Option<Greeting>,
-}
-
-impl std::fmt::Debug for Asked {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Asked")
-    }
-}
-
 /// One client.
 #[derive(Debug)]
 pub struct Session {
@@ -190,6 +173,17 @@ impl Session {
         self.rights = rights;
     }
 
+    /// Its user is gone: it has to authenticate again.
+    pub fn revoke<H: Host>(&mut self, host: &mut H) {
+        self.rights = None;
+        self.set_user(ClientFacts::STRANGER, host);
+    }
+
+    fn set_user<H: Host>(&mut self, name: &str, host: &mut H) {
+        name.clone_into(&mut self.client.user);
+        host.client_changed(&self.client);
+    }
+
     /// Whether it is in the midst of a command, beyond the batch that a desk has.
     #[must_use]
     pub fn is_midway(&self) -> bool {
@@ -209,6 +203,10 @@ impl Session {
     /// Answers the command whose password was checked; who was let in got its rights before.
     pub fn verified<L: Lend, H: Host>(&mut self, checked: Result<(), Denied>, host: &mut H, output: &mut Output<L>) {
         let Some(asked) = self.asked.take() else { return };
+        if checked.is_ok() {
+            let name = asked.name.as_deref().map(String::from_utf8_lossy);
+            self.set_user(&name.unwrap_or(ClientFacts::STRANGER.into()), host);
+        }
         match (checked, asked.greeting) {
             (Err(denied), _) => output.error(&Problem::of(denied).to_string()),
             (Ok(()), None) => output.simple("OK"),
@@ -414,6 +412,7 @@ impl Session {
                 is_alone,
                 is_forwarded,
                 is_full,
+                has_taken: false,
             };
             match &step {
                 Step::Execute(range) => {

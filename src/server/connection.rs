@@ -335,14 +335,12 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
         let (session, now) = (&self.shared.session, self.shared.config.clock.now());
         // The clock of the machine, for a length of time: the node's may be a test's.
         let began = std::time::Instant::now();
-        let rights = self.pass.rights();
-        let (buffer, frame_bytes) = if rights.include(Rights::READ.and(Rights::WRITE)) {
-            session.execute(frame, now, self.reply_bytes_max, lend, &mut self.carrier, &mut scratch)?
-        } else {
-            let request = RequestView::parse(frame)?;
+        let (request, rights) = (RequestView::parse(frame)?, self.pass.rights());
+        if !rights.include(Rights::READ.and(Rights::WRITE)) {
             self.pass.check(rights_missing(&request, rights))?;
-            session.execute_request(&request, now, self.reply_bytes_max, lend, &mut self.carrier, &mut scratch)?
-        };
+        }
+        let (buffer, frame_bytes) =
+            session.execute_request(&request, now, self.reply_bytes_max, lend, &mut self.carrier, &mut scratch)?;
         let time = began.elapsed();
         self.reply_bytes_last = frame_bytes;
         let Counters { outcomes, batch_times, .. } = &self.worker.counters;

@@ -295,7 +295,7 @@ impl Serving<'_> {
     async fn ask_others(&mut self) {
         let Self { desk, forwarded, input, shared, worker, .. } = self;
         if let Some(desk) = desk {
-            forwarded.ask(shared, &worker.forwarder, desk, input.bytes()).await;
+            forwarded.ask(shared, worker, desk, input.bytes()).await;
         }
     }
 
@@ -335,6 +335,7 @@ impl Serving<'_> {
         let is_same = self.pass.as_mut().is_some_and(|pass| pass.renew(known).is_ok());
         if self.pass.take_if(|_| !is_same).is_some() {
             self.stranger_until = Some(Instant::now() + self.shared.config.hello_wait);
+            self.session.revoke(&mut NodeHost::new(self.shared, self.worker, self.peer, &self.forwarded));
         }
         let rights = self.pass.as_ref().map(Pass::rights);
         self.session.set_rights(rights);

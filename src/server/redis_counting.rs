@@ -1,8 +1,10 @@
-//! What became of the operations that Redis commands are: counted as their outcomes come.
+//! What became of the operations that Redis commands are: counted as their outcomes are taken. One that is left comes
+//! again.
 #![forbid(unsafe_code)]
 
 use crate::metrics::OutcomeCounts;
 use crate::op::{Action, Batch, Outcome, Outcomes};
+use crate::resp::Takes;
 use crate::wire::{OpCode, Status};
 use smallvec::SmallVec;
 
@@ -27,10 +29,12 @@ impl<'a, O> Counted<'a, O> {
     }
 }
 
-impl<O: Outcomes> Outcomes for Counted<'_, O> {
+impl<O: Takes> Outcomes for Counted<'_, O> {
     fn set(&mut self, index: u32, outcome: Outcome<'_>) {
-        self.counts.add(self.kinds[(index - self.first) as usize] as u8, status(&outcome) as u8, 1);
         self.outcomes.set(index, outcome);
+        if self.outcomes.has_taken() {
+            self.counts.add(self.kinds[(index - self.first) as usize] as u8, status(&outcome) as u8, 1);
+        }
     }
 
     fn has_room(&mut self, value_bytes: usize) -> bool {

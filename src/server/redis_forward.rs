@@ -12,12 +12,13 @@
 
 use super::node::Shared;
 use super::redis_host::Lent;
-use crate::budget::Budget;
+use super::worker::Worker;
 use crate::client::{Client, ClientConfig, ClientError, Reply};
 use crate::map::{MapStore, Pending, ShardMap};
-use crate::op::{Action, Op, Outcome};
+use crate::op::{Op, Outcome};
 use crate::resp::Desk;
-use std::collections::HashSet;
+use crate::transport::HeapPool;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::OnceCell;
@@ -32,7 +33,8 @@ pub(super) struct Forwarder {
 }
 
 impl Forwarder {
-    async fn client(&self, shared: &Shared) -> Result<&Client, ClientError> {
+    /// Its frames are in the memory of the thread's connections, and count as that.
+    async fn client(&self, shared: &Shared, pool: &Arc<HeapPool>) -> Result<&Client, ClientError> {
         self.client
             .get_or_try_init(async || {
                 let (first, keeper) = (shared.map.map(), shared.keeper().ok_or(ClientError::NoMap)?);
@@ -45,7 +47,7 @@ impl Forwarder {
                     transport: shared.config.transport.clone(),
                     ..ClientConfig::default()
                 };
-                Client::connect_mapped(Arc::new(store), config).await
+                Client::connect_mapped_in(Arc::clone(pool), Arc::new(store), config).await
             })
             .await
     }
@@ -88,14 +90,16 @@ struct Answered {
     /// Their places in the batch, in order.
     indices: Vec<u32>,
     answer: Answer,
-    /// What its reply takes, counted as the connection's.
-    _memory: Option<Charged>,
 }
 
 #[derive(Debug)]
 enum Answer {
     /// One outcome each.
-    Reply(Box<Reply>),
+    Reply {
+        reply: Box<Reply>,
+        /// Those that changed nothing, and whose answer found no memory.
+        unread: Vec<u32>,
+    },
     /// The same for all of them.
     All(Outcome<'static>),
 }
@@ -107,7 +111,8 @@ impl Forwarded {
         let (answered, place) = found?;
         match &answered.answer {
             Answer::All(outcome) => Some(*outcome),
-            Answer::Reply(reply) => match reply.outcome(place) {
+            Answer::Reply { reply, unread } => match reply.outcome(place) {
+                Outcome::Unknown if unread.contains(&index) => Some(Outcome::OutOfMemory),
                 Outcome::ReplyFull if answered.indices.len() > 1 => None,
                 // Not even alone.
                 Outcome::ReplyFull => Some(Outcome::OutOfMemory),
@@ -122,9 +127,9 @@ impl Forwarded {
     }
 
     /// Asks for what is another node's, and was not answered. Afterwards the first of it has an outcome.
-    pub(super) async fn ask(&mut self, shared: &Shared, forwarder: &Forwarder, desk: &Desk<Lent>, input: &[u8]) {
-        let answered = match forwarder.client(shared).await {
-            Ok(client) => self.asking(desk, input).by(client, &shared.budget).await,
+    pub(super) async fn ask(&mut self, shared: &Shared, worker: &Worker, desk: &Desk<Lent>, input: &[u8]) {
+        let answered = match worker.forwarder.client(shared, &worker.pool).await {
+            Ok(client) => self.asking(desk, input).by(client).await,
             Err(error) => {
                 let indices = self.asking(desk, input).indices();
                 tracing::warn!("no client to ask other nodes by: {error}");
@@ -151,7 +156,7 @@ impl Forwarded {
 
 impl Answered {
     fn alike(indices: Vec<u32>, outcome: Outcome<'static>) -> Self {
-        Self { indices, answer: Answer::All(outcome), _memory: None }
+        Self { indices, answer: Answer::All(outcome) }
     }
 
     fn place(&self, index: u32) -> Option<usize> {
@@ -169,31 +174,25 @@ impl Asking<'_> {
         self.foreign.iter().map(|(index, _)| *index).collect()
     }
 
-    /// Asks for as many as fit into a frame a node, the first of them at least.
-    async fn by(mut self, client: &Client, budget: &Arc<Budget>) -> Answered {
+    /// Asks for as many as fit into a frame a node, the first of them at least. What does not fit goes with the next.
+    async fn by(mut self, client: &Client) -> Answered {
+        let (first, mut order, mut is_full) = (self.foreign[0].0, Order::default(), false);
         let mut batch = client.batch(self.foreign.len() as u32);
-        // What does not fit goes with the next, and what changes a key whose value was wanted before: where that value
-        // finds no room it is asked for again, and must not meet the change then.
-        let mut wanted = HashSet::new();
-        let mut keeps_order = |op: &Op<'_>| {
-            let is_behind = changes(op) && wanted.contains(op.key);
-            if wants_value(op) {
-                wanted.insert(op.key.to_vec());
-            }
-            !is_behind
-        };
-        let fitting = self.foreign.iter().take_while(|(_, op)| keeps_order(op) && batch.push(op).is_ok()).count();
-        self.foreign.truncate(fitting.max(1));
-        let (indices, bytes) = (self.indices(), self.foreign.iter().map(|(_, op)| bytes_of(op)).sum());
-        let sending = Charged::take(budget, bytes);
-        if fitting == 0 || sending.is_none() {
-            return Answered::alike(indices, Outcome::OutOfMemory);
+        self.foreign.retain(|(_, op)| {
+            let is_next = !is_full && order.admits(op);
+            is_full = is_full || is_next && batch.push(op).is_err();
+            is_next && !is_full
+        });
+        let indices = self.indices();
+        if indices.is_empty() {
+            return Answered::alike(vec![first], Outcome::OutOfMemory);
         }
         match client.execute(batch).await {
             Ok(reply) => {
-                // Where there is no account for it: what has taken effect is told all the same.
-                let memory = Charged::take(budget, reply.bytes_received());
-                Answered { indices, answer: Answer::Reply(Box::new(reply)), _memory: memory }
+                let had_no_memory = reply.failures().any(|failure| failure.is_for_memory());
+                let reads = self.foreign.iter().filter(|(_, op)| had_no_memory && op.action.only_reads());
+                let unread = reads.map(|(index, _)| *index).collect();
+                Answered { indices, answer: Answer::Reply { reply: Box::new(reply), unread } }
             }
             Err(error) => {
                 tracing::warn!("another node's answer cannot be read: {error}");
@@ -203,48 +202,27 @@ impl Asking<'_> {
     }
 }
 
-/// Whether an operation may be left out for want of room for a value.
-fn wants_value(op: &Op<'_>) -> bool {
-    match op.action {
-        Action::Get => true,
-        Action::Edit(edit) => edit.value_wanted(),
-        _ => false,
-    }
+/// Which operations may go with those before them: a value that finds no room in a reply is asked for again, and must
+/// not meet then what came behind it.
+#[derive(Debug, Default)]
+struct Order<'a> {
+    /// Keys whose value is wanted, and whether the operation that wants it changes it too: then it was not executed.
+    wanted: HashMap<&'a [u8], bool>,
+    /// Keys with an operation that waits, and with it all behind it.
+    deferred: HashSet<&'a [u8]>,
 }
 
-fn changes(op: &Op<'_>) -> bool {
-    match op.action {
-        Action::Get => false,
-        Action::Edit(edit) => !edit.only_reads(),
-        _ => true,
-    }
-}
-
-/// Bytes of an operation in a frame, about.
-fn bytes_of(op: &Op<'_>) -> u64 {
-    let value = match op.action {
-        Action::Put { value } | Action::CompareAndSwap { value, .. } => value,
-        Action::Edit(edit) => edit.bytes(),
-        Action::Get | Action::Delete | Action::Add { .. } => &[],
-    };
-    (op.key.len() + value.len() + 16) as u64
-}
-
-/// Memory on the node's account, until it is dropped.
-#[derive(Debug)]
-struct Charged {
-    budget: Arc<Budget>,
-    bytes: u64,
-}
-
-impl Charged {
-    fn take(budget: &Arc<Budget>, bytes: u64) -> Option<Self> {
-        budget.charge_connection(bytes).then(|| Self { budget: Arc::clone(budget), bytes })
-    }
-}
-
-impl Drop for Charged {
-    fn drop(&mut self) {
-        self.budget.credit_connection(self.bytes);
+impl<'a> Order<'a> {
+    fn admits(&mut self, op: &Op<'a>) -> bool {
+        let (is_change, wanted) = (!op.action.only_reads(), self.wanted.get(op.key));
+        let is_behind = wanted.is_some_and(|was_change| is_change || *was_change);
+        if is_behind || self.deferred.contains(op.key) {
+            self.deferred.insert(op.key);
+            return false;
+        }
+        if op.action.wants_value() {
+            self.wanted.insert(op.key, is_change);
+        }
+        true
     }
 }

@@ -6,8 +6,8 @@ use super::redis_counting::Counted;
 use super::redis_forward::Forwarded;
 use super::worker::Worker;
 use crate::metrics::Counters;
-use crate::op::{Outcome, Outcomes, Time};
-use crate::resp::{Admission, ClientFacts, ClientLine, Commands, Denied, Host, Lend, NodeFacts};
+use crate::op::{Outcome, Time};
+use crate::resp::{Admission, ClientFacts, ClientLine, Commands, Denied, Host, Lend, NodeFacts, Takes};
 use crate::shard::Scratch;
 use crate::transport::{Buffer, HeapPool, Lender};
 use std::collections::BTreeMap;
@@ -57,7 +57,7 @@ impl<'a> NodeHost<'a> {
 }
 
 impl Host for NodeHost<'_> {
-    fn execute(&mut self, batch: &impl Commands, now: Time, outcomes: &mut impl Outcomes) {
+    fn execute(&mut self, batch: &impl Commands, now: Time, outcomes: &mut impl Takes) {
         let began = Instant::now();
         let mut counted = Counted::new(batch, outcomes, &self.counters.outcomes);
         self.shared.session.store().execute(batch, now, &mut counted, &mut self.scratch);

@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 use super::node::Node;
-use crate::auth::{Rights, User, Users};
+use crate::auth::{Rights, User, Users, UsersError};
 use crate::session::SessionError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -47,6 +47,19 @@ impl Node {
     /// On a node that was started without users.
     pub fn set_users(&self, users: Users) {
         self.shared.users.as_ref().expect("a node that has users").set(users);
+    }
+}
+
+impl Node {
+    /// From here on this is the password of its own user, as whom it asks other nodes: with its next connections.
+    ///
+    /// # Errors
+    /// A password that nobody can have, and nothing changes.
+    ///
+    /// # Panics
+    /// On a node that was started without credentials.
+    pub fn set_password(&self, password: &[u8]) -> Result<(), UsersError> {
+        self.shared.config.credentials.as_ref().expect("a node that is somebody").set_password(password)
     }
 }
 

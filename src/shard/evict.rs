@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 use super::ghost::Ghost;
+use super::reclaim::Hot;
 use super::record::{Marks, Records};
 use super::ring::Ring;
 use super::slab::{CLASSES, Handle};
@@ -101,6 +102,8 @@ pub(super) struct Evictor {
     pub(super) pinned: Handle,
     /// Records that were evicted.
     evicted: u64,
+    /// What is copied of a span that is emptied; nothing in between.
+    pub(super) hot: Hot,
     /// Keys that were evicted since they were asked for last, which is under the same lock; `None` where nobody asks.
     pub(super) noted: Option<Vec<Box<[u8]>>>,
 }
@@ -141,8 +144,8 @@ impl Evictor {
         let (mut classes, ghost) = (Table::new(budget), Ghost::new(budget));
         let class = || Class { small: Ring::new(budget), hand: Handle::FIRST, lost: 0, due: 0 };
         let is_ready = classes.reserve(CLASSES) && (0..CLASSES).all(|_| classes.push(class()));
-        is_ready
-            .then(|| Box::new(Self { policy, classes, lost: 0, ghost, pinned: Handle::NONE, evicted: 0, noted: None }))
+        let (pinned, hot) = (Handle::NONE, Hot::default());
+        is_ready.then(|| Box::new(Self { policy, classes, lost: 0, ghost, pinned, evicted: 0, hot, noted: None }))
     }
 
     /// Whether hits count.

@@ -125,6 +125,13 @@ impl Locked {
         }
     }
 
+    /// Whether the evictor tells the keys that it evicts.
+    pub(super) fn set_evicted_noted(&mut self, is_noted: bool) {
+        if let Some(evictor) = self.shard.moving_mut().evictor() {
+            evictor.noted = is_noted.then(Vec::new);
+        }
+    }
+
     /// Notes the keys that were evicted: what was seen gone does not come back on another node.
     pub(super) fn note_evicted(&mut self) {
         let Some(notes) = &mut self.notes else { return };
@@ -155,20 +162,20 @@ impl<I: Index> Shard<I> {
         for (done, (entry, hint)) in entries.iter().zip(hints).enumerate() {
             let hint = if self.handles_freed() == handles_freed { *hint } else { Handle::NONE };
             let (index, hash) = (entry.position().index, entry.hash());
-            if let Some(key) = entry.short_get() {
-                let found = self.find_handle(hash, hint, |other| other.is(key));
-                self.get_at(found, false, index, outcomes);
-                continue;
-            }
             if entry.is_plain_get {
-                let wanted = batch.plain_get(entry.position());
-                let found = self.find_handle(hash, hint, |other| *other == *wanted);
+                let found = match entry.short_get() {
+                    Some(key) => self.find_handle(|other| other.is(key), hash, hint),
+                    None => {
+                        let wanted = batch.plain_get(entry.position());
+                        self.find_handle(|other| *other == *wanted, hash, hint)
+                    }
+                };
                 self.get_at(found, false, index, outcomes);
                 continue;
             }
             let op = batch.op(entry.position());
             if op.action == Action::Get {
-                let found = self.find_handle(hash, hint, |other| *other == *op.key);
+                let found = self.find_handle(|other| *other == *op.key, hash, hint);
                 self.get_at(found, op.version_wanted, index, outcomes);
                 continue;
             }
@@ -209,7 +216,7 @@ impl<I: Index> Shard<I> {
         index: u32,
         outcomes: &mut impl Outcomes,
     ) -> bool {
-        let before = self.find_handle(hash, hint, |other| *other == *op.key);
+        let before = self.find_handle(|other| *other == *op.key, hash, hint);
         self.with_room(op.key, hash, before, keeps, |shard, hint| {
             let mut outcomes = Refusable { outcomes: &mut *outcomes, is_refused: false };
             shard.execute(op, hash, hint, index, &mut outcomes);
@@ -219,7 +226,7 @@ impl<I: Index> Shard<I> {
 
     /// As [`Shard::import`], and evicts for it.
     pub(super) fn import_evicting(&mut self, key: &[u8], hash: u64, version: Version, content: Written<'_>) -> bool {
-        let before = self.find_handle(hash, Handle::NONE, |other| *other == *key);
+        let before = self.find_handle(|other| *other == *key, hash, Handle::NONE);
         self.with_room(key, hash, before, true, |shard, _| shard.import(key, hash, version, content))
     }
 
@@ -251,7 +258,7 @@ impl<I: Index> Shard<I> {
         self.pin(Handle::NONE);
         // Where no handle was freed the record is where it was.
         let stays = before.filter(|_| self.handles_freed() == handles_freed).map(|(handle, _)| handle);
-        let after = stays.or_else(|| self.find_handle(hash, Handle::NONE, |other| *other == *key));
+        let after = stays.or_else(|| self.find_handle(|other| *other == *key, hash, Handle::NONE));
         let now = self.now();
         if let (Some(handle), Some(evictor)) = (after, &mut self.evictor) {
             evictor.written(&mut self.records, handle, hash, before, now);

@@ -26,7 +26,7 @@ pub(super) const UNIT_BYTES: u32 = 64 << 10;
 /// What is mapped at a time, in bytes.
 pub(super) const CHUNK_BYTES: u32 = pages::HUGE_PAGE_BYTES;
 
-const CHUNK_UNITS: u32 = CHUNK_BYTES / UNIT_BYTES;
+pub(super) const CHUNK_UNITS: u32 = CHUNK_BYTES / UNIT_BYTES;
 const _: () = assert!(CHUNK_UNITS == u32::BITS);
 
 /// The units of the spans cut from chunks, smallest first.
@@ -44,12 +44,22 @@ pub(super) struct Pool {
     chunks: Mutex<Chunks>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Chunks {
     /// By address.
     all: BTreeMap<usize, Chunk>,
     /// Addresses of chunks by the largest run they have free: `RUNS[0]`, `RUNS[1]`, `RUNS[2]`, all of it.
     with_room: [BTreeSet<usize>; EMPTY + 1],
+}
+
+/// Stands in each list of chunks that are in use, so that none is ever empty: spans come and go, and allocate nothing.
+const NO_CHUNK: usize = 0;
+
+impl Default for Chunks {
+    fn default() -> Self {
+        let list = |room| if room == EMPTY { BTreeSet::new() } else { BTreeSet::from([NO_CHUNK]) };
+        Self { all: BTreeMap::new(), with_room: std::array::from_fn(list) }
+    }
 }
 
 #[derive(Debug)]
@@ -185,7 +195,7 @@ impl Drop for Pool {
 impl Chunks {
     /// Takes a run from the tightest chunk that has one.
     fn take(&mut self, run: usize) -> Option<NonNull<u8>> {
-        let address = self.with_room[run..].iter().find_map(|chunks| chunks.last().copied())?;
+        let address = self.with_room[run..].iter().find_map(Self::last)?;
         let chunk = self.all.get_mut(&address).expect("`with_room` names mapped chunks");
         let units = RUNS[run];
         let first = free_runs(chunk.units_used, units).trailing_zeros();
@@ -224,6 +234,11 @@ impl Chunks {
     fn take_empty(&mut self) -> Option<Chunk> {
         let address = self.with_room[EMPTY].pop_last()?;
         self.all.remove(&address)
+    }
+
+    /// The last chunk of a list.
+    fn last(chunks: &BTreeSet<usize>) -> Option<usize> {
+        chunks.last().copied().filter(|address| *address != NO_CHUNK)
     }
 
     fn add(&mut self, base: NonNull<u8>) {

@@ -121,9 +121,7 @@ impl Locked {
         // What a batch left behind that panicked.
         self.note_evicted();
         self.owned = Some(Arc::clone(owned));
-        if let Some(evictor) = self.shard.moving_mut().evictor() {
-            evictor.noted = None;
-        }
+        self.set_evicted_noted(false);
     }
 
     /// Notes the keys that a bin of this time may change, or find expired, before it does.
@@ -207,9 +205,7 @@ impl Store {
                 locked.owned = Some(Arc::clone(&equal));
                 let (slots, tally) = (Arc::clone(&slots), Arc::clone(&tally));
                 locked.notes = Some(Box::new(Notes { slots, keys: BTreeSet::new(), tally }));
-                if let Some(evictor) = locked.shard.moving_mut().evictor() {
-                    evictor.noted = Some(Vec::new());
-                }
+                locked.set_evicted_noted(true);
             }
         });
         let walk = Some((0, Handle::FIRST));
@@ -222,9 +218,7 @@ impl Store {
             for mut locked in self.each_locked() {
                 locked.owned.clone_from(owned);
                 locked.notes = None;
-                if let Some(evictor) = locked.shard.moving_mut().evictor() {
-                    evictor.noted = None;
-                }
+                locked.set_evicted_noted(false);
             }
         });
     }

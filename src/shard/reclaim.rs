@@ -20,15 +20,13 @@
 
 use super::evict::Victim;
 use super::index::{Index, Keys};
-use super::memory::{CHUNK_BYTES, UNIT_BYTES};
+use super::memory::{CHUNK_BYTES, CHUNK_UNITS, UNIT_BYTES};
 use super::record::{Marks, Record, Written};
 use super::shard::Shard;
 use super::size_class::SizeClass;
 use super::slab::{CLASSES, Handle, LARGE};
+use crate::limits::KEY_BYTES_MAX;
 use crate::op::{Time, Version};
-
-/// Units of a chunk.
-const CHUNK_UNITS: u32 = CHUNK_BYTES / UNIT_BYTES;
 
 /// A class is given a span of another one's, if it loses its records more than so many times as fast.
 const FASTER: f64 = 2.0;
@@ -38,37 +36,63 @@ const SPANS_LOOKED_AT_MAX: usize = 3;
 
 /// Records that were hit, out of spans that are emptied.
 #[derive(Debug, Default)]
-struct Hot {
+pub(super) struct Hot {
     records: Vec<HotRecord>,
     /// Keys and values.
     bytes: Vec<u8>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct HotRecord {
-    class: usize,
     version: Version,
+    /// 0 for none.
+    deadline: Time,
+    /// Where its key and value begin, and their lengths.
+    begin: u32,
+    value_bytes: u32,
+    key_bytes: u16,
+    class: u16,
     marks: Marks,
-    deadline: Option<Time>,
-    /// Where its key and value are.
-    begin: usize,
-    end: usize,
-    key_bytes: usize,
 }
+
+const _: () = assert!(size_of::<HotRecord>() == 32 && KEY_BYTES_MAX <= u16::MAX as u32);
+
+/// Room that is kept from one time to the next: that of a usual span, and of its records from 32 bytes on.
+const HOT_BYTES_KEPT: usize = UNIT_BYTES as usize;
+const HOT_RECORDS_KEPT: usize = HOT_BYTES_KEPT / size_of::<HotRecord>();
 
 impl Hot {
     /// Copies a record; false where the system has no memory for that.
     fn take(&mut self, record: &Record<'_>, marks: Marks, class: usize) -> bool {
         let Record { version, key, value, deadline } = *record;
         let (begin, bytes) = (self.bytes.len(), key.len() + value.len());
-        if self.bytes.try_reserve(bytes).is_err() || self.records.try_reserve(1).is_err() {
+        // At once as much as a usual span has.
+        let wanted = bytes.max(HOT_BYTES_KEPT.saturating_sub(begin));
+        if self.bytes.try_reserve(wanted).is_err() || self.records.try_reserve(1).is_err() {
             return false;
         }
+        let (begin, value_bytes, key_bytes) = (begin as u32, value.len() as u32, key.len() as u16);
+        let (class, deadline) = (class as u16, deadline.unwrap_or(0));
+        self.records.push(HotRecord { version, deadline, begin, value_bytes, key_bytes, class, marks });
         self.bytes.extend_from_slice(&key);
         self.bytes.extend_from_slice(value);
-        let (end, key_bytes) = (begin + bytes, key.len());
-        self.records.push(HotRecord { class, version, marks, deadline, begin, end, key_bytes });
         true
+    }
+
+    /// Keeps no more room than a usual span's.
+    fn clear(&mut self) {
+        self.records.clear();
+        self.bytes.clear();
+        self.records.shrink_to(HOT_RECORDS_KEPT);
+        self.bytes.shrink_to(HOT_BYTES_KEPT);
+    }
+}
+
+impl HotRecord {
+    /// Its key and value.
+    fn content<'a>(&self, bytes: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+        let bytes = &bytes[self.begin as usize..][..usize::from(self.key_bytes) + self.value_bytes as usize];
+        bytes.split_at(self.key_bytes.into())
     }
 }
 
@@ -135,12 +159,16 @@ impl<I: Index> Shard<I> {
             let Some(slot) = evictor.next_span(&self.records, class) else { return false };
             let spans = self.records.slab.spans_beside(slot, units);
             if pinned == Handle::NONE || spans.iter().all(|span| span.span() != pinned.span()) {
-                let mut hot = Hot::default();
+                let mut hot = std::mem::take(&mut evictor.hot);
                 spans.into_iter().for_each(|span| self.empty_span(span, &mut hot));
                 if units == CHUNK_UNITS {
                     self.records.slab.pool().trim();
                 }
                 hot.records.iter().for_each(|record| self.put_back(record, &hot.bytes));
+                hot.clear();
+                if let Some(evictor) = &mut self.evictor {
+                    evictor.hot = hot;
+                }
                 return true;
             }
         }
@@ -166,12 +194,13 @@ impl<I: Index> Shard<I> {
 
     /// Puts a record back in the place of one of its class that was not hit; it is evicted where there is none.
     fn put_back(&mut self, record: &HotRecord, bytes: &[u8]) {
-        let HotRecord { class, version, marks, deadline, .. } = *record;
-        let (key, value) = bytes[record.begin..record.end].split_at(record.key_bytes);
+        let HotRecord { version, marks, .. } = *record;
+        let (class, deadline) = (usize::from(record.class), Some(record.deadline).filter(|time| *time != 0));
+        let (key, value) = record.content(bytes);
         let hash = self.records.hash_of(key);
         let has_slot = self.records.slab.has_slot(class) || self.evict_one(class);
         if has_slot && self.import(key, hash, version, Written { value, deadline }) {
-            if let Some(handle) = self.find_handle(hash, Handle::NONE, |other| *other == *key) {
+            if let Some(handle) = self.find_handle(|other| *other == *key, hash, Handle::NONE) {
                 self.records.set_marks(handle, marks.cooled().to_main());
             }
             return;

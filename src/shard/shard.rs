@@ -345,7 +345,7 @@ impl<I: Index> Shard<I> {
 
     /// Where the record of a key is, by the hint if it is right.
     #[inline(always)]
-    pub(super) fn find_handle(&self, hash: u64, hint: Handle, is_wanted: impl Fn(Key<'_>) -> bool) -> Option<Handle> {
+    pub(super) fn find_handle(&self, is_wanted: impl Fn(Key<'_>) -> bool, hash: u64, hint: Handle) -> Option<Handle> {
         self.find(is_wanted, hash, hint).map(|(handle, _)| handle)
     }
 

@@ -13,9 +13,11 @@
 //! the pool at once, whatever its class: memory never stays with a size that nobody uses any more.
 #![forbid(unsafe_code)]
 
-use super::memory::{Pool, Span, large_span_bytes};
+use super::memory::{CHUNK_UNITS, Pool, Span, large_span_bytes};
 use super::size_class::{CLASS_COUNT, SPAN_SLOTS_MAX, SizeClass};
 use super::table::Table;
+use smallvec::SmallVec;
+use std::ops::Range;
 use std::sync::Arc;
 
 const SLOT_BITS: u32 = 12;
@@ -296,13 +298,18 @@ impl Slab {
             let touched = if self.spans[span].is_none() { 0 } else { self.states[span].touched.into() };
             // A span that was released and taken again meanwhile may be shorter.
             let end = touched.min(slot + left);
-            let free = self.free_slots(span);
-            let is_used = |slot: &usize| free[slot / 64] >> (slot % 64) & 1 == 0;
-            used.extend((slot..end).filter(is_used).map(|slot| Handle::new(span as u32, slot as u32)));
+            used.extend(self.used_in(span, slot..end));
             left -= end.saturating_sub(slot).clamp(1, left);
             (span, slot) = if end == touched { (span + 1, 0) } else { (span, end) };
         }
         (used, None)
+    }
+
+    /// Those in use, as things are now, of touched slots of a span.
+    fn used_in(&self, span: usize, slots: Range<usize>) -> impl Iterator<Item = Handle> + use<> {
+        let free = self.free_slots(span);
+        let used = slots.filter(move |slot| free[slot / 64] >> (slot % 64) & 1 == 0);
+        used.map(move |slot| Handle::new(span as u32, slot as u32))
     }
 
     /// The free ones among the touched slots of a span, as bits.
@@ -351,7 +358,7 @@ impl Slab {
 
     /// The spans in the same run of `units` units of a chunk as that of a handle; itself alone, if it is a large one.
     /// Looks at every span.
-    pub(super) fn spans_beside(&self, handle: Handle, units: u32) -> Vec<Handle> {
+    pub(super) fn spans_beside(&self, handle: Handle, units: u32) -> SmallVec<[Handle; CHUNK_UNITS as usize]> {
         let span = &self.spans[handle.span()];
         let others = (0..self.spans.len()).filter(|other| {
             *other == handle.span() || span.units() < units && self.spans[*other].shares_run(span, units)
@@ -359,12 +366,9 @@ impl Slab {
         others.map(|span| Handle::new(span as u32, 0)).collect()
     }
 
-    /// The slots in use of the span of a handle.
-    pub(super) fn used_beside(&self, handle: Handle) -> Vec<Handle> {
-        let (span, free) = (handle.span(), self.free_slots(handle.span()));
-        let is_used = |slot: &usize| free[slot / 64] >> (slot % 64) & 1 == 0;
-        let touched = usize::from(self.states[span].touched);
-        (0..touched).filter(is_used).map(|slot| Handle::new(span as u32, slot as u32)).collect()
+    /// The slots of the span of a handle that are in use now.
+    pub(super) fn used_beside(&self, handle: Handle) -> impl Iterator<Item = Handle> + use<> {
+        self.used_in(handle.span(), 0..self.states[handle.span()].touched.into())
     }
 
     /// Whether a class has a slot that is not in use.

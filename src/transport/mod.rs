@@ -196,7 +196,8 @@ pub trait FrameSender: Send + 'static {
 /// Receives frames in order.
 pub trait FrameReceiver: Send + 'static {
     /// The next frame; `None` where the peer closed the connection between two frames. Dropping the future
-    /// loses nothing: the next call goes on where it stopped.
+    /// loses nothing: the next call goes on where it stopped. Of a trusted peer's frame for which there is no memory a
+    /// byte stream gives the header alone, which says how long it was: what is behind it is not lost for that.
     ///
     /// # Errors
     /// The connection is lost, or what arrives is no frame.

@@ -125,6 +125,8 @@ struct Partial {
     buffer: Buffer,
     filled: usize,
     frame_bytes: u32,
+    /// How many of them are kept, from the first on: all, or the header alone where there is no memory for more.
+    kept: u32,
 }
 
 impl<R> StreamReceiver<R> {
@@ -140,12 +142,16 @@ impl<R> StreamReceiver<R> {
         let Some(frame_bytes) = frame_bytes(staged, self.config.frame_bytes_max)? else { return Ok(false) };
         let whole = frame_bytes as usize;
         let lent = if self.config.peer_trusted { whole } else { whole.min(UNTRUSTED_BYTES) };
-        let pool = Arc::clone(&self.config.pool);
-        let mut buffer = pool.lend(lent).ok_or(TransportError::OutOfMemory { frame_bytes })?;
+        let lend = |bytes| Arc::clone(&self.config.pool).lend(bytes);
+        let header_alone = || lend(HEADER_BYTES as usize).filter(|_| self.config.peer_trusted);
+        let all = lend(lent).map(|buffer| (buffer, frame_bytes));
+        let lent = all.or_else(|| Some((header_alone()?, HEADER_BYTES)));
+        let (mut buffer, kept) = lent.ok_or(TransportError::OutOfMemory { frame_bytes })?;
         let filled = staged.len().min(whole);
-        buffer[..filled].copy_from_slice(&staged[..filled]);
+        let copied = filled.min(kept as usize);
+        buffer[..copied].copy_from_slice(&staged[..copied]);
         self.begin += filled;
-        self.partial = Some(Partial { buffer, filled, frame_bytes });
+        self.partial = Some(Partial { buffer, filled, frame_bytes, kept });
         Ok(true)
     }
 
@@ -153,7 +159,7 @@ impl<R> StreamReceiver<R> {
     fn whole(&mut self) -> Option<Frame> {
         let partial = self.partial.take_if(|partial| partial.filled == partial.frame_bytes as usize)?;
         self.pace.begin();
-        Some(Frame::new(partial.buffer, partial.frame_bytes))
+        Some(Frame::new(partial.buffer, partial.kept))
     }
 
     /// Moves what is staged to the front.
@@ -165,9 +171,13 @@ impl<R> StreamReceiver<R> {
 }
 
 impl Partial {
-    /// Where to read more of the frame.
-    fn room(&mut self) -> Result<&mut [u8], TransportError> {
+    /// Where to read more of the frame: over other bytes of it, where they are not kept.
+    fn room<'a>(&'a mut self, scratch: &'a mut [u8]) -> Result<&'a mut [u8], TransportError> {
         let whole = self.frame_bytes as usize;
+        if self.kept < self.frame_bytes {
+            let end = scratch.len().min(whole - self.filled);
+            return Ok(&mut scratch[..end]);
+        }
         if self.filled == self.buffer.len() {
             let bytes = (self.filled * 2).min(whole);
             if !self.buffer.grow(bytes) {
@@ -187,7 +197,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> FrameReceiver for StreamReceiver<R> 
             }
             let (got, needed, read) = if let Some(partial) = &mut self.partial {
                 let (got, needed) = (partial.filled as u32, partial.frame_bytes);
-                (got, needed, self.pace.step(self.reader.read(partial.room()?)).await)
+                (got, needed, self.pace.step(self.reader.read(partial.room(&mut self.staging)?)).await)
             } else if self.begin_frame()? {
                 continue;
             } else {

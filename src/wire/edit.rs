@@ -58,21 +58,10 @@ const _: () = {
     assert!(DEADLINE_MAX == (1 << 56) - 1);
 };
 
-const CONDITIONS: [Condition; 8] = [
-    Condition::Always,
-    Condition::IfAbsent,
-    Condition::IfPresent,
-    Condition::IfLasting,
-    Condition::IfExpiring,
-    Condition::IfLater,
-    Condition::IfSooner,
-    Condition::IfExpiringSooner,
-];
-
 impl EditOperand {
     /// The operand of an edit whose bytes, so many, follow behind the key.
     pub(super) fn new(edit: &Edit<'_>, value_bytes: U32) -> Self {
-        let condition = CONDITIONS.iter().zip(0..).find(|(condition, _)| **condition == edit.condition());
+        let condition = Condition::ALL.iter().zip(0..).find(|(condition, _)| **condition == edit.condition());
         let (_, condition) = condition.expect("every condition stands there");
         let content = match edit.content() {
             Content::Keep => 0,
@@ -91,7 +80,7 @@ impl EditOperand {
 
     /// The edit, with the bytes that follow; `None` where the operand says nothing known, or what is a get.
     pub(super) fn edit<'a>(&self, bytes: &'a [u8], value_wanted: bool) -> Option<Edit<'a>> {
-        let condition = *CONDITIONS.get(usize::from(self.condition))?;
+        let condition = *Condition::ALL.get(usize::from(self.condition))?;
         let content = match (self.content, bytes) {
             (0, []) => Content::Keep,
             (1, _) => Content::Write(bytes),

@@ -201,15 +201,24 @@ impl Header {
     /// `frame` is not exactly as long as its header says.
     pub fn split(frame: &[u8]) -> Result<(&Self, FrameKind, &[u8]), WireError> {
         let got = u64::try_from(frame.len()).unwrap_or(u64::MAX);
-        let truncated = WireError::Truncated { needed: u64::from(HEADER_BYTES), got };
-        let (header, rest) = Self::ref_from_prefix(frame).map_err(|_| truncated)?;
-        let kind = header.check(limits::FRAME_BYTES_MAX)?;
+        let (header, kind, rest) = Self::at_front(frame)?;
         let needed = u64::from(header.frame_bytes.get());
         match got.cmp(&needed) {
             Ordering::Less => Err(WireError::Truncated { needed, got }),
             Ordering::Equal => Ok((header, kind, rest)),
             Ordering::Greater => Err(WireError::TrailingBytes { frame: needed, got }),
         }
+    }
+
+    /// The header and what is there of the rest of a frame.
+    ///
+    /// # Errors
+    /// The first thing wrong with the header, or [`WireError::Truncated`] where it is not all there.
+    pub fn at_front(bytes: &[u8]) -> Result<(&Self, FrameKind, &[u8]), WireError> {
+        let got = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let truncated = WireError::Truncated { needed: u64::from(HEADER_BYTES), got };
+        let (header, rest) = Self::ref_from_prefix(bytes).map_err(|_| truncated)?;
+        Ok((header, header.check(limits::FRAME_BYTES_MAX)?, rest))
     }
 
     /// As [`Header::split`], and of one kind.

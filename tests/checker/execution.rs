@@ -5,7 +5,7 @@
 //! does, it does at once, some time later, or never.
 #![forbid(unsafe_code)]
 
-use crate::store::{Record, without_version};
+use crate::store::{Record, with_version, without_version};
 use crate::support::history::{Bytes, Call, History, OwnedOp, OwnedOutcome, Span};
 use freight::op::{Condition, Content, Edit, Expiry, Time, Version};
 use rand::{RngExt, SeedableRng};
@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) versions_percent: u32,
     /// How many operations are edits.
     pub(crate) edits_percent: u32,
+    /// How often a record is evicted before an operation on it.
+    pub(crate) evicted_percent: u32,
     /// The store breaks its promise in this way, once in a while.
     pub(crate) bug: Option<Bug>,
 }
@@ -60,6 +62,10 @@ pub(crate) enum Bug {
     ExpiredRead,
     /// The deadline that an edit sets is told, and forgotten.
     DeadlineForgotten,
+    /// A record that was evicted is back afterwards.
+    EvictedComesBack,
+    /// A put behind an eviction draws the version of the record that is gone.
+    EvictedVersionReused,
 }
 
 impl Bug {
@@ -77,6 +83,9 @@ impl Bug {
 
     /// Those that only records with deadlines show.
     pub(crate) const OF_EXPIRY: [Self; 2] = [Self::ExpiredRead, Self::DeadlineForgotten];
+
+    /// Those that only a store shows that evicts.
+    pub(crate) const OF_EVICTION: [Self; 2] = [Self::EvictedComesBack, Self::EvictedVersionReused];
 }
 
 /// One history of the plan, by seed.
@@ -88,6 +97,7 @@ pub(crate) fn execute(plan: Plan, seed: u64) -> History {
         time: MS_MAX,
         drawn: 0,
         records: BTreeMap::new(),
+        evicted: BTreeMap::new(),
         late: Vec::new(),
         history: History::default(),
     };
@@ -133,6 +143,8 @@ struct Execution {
     drawn: Version,
     /// The record, and as it was before the last change.
     records: BTreeMap<u32, (Record, Record)>,
+    /// The record that was evicted last, of each key.
+    evicted: BTreeMap<u32, Record>,
     /// Lost compounds that are still to happen.
     late: Vec<(u32, Vec<OwnedOp>)>,
     history: History,
@@ -170,15 +182,6 @@ impl Execution {
     }
 
     fn edit(&mut self) -> OwnedOp {
-        const CONDITIONS: [Condition; 7] = [
-            Condition::IfAbsent,
-            Condition::IfPresent,
-            Condition::IfLasting,
-            Condition::IfExpiring,
-            Condition::IfLater,
-            Condition::IfSooner,
-            Condition::IfExpiringSooner,
-        ];
         let bytes = self.value();
         let content = match self.below(8) {
             0..4 => Content::Keep,
@@ -193,7 +196,7 @@ impl Execution {
             _ => Expiry::After(ms),
         };
         let always = self.chance(60);
-        let condition = if always { Condition::Always } else { CONDITIONS[self.below(7) as usize] };
+        let condition = if always { Condition::Always } else { Condition::ALL[self.below(7) as usize + 1] };
         let edit = Edit::new(content, expiry).on(condition);
         let edit = if self.chance(50) { edit.wanting_value() } else { edit };
         OwnedOp::Edit { edit, bytes: if matches!(content, Content::Write(_)) { bytes } else { Bytes::from([]) } }
@@ -277,9 +280,18 @@ impl Execution {
         self.drawn += 1 + u64::from(self.below(2));
         let buggy = self.plan.bug.filter(|_| self.chance(10));
         let show_version = self.chance(self.plan.versions_percent);
+        let is_evicted = self.plan.evicted_percent > 0 && self.chance(self.plan.evicted_percent);
         let (record, previous) = self.records.entry(key).or_default();
+        if is_evicted && record.value.is_some() {
+            self.evicted.insert(key, record.clone());
+            *record = record.evicted();
+        }
+        let gone = self.evicted.get(&key).filter(|_| record.value.is_none());
+        if let (Some(Bug::EvictedComesBack), Some(gone)) = (buggy, gone) {
+            *record = gone.clone();
+        }
         let before = record.clone();
-        let outcome = match (buggy, op) {
+        let mut outcome = match (buggy, op) {
             (Some(Bug::StaleRead), OwnedOp::Get) => previous.execute(op, 0, 0),
             (Some(Bug::ExpiredRead), OwnedOp::Get) => record.execute(op, 0, 0),
             (Some(Bug::BlindSwap), OwnedOp::CompareAndSwap { value, .. }) => {
@@ -297,6 +309,12 @@ impl Execution {
             (Some(Bug::LostUpdate), OwnedOp::Put { .. } | OwnedOp::CompareAndSwap { .. })
             | (Some(Bug::Resurrection), OwnedOp::Delete) => *record = before.clone(),
             (Some(Bug::VersionReused), OwnedOp::Put { .. }) => record.drawn = before.drawn.max(1),
+            (Some(Bug::EvictedVersionReused), OwnedOp::Put { .. }) => {
+                if let Some(gone) = gone {
+                    record.drawn = gone.drawn;
+                    outcome = with_version(outcome, Some(gone.drawn));
+                }
+            }
             (Some(Bug::DeadlineForgotten), OwnedOp::Edit { .. }) => record.deadline = None,
             _ => {}
         }

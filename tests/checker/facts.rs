@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::support::checker::{Checker, Violation};
-use crate::support::history::OwnedOutcome;
+use crate::support::history::{Call, OwnedOutcome};
 use crate::words::*;
 
 #[test]
@@ -204,6 +204,47 @@ fn what_was_refused_or_not_executed_changes_nothing() {
     accepted([at(1, 2, [but(get("a"), OwnedOutcome::ReplyFull), put("b")]), at(3, 4, get("b"))]);
     accepted([at(1, 2, but(put("a"), OwnedOutcome::NotSent)), at(3, 4, get_nothing())]);
     rejected([at(1, 2, but(put("a"), OwnedOutcome::NotSent)), at(3, 4, get("a"))]);
+}
+
+const EVICTING: Checker = Checker { evicting: true, ..Checker::DEFAULT };
+
+#[track_caller]
+fn accepted_where_records_are_evicted<const N: usize>(calls: [Call; N]) {
+    if let Err(violation) = EVICTING.check(&history(calls.clone())) {
+        panic!("{violation}");
+    }
+    rejected(calls);
+}
+
+#[track_caller]
+fn rejected_where_records_are_evicted<const N: usize>(calls: [Call; N]) {
+    assert!(EVICTING.check(&history(calls)).is_err(), "no eviction explains this");
+}
+
+#[test]
+fn an_evicted_record_is_absent_for_everybody_and_never_comes_back() {
+    accepted_where_records_are_evicted([at(1, 2, put("a")), at(3, 4, get_nothing()), at(5, 6, delete_nothing())]);
+    accepted_where_records_are_evicted([at(1, 2, [put("a"), get("a"), get_nothing()])]);
+    rejected_where_records_are_evicted([at(1, 2, put("a")), at(3, 4, get_nothing()), at(5, 6, get("a"))]);
+    rejected_where_records_are_evicted([at(1, 2, put("a")), at(3, 4, put("b")), at(5, 6, get("a"))]);
+    rejected_where_records_are_evicted([at(1, 2, put("a")), at(3, 4, [get_nothing(), delete()])]);
+    rejected_where_records_are_evicted([at(1, 2, get("a"))]);
+}
+
+#[test]
+fn changes_behind_an_eviction_find_nothing() {
+    accepted_where_records_are_evicted([at(1, 2, put("7")), at(3, 4, add(1, 1)), at(5, 6, get("1"))]);
+    accepted_where_records_are_evicted([at(1, 2, put_at("a", 7)), at(3, 4, mismatch(7, 0)), at(5, 6, swap(0, "b"))]);
+    rejected_where_records_are_evicted([at(1, 2, put("7")), at(3, 4, [get_nothing(), add(1, 8)])]);
+    rejected_where_records_are_evicted([at(1, 2, put_at("a", 7)), at(3, 4, [mismatch(7, 0), swap(7, "b")])]);
+}
+
+#[test]
+fn the_version_of_an_evicted_record_is_never_drawn_again() {
+    let again = |version| [at(1, 2, put_at("a", 7)), at(3, 4, get_nothing()), at(5, 6, put_at("b", version))];
+    rejected_where_records_are_evicted(again(7));
+    rejected_where_records_are_evicted(again(6));
+    accepted_where_records_are_evicted(again(8));
 }
 
 #[test]

@@ -4,13 +4,14 @@
 
 use crate::execution::MS_MAX;
 use crate::store::{Record, version, without_version};
+use crate::support::checker::Checker;
 use crate::support::history::{Call, OwnedOp, OwnedOutcome};
 use freight::op::{Time, Version};
 use std::collections::HashSet;
 
 /// Whether some order explains one key's calls, of which there are few. A node with a memory cap may have refused
-/// any unseen write.
-pub(crate) fn linearizable(calls: &[Call], memory_capped: bool) -> bool {
+/// any unseen write, one that evicts may have evicted the record before any operation.
+pub(crate) fn linearizable(calls: &[Call], rules: &Checker) -> bool {
     assert!(calls.len() <= 16, "brute force is for small histories");
     let writes: usize = calls.iter().map(|call| call.steps.len()).sum();
     // Above every version that is mentioned there is room for each write to draw one more.
@@ -18,13 +19,13 @@ pub(crate) fn linearizable(calls: &[Call], memory_capped: bool) -> bool {
     // Behind every deadline all times are alike.
     let latest = calls.iter().flat_map(|call| [call.time.min, call.time.max]).filter(|time| *time != Time::MAX);
     let time_max = latest.max().unwrap_or(0) + MS_MAX;
-    let mut oracle = Oracle { calls, memory_capped, draw_max, time_max, dead_ends: HashSet::new() };
+    let mut oracle = Oracle { calls, rules, draw_max, time_max, dead_ends: HashSet::new() };
     oracle.can_finish((1 << calls.len()) - 1, Point { record: Record::default(), time: 0 })
 }
 
 struct Oracle<'a> {
     calls: &'a [Call],
-    memory_capped: bool,
+    rules: &'a Checker,
     draw_max: Version,
     time_max: Time,
     dead_ends: HashSet<(u32, Point)>,
@@ -82,9 +83,10 @@ impl Oracle<'_> {
             if matches!(outcome, OwnedOutcome::OutOfMemory | OwnedOutcome::ReplyFull | OwnedOutcome::NotSent) {
                 continue;
             }
-            let refused = self.memory_capped && !matches!(op, OwnedOp::Get | OwnedOp::Delete);
+            let refused = self.rules.memory_capped && !matches!(op, OwnedOp::Get | OwnedOp::Delete);
             let mut after = HashSet::new();
-            for record in records {
+            let evicted = records.iter().filter(|_| self.rules.evicting).map(Record::evicted).collect();
+            for record in records.union(&evicted).cloned() {
                 for draw in record.drawn + 1..=self.draw_max {
                     let mut changed = record.clone();
                     if agrees(outcome, changed.execute(op, draw, now)) {

@@ -20,6 +20,7 @@ const PLAN: Plan = Plan {
     lost_percent: 0,
     versions_percent: 30,
     edits_percent: 0,
+    evicted_percent: 0,
     bug: None,
 };
 
@@ -35,6 +36,7 @@ fn small_plan(random: &mut ChaCha8Rng) -> Plan {
         lost_percent: [0, 10, 30][random.random_range(0..3)],
         versions_percent: [0, 30, 100][random.random_range(0..3)],
         edits_percent: [0, 0, 30, 60][random.random_range(0..4)],
+        evicted_percent: [0, 0, 10, 40][random.random_range(0..4)],
         bug: None,
     }
 }
@@ -62,17 +64,35 @@ fn executions_on_records_that_expire_are_accepted() {
     for_each_seed(100, |seed| assert_linearizable(&execute(Plan { lost_percent: 1, ..plan }, seed)));
 }
 
+/// The checker of stores that evict.
+const EVICTING: Checker = Checker { evicting: true, ..Checker::DEFAULT };
+
+#[test]
+fn executions_of_a_store_that_evicts_are_accepted_as_such_and_not_as_another_s() {
+    let plan = Plan { evicted_percent: 5, edits_percent: 20, ..PLAN };
+    for_each_seed(200, |seed| {
+        for lost_percent in [0, 1] {
+            let history = execute(Plan { lost_percent, ..plan }, seed);
+            assert!(EVICTING.check(&history).is_ok(), "{:?}", EVICTING.check(&history));
+            assert!(Checker::default().check(&history).is_err(), "nothing was seen to go");
+        }
+    });
+}
+
 #[test]
 fn verdicts_are_those_of_brute_force() {
     let (mut accepted, mut rejected) = (0, 0);
     for_each_seed(6_000, |seed| {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let mut history = execute(small_plan(&mut random), seed);
+        let plan = small_plan(&mut random);
+        let mut history = execute(plan, seed);
         let original = history.clone();
         for mutations in 0..4 {
             for calls in history.calls.values().filter(|calls| !calls.iter().any(guesses)) {
-                let checker = Checker { memory_capped: random.random(), ..Checker::default() };
-                let truth = oracle::linearizable(calls, checker.memory_capped);
+                // An execution without eviction is one of a store that may evict, too.
+                let evicting = plan.evicted_percent > 0 || random.random();
+                let checker = Checker { memory_capped: random.random(), evicting, ..Checker::default() };
+                let truth = oracle::linearizable(calls, &checker);
                 assert!(truth || mutations > 0, "brute force rejects an atomic execution:\n{}", shown(&original));
                 let verdict = checker.check(&history);
                 assert_eq!(
@@ -94,15 +114,18 @@ fn verdicts_are_those_of_brute_force() {
 
 #[test]
 fn planted_bugs_are_caught() {
-    for bug in Bug::ALL.into_iter().chain(Bug::OF_EXPIRY) {
+    for bug in Bug::ALL.into_iter().chain(Bug::OF_EXPIRY).chain(Bug::OF_EVICTION) {
+        let evicting = Bug::OF_EVICTION.contains(&bug);
         let (mut caught, mut runs) = (0, 0);
         for_each_seed(40, |seed| {
             let plan = match bug {
                 Bug::LostHalf => Plan { lost_percent: 10, keys: 2, ..PLAN },
+                Bug::EvictedComesBack | Bug::EvictedVersionReused => Plan { evicted_percent: 10, ..PLAN },
                 Bug::ExpiredRead | Bug::DeadlineForgotten => Plan { edits_percent: 30, batches: 400, ..PLAN },
                 _ => Plan { lost_percent: 1, ..PLAN },
             };
-            let verdict = Checker::default().check(&execute(Plan { bug: Some(bug), ..plan }, seed));
+            let checker = Checker { evicting, ..Checker::default() };
+            let verdict = checker.check(&execute(Plan { bug: Some(bug), ..plan }, seed));
             assert!(!matches!(verdict, Err(Violation::GaveUp { .. })), "{bug:?}: {verdict:?}");
             caught += u32::from(verdict.is_err());
             runs += 1;

@@ -15,6 +15,7 @@ const ONE_KEY: Plan = Plan {
     lost_percent: 0,
     versions_percent: 0,
     edits_percent: 0,
+    evicted_percent: 0,
     bug: None,
 };
 

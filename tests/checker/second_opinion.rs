@@ -58,6 +58,7 @@ fn verdicts_are_those_of_another_checker() {
             lost_percent: 0,
             versions_percent: 100,
             edits_percent: 0,
+            evicted_percent: 0,
             bug: None,
         };
         let mut history = execute(plan, seed);

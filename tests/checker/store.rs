@@ -46,6 +46,13 @@ impl Record {
         }
     }
 
+    /// The record that is left where this one is evicted.
+    pub(crate) fn evicted(&self) -> Self {
+        let mut evicted = self.clone();
+        evicted.remove();
+        evicted
+    }
+
     fn remove(&mut self) {
         (self.value, self.deadline) = (None, None);
     }

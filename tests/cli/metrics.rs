@@ -169,6 +169,26 @@ fn commands_of_redis_clients_are_counted_too() {
 }
 
 #[test]
+fn operations_whose_replies_have_no_room_yet_are_counted_once() {
+    let node = watched(&["tcp://127.0.0.1:0", "resp://127.0.0.1:0"], &[]);
+    let mut client = TcpStream::connect(node.served.endpoints[1].trim_start_matches("resp://")).expect("it listens");
+    let set = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1048576\r\n{}\r\n", "v".repeat(1 << 20));
+    let pipeline = "GET k\r\nINCR n\r\nAPPEND k x\r\n".repeat(40);
+    client.write_all(format!("{set}{pipeline}QUIT\r\n").as_bytes()).expect("it reads");
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).expect("replies");
+    assert!(answer.len() > 40 << 20 && answer.ends_with(b"+OK\r\n"), "{} bytes", answer.len());
+    let page = node.page();
+    for (kind, result, count) in
+        [("put", "done", 1.0), ("get", "value", 40.0), ("add", "counter", 40.0), ("edit", "edited", 40.0)]
+    {
+        assert_eq!(page.operations(kind, result), Some(count), "{kind} {result}");
+    }
+    let stats: Value = serde_json::from_slice(&node.served.run(&["stats"]).stdout).expect("JSON");
+    assert_eq!((page.all_operations(), stats[0]["operations"].as_f64()), (121.0, Some(121.0)));
+}
+
+#[test]
 fn who_is_refused_is_counted_by_the_reason() {
     let node = watched(&["tcp://127.0.0.1:0"], &["--connections-max", "1"]);
     let mut peer = node.served.raw();

@@ -4,6 +4,8 @@
 use crate::binary::{Done, Served, freight, run, run_with_input, serve, serve_one};
 use rustix::process::Signal;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tempfile::TempDir;
@@ -123,6 +125,53 @@ fn sighup_takes_the_file_of_users_anew() {
     node.process.signal(Signal::HUP);
     node.process.wait_for("SIGHUP: the users stay as they are");
     assert_eq!(users.run_as(&node, "bob", &["ping"]).code, Some(0));
+}
+
+/// Sets keys of every node through a node's door, as ada; how many of them were set.
+fn set_through(door: &str, keys: usize) -> usize {
+    let mut client = TcpStream::connect(door.trim_start_matches("resp://")).expect("it listens");
+    let sets: String = (0..keys).map(|key| format!("SET k{key} v\r\n")).collect();
+    client.write_all(format!("AUTH ada ada-word\r\n{sets}QUIT\r\n").as_bytes()).expect("it reads");
+    let mut replies = String::new();
+    client.read_to_string(&mut replies).expect("text");
+    assert_eq!(replies.lines().count(), keys + 2, "{replies}");
+    replies.matches("+OK").count() - 2
+}
+
+#[test]
+fn sighup_takes_the_node_s_own_password_anew() {
+    let users = Users::new();
+    assert_eq!(users.add("peer", &["--rights", "read,write"]).code, Some(0));
+    users.write("peer.password", "peer-word\n");
+    let (file, map, password) = (users.file(), users.path("cluster.toml"), users.path("peer.password"));
+    let flags = ["--users", &file, "--map", &map, "--user", "peer", "--password-file", &password];
+    let mut nodes: Vec<_> = (0..2).map(|_| serve(&["tcp://127.0.0.1:0", "resp://127.0.0.1:0"], &flags)).collect();
+    let servers = nodes.iter().map(Served::endpoint).collect::<Vec<_>>().join(",");
+    let ada = users.path("ada.password");
+    let create = ["cluster", "create", "--servers", &servers, "--map", &map, "--user", "ada", "--password-file", &ada];
+    assert_eq!(run(&create).code, Some(0));
+    let tell = |nodes: &mut [Served], words: &str| {
+        for node in nodes {
+            node.process.signal(Signal::HUP);
+            node.process.wait_for(words);
+        }
+    };
+    tell(&mut nodes, "map of epoch 1");
+    let door = nodes[0].endpoints[1].clone();
+    assert_eq!(set_through(&door, 20), 20);
+    let passwd = ["user", "passwd", "peer", "--users", &file, "--iterations", "4096"];
+    assert_eq!(run_with_input(&passwd, b"another-word\n").code, Some(0));
+    tell(&mut nodes, "SIGHUP: 3 users");
+    let own = set_through(&door, 20);
+    assert!((1..20).contains(&own), "{own} of 20: others refuse the password of before");
+    users.write("peer.password", "another-word\n");
+    nodes[0].process.signal(Signal::HUP);
+    // What it logs behind that may be of the signal before.
+    assert!((0..100).any(|_| set_through(&door, 20) == 20), "the password is read again");
+    users.write("peer.password", "\n");
+    nodes[0].process.signal(Signal::HUP);
+    nodes[0].process.wait_for("the node's own password stays as it is");
+    assert_eq!(set_through(&door, 20), 20);
 }
 
 #[test]

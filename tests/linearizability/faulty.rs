@@ -45,6 +45,10 @@ pub(crate) enum Bug {
     TimeGoesBack,
     /// A get finds what is expired, until something else meets it.
     ExpiredRead,
+    /// A record that was evicted is there again.
+    EvictedComesBack,
+    /// A key that was evicted begins again with the versions that it had.
+    EvictedVersionsReused,
 }
 
 impl Bug {
@@ -56,14 +60,21 @@ impl Bug {
 
     /// Those that only records with deadlines show.
     pub(crate) const OF_EXPIRY: [Self; 2] = [Self::TimeGoesBack, Self::ExpiredRead];
+
+    /// Those that only a node shows that evicts.
+    pub(crate) const OF_EVICTION: [Self; 2] = [Self::EvictedComesBack, Self::EvictedVersionsReused];
 }
 
 pub(crate) struct FaultyNode {
     bug: Option<Bug>,
+    /// Before so many of a hundred operations their record is evicted.
+    evicted_percent: u32,
     random: RefCell<ChaCha8Rng>,
     store: RefCell<HashMap<Vec<u8>, Record>>,
     /// What the store was a while ago.
     copy: RefCell<HashMap<Vec<u8>, Record>>,
+    /// What was evicted last of each key.
+    evicted: RefCell<HashMap<Vec<u8>, Record>>,
     drawn: RefCell<Version>,
     clock: Clock,
     /// The latest time that the clock showed.
@@ -74,13 +85,15 @@ pub(crate) struct FaultyNode {
 
 impl FaultyNode {
     /// Serves at an endpoint until the local task set ends.
-    pub(crate) async fn start(endpoint: &Endpoint, bug: Option<Bug>, clock: Clock, seed: u64) {
+    pub(crate) async fn start(endpoint: &Endpoint, bug: Option<Bug>, evicted_percent: u32, clock: Clock, seed: u64) {
         let listener = Sim.listen(endpoint).await.expect("the endpoint is free");
         let node = Rc::new(Self {
             bug,
+            evicted_percent,
             random: RefCell::new(ChaCha8Rng::seed_from_u64(seed)),
             store: RefCell::default(),
             copy: RefCell::default(),
+            evicted: RefCell::default(),
             drawn: RefCell::default(),
             clock,
             latest: RefCell::default(),
@@ -145,6 +158,7 @@ impl FaultyNode {
             if self.bug == Some(Bug::BatchTorn) {
                 self.pause().await;
             }
+            self.evict_now_and_then(op.key);
             let before = self.record(op).await;
             let mut after = before.clone();
             let outcome = self.carry_out(op, &mut after, now);
@@ -170,6 +184,23 @@ impl FaultyNode {
         record
     }
 
+    /// Evicts a record, once in a while.
+    fn evict_now_and_then(&self, key: &[u8]) {
+        let this_time = self.random.borrow_mut().random_range(0..100) < self.evicted_percent;
+        let (mut store, mut evicted) = (self.store.borrow_mut(), self.evicted.borrow_mut());
+        match store.get_mut(key) {
+            Some(record) if record.value.is_some() && this_time => {
+                evicted.insert(key.to_vec(), record.clone());
+                *record =
+                    if self.bug == Some(Bug::EvictedVersionsReused) { Record::default() } else { record.evicted() };
+            }
+            Some(record) if record.value.is_none() && this_time && self.bug == Some(Bug::EvictedComesBack) => {
+                *record = evicted.remove(key).unwrap_or_default();
+            }
+            _ => {}
+        }
+    }
+
     async fn pause(&self) {
         let pause = self.random.borrow_mut().random_range(0..3);
         tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -184,12 +215,14 @@ impl FaultyNode {
             _ => false,
         }
     }
+
     fn carry_out(&self, op: &Op<'_>, record: &mut Record, now: Time) -> OwnedOutcome {
         *self.drawn.borrow_mut() += 1;
         let finds_expired = self.bug == Some(Bug::ExpiredRead) && op.action == Action::Get;
         let now = if finds_expired { 0 } else { now };
         let op_owned = OwnedOp::new(op.action, |bytes| Bytes::from(bytes));
-        let outcome = record.execute(&op_owned, *self.drawn.borrow(), now);
+        let drawn = if self.bug == Some(Bug::EvictedVersionsReused) { record.drawn + 1 } else { *self.drawn.borrow() };
+        let outcome = record.execute(&op_owned, drawn, now);
         if op.version_wanted { outcome } else { without_version(outcome) }
     }
 

@@ -4,6 +4,7 @@
 
 mod clocks;
 mod deaths;
+mod eviction;
 mod expiry;
 mod faulty;
 #[path = "../cluster/keys.rs"]

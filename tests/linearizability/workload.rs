@@ -116,15 +116,6 @@ const SOON_MS: u64 = 40;
 
 /// An edit whose bytes are still to come; of those that write, most set a deadline.
 fn edit(random: &mut ChaCha8Rng) -> Edit<'static> {
-    const CONDITIONS: [Condition; 7] = [
-        Condition::IfAbsent,
-        Condition::IfPresent,
-        Condition::IfLasting,
-        Condition::IfExpiring,
-        Condition::IfLater,
-        Condition::IfSooner,
-        Condition::IfExpiringSooner,
-    ];
     let content = match random.random_range(0..10) {
         0..5 => Content::Keep,
         5..9 => Content::Write(&[]),
@@ -135,7 +126,7 @@ fn edit(random: &mut ChaCha8Rng) -> Edit<'static> {
         2 => Expiry::Clear,
         _ => Expiry::After(random.random_range(0..SOON_MS)),
     };
-    let condition = if random.random() { Condition::Always } else { CONDITIONS[random.random_range(0..7)] };
+    let condition = if random.random() { Condition::Always } else { Condition::ALL[random.random_range(1..8)] };
     let edit = Edit::new(content, expiry).on(condition);
     if random.random() { edit.wanting_value() } else { edit }
 }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::hostile::{FLOOD, flood};
-use crate::raw::command;
+use crate::raw::{Raw, command};
 use crate::server::RedisServer;
 use crate::{Served, node};
 use freight::auth::{ITERATIONS_MAX, ITERATIONS_MIN, Rights, User, Users, Verifier};
@@ -15,12 +15,12 @@ use std::sync::mpsc::channel;
 use std::thread::spawn;
 use std::time::Duration;
 
-fn user(name: &str, rights: Rights, iterations: u32) -> User {
+pub(crate) fn user(name: &str, rights: Rights, iterations: u32) -> User {
     let verifier = Verifier::new(format!("{name}-word").as_bytes(), [5; 16], iterations);
     User { name: name.to_owned(), rights, verifier }
 }
 
-fn users() -> Users {
+pub(crate) fn users() -> Users {
     let mut users = Users::new([9; 32]);
     let both = Rights::READ.and(Rights::WRITE);
     for (name, rights) in [("default", Rights::ALL), ("ro", Rights::READ), ("wo", Rights::WRITE), ("rw", both)] {
@@ -29,17 +29,18 @@ fn users() -> Users {
     users
 }
 
-fn guarded() -> Served {
+pub(crate) fn guarded() -> Served {
     node(|config| config.users = Some(users()))
 }
 
 /// The same users at a real redis-server.
-fn redis_server() -> RedisServer {
+pub(crate) fn redis_server() -> RedisServer {
     let server = RedisServer::start();
     let mut client = server.client();
     for line in [
         "ACL SETUSER ro on >ro-word ~* +@read +@connection",
         "ACL SETUSER wo on >wo-word ~* +@write +@connection -flushall",
+        "ACL SETUSER rw on >rw-word ~* +@all",
         "CONFIG SET requirepass default-word",
     ] {
         assert_eq!(client.says(line), "+OK\r\n", "{line}");
@@ -211,6 +212,34 @@ fn users_that_change_are_gone_by_with_the_next_command() {
     assert_eq!(writer.says("SET k v"), "-NOAUTH Authentication required.\r\n");
     let wrong = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
     assert_eq!(writer.says("AUTH wo wo-word"), wrong);
+}
+
+#[test]
+fn the_list_of_clients_tells_who_they_are() {
+    let (server, node) = (redis_server(), guarded());
+    for address in [None, Some(&node.address)] {
+        let connect = || address.map_or_else(|| server.client(), |address| Raw::tcp(address));
+        let (mut reader, mut writer, mut stranger) = (connect(), connect(), connect());
+        assert_eq!(reader.says("AUTH rw rw-word"), "+OK\r\n");
+        writer.says("HELLO 3 AUTH wo wo-word");
+        stranger.says("AUTH wo wrong");
+        let mut users_of = |clients: usize| {
+            let list = reader.says("CLIENT LIST");
+            let user = |line: &str| Some(line.split_once(" user=")?.1.split_once(' ')?.0.to_owned());
+            let users: Vec<_> = list.lines().filter_map(user).collect();
+            assert_eq!(users.len(), clients, "{list}");
+            users
+        };
+        // Of the real one the helper that made its users is gone.
+        assert_eq!(users_of(3), ["rw", "wo", "default"]);
+        if address.is_some() {
+            let mut changed = users();
+            changed.remove("wo");
+            node.node.set_users(changed);
+            assert_eq!(writer.says("PING"), "-NOAUTH Authentication required.\r\n");
+            assert_eq!(users_of(3), ["rw", "default", "default"]);
+        }
+    }
 }
 
 #[test]

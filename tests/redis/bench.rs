@@ -1,9 +1,11 @@
 //! The benchmark over RESP: against a real redis-server and against our own door, every byte checked.
 #![forbid(unsafe_code)]
 
+use crate::authentication::{guarded, redis_server};
 use crate::node;
 use crate::server::RedisServer;
 use clap::Parser;
+use freight::auth::Credentials;
 use freight::bench::config::BenchConfig;
 use freight::bench::report::Report;
 use freight::bench::{BenchError, Target, run};
@@ -17,10 +19,17 @@ struct Command {
 }
 
 fn measured(flags: &[&str], servers: &[String]) -> Result<Report, BenchError> {
+    measured_as(None, flags, servers)
+}
+
+/// As a user with a password.
+fn measured_as(who: Option<(&str, &str)>, flags: &[&str], servers: &[String]) -> Result<Report, BenchError> {
     let servers = servers.join(",");
     let short = ["bench", "--servers", &servers, "--records", "3000", "--threads", "1", "--placement", "free"];
     let lengths = ["--duration", "300ms", "--warmup", "100ms", "--verify"];
-    let config = Command::parse_from(short.iter().chain(&lengths).chain(flags)).bench.resolved();
+    let mut config = Command::parse_from(short.iter().chain(&lengths).chain(flags)).bench.resolved();
+    config.credentials =
+        who.map(|(name, password)| Credentials::new(name, password.as_bytes()).expect("a name and a password"));
     let target = Target { endpoints: config.servers.clone(), node_cores: None };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(run(config, target))
@@ -53,6 +62,29 @@ fn a_run_over_resp_reads_back_what_it_wrote() {
             assert!(report.cpu_ns_per_op.server > Some(0.0), "{name} tells its time");
             assert!(report.wire.bytes_per_op_received > 0.0 && report.wire.bytes_per_op_sent > 0.0);
         });
+    }
+}
+
+#[test]
+fn a_run_says_who_it_is_where_servers_ask_for_it() {
+    let (theirs, ours) = (redis_server(), guarded());
+    for endpoint in [theirs.endpoint(), format!("resp://{}", ours.address)] {
+        let endpoint = [endpoint];
+        for who in [("rw", "rw-word"), ("default", "default-word")] {
+            let report = measured_as(Some(who), &["--batch", "100"], &endpoint).expect("a report");
+            assert_eq!((report.errors.total, report.reads.misses), (0, 0), "{who:?}");
+            assert!(report.reads.hits > 0 && report.memory.nodes[0].records >= 3000, "{:?}", report.memory);
+        }
+        let wrong = measured_as(Some(("rw", "wrong")), &[], &endpoint).expect_err("no report").to_string();
+        assert!(wrong.contains("does not let the benchmark in: WRONGPASS"), "{wrong}");
+        let nobody = measured(&[], &endpoint).expect_err("no report").to_string();
+        assert!(nobody.contains("NoAuth"), "{nobody}");
+    }
+    // A server that asks for no password is not the one that it is for.
+    let (theirs, ours) = (RedisServer::start(), node(|_| ()));
+    for endpoint in [theirs.endpoint(), format!("resp://{}", ours.address)] {
+        let open = measured_as(Some(("rw", "rw-word")), &[], &[endpoint]).expect_err("no report").to_string();
+        assert!(open.contains("does not let the benchmark in: WRONGPASS"), "{open}");
     }
 }
 

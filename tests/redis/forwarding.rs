@@ -19,6 +19,9 @@ use std::sync::mpsc::channel;
 
 const NODES: usize = 3;
 
+/// Of a node with little memory for connections.
+const MEMORY_BYTES: u64 = 64 << 20;
+
 fn owner(slot: u16) -> Option<usize> {
     Some(usize::from(slot) * NODES / SLOTS as usize)
 }
@@ -153,6 +156,91 @@ fn a_value_that_finds_no_room_among_others_is_that_before_the_change_behind_it()
         assert!(told[15].len() > value.len(), "the value before: {:.20}", told[15]);
         assert_eq!(told[16..], ["+OK\r\n", "$1\r\nB\r\n", ":1\r\n"].map(str::to_owned));
         assert_eq!(client.says(&format!("GET {last}")), "$-1\r\n");
+    });
+}
+
+#[test]
+fn a_pipeline_takes_as_many_frames_as_one_of_its_keys_has_changes_behind_wanted_values() {
+    with_cluster(async |cluster: &mut Cluster, _| {
+        let mut client = Raw::tcp(&cluster.redis_address(0));
+        let keys = keys_of(1, 50);
+        let lines = |verbs: &[&str]| -> Vec<String> {
+            keys.iter().flat_map(|key| verbs.iter().map(move |verb| verb.replace('k', key))).collect()
+        };
+        // It asks for the first time.
+        assert_eq!(client.says(&format!("SET {} 0", keys[0])), "+OK\r\n");
+        for (verbs, expected, frames) in [
+            (&["SET k 1", "GET k"][..], &["+OK\r\n", "$1\r\n1\r\n"][..], 1),
+            (&["GET k", "SET k 2"], &["$1\r\n1\r\n", "+OK\r\n"], 2),
+            (&["GET k", "STRLEN k", "INCR k", "GET k"], &["$1\r\n2\r\n", ":1\r\n", ":3\r\n", "$1\r\n3\r\n"], 2),
+            (&["GETSET k 10", "STRLEN k"], &["$1\r\n3\r\n", ":2\r\n"], 2),
+            (
+                &["GETSET k 1", "SET k 12", "GETDEL k", "STRLEN k"],
+                &["$2\r\n10\r\n", "+OK\r\n", "$2\r\n12\r\n", ":0\r\n"],
+                3,
+            ),
+        ] {
+            let before = cluster.stats(1).frames;
+            let told = pipeline(&mut client, &lines(verbs));
+            let told: Vec<_> = told.iter().map(String::as_str).collect();
+            assert_eq!(told, expected.repeat(keys.len()), "{verbs:?}");
+            assert_eq!(cluster.stats(1).frames - before, frames, "{verbs:?}");
+        }
+    });
+}
+
+#[test]
+fn what_is_behind_a_value_that_finds_no_room_waits_for_it() {
+    with_cluster(async |cluster: &mut Cluster, _| {
+        let mut client = Raw::tcp(&cluster.redis_address(0));
+        let keys = keys_of(1, 16);
+        let value = "v".repeat(1 << 20);
+        let mut lines: Vec<_> = keys.iter().map(|key| format!("SET {key} {value}")).collect();
+        lines.push(format!("EXPIRE {} 1000", keys[15]));
+        pipeline(&mut client, &lines);
+        let mut lines: Vec<_> = keys[..15].iter().map(|key| format!("GET {key}")).collect();
+        lines.extend([format!("GETSET {} A", keys[15]), format!("TTL {}", keys[15]), format!("STRLEN {}", keys[15])]);
+        let told = pipeline(&mut client, &lines);
+        assert!(told[15].len() > value.len(), "the value before: {:.20}", told[15]);
+        assert_eq!(told[16..], [":-1\r\n", ":1\r\n"].map(str::to_owned), "what GETSET left");
+    });
+}
+
+#[test]
+fn answers_that_the_node_has_no_memory_for_are_refused_and_the_next_are_not() {
+    let plan = Plan { nodes: NODES, ..Plan::new(Wire::Tcp) }.node(|config| {
+        (config.mapped, config.threads, config.shards) = (true, 1, Some(2));
+        config.redis = vec!["resp://127.0.0.1:0".parse().expect("an endpoint")];
+        config.memory_bytes_max = Some(MEMORY_BYTES);
+    });
+    plan.run(async |cluster: &mut Cluster| {
+        let map = cluster.map(1, owner);
+        given(cluster, &map).await;
+        let (mut writer, mut reader) = (Raw::tcp(&cluster.redis_address(1)), Raw::tcp(&cluster.redis_address(0)));
+        let (keys, small) = (keys_of(1, 3), keys_of(1, 4).remove(3));
+        let value = "v".repeat(7 << 20);
+        for key in &keys {
+            assert_eq!(writer.ask(&["SET", key, &value]), b"+OK\r\n");
+        }
+        // Who reads nothing makes the node keep what it was told: two values of the first answer, and a reply.
+        let before = cluster.stats(0).memory_bytes_used;
+        let mut greedy = Raw::tcp(&cluster.redis_address(0));
+        greedy.send(&command(&["GET", &keys[0]]).repeat(30));
+        while cluster.stats(0).memory_bytes_used < before + (22 << 20) {}
+        let whole = format!("${}\r\n{value}\r\n", value.len());
+        let mut refused = 0;
+        for number in 0..10 {
+            let reply = String::from_utf8_lossy(&reader.ask(&["GET", &keys[number % 3]])).into_owned();
+            assert!(reply == whole || reply.starts_with("-OOM "), "{reply:.200}");
+            refused += usize::from(reply != whole);
+            let stats = cluster.stats(0);
+            assert!(stats.memory_bytes_used <= MEMORY_BYTES, "{stats:?}");
+            assert_eq!(reader.says(&format!("SET {small} {number}")), "+OK\r\n");
+            assert_eq!(reader.says(&format!("GET {small}")), format!("$1\r\n{number}\r\n"));
+        }
+        assert!(refused > 0, "what is kept is within the cap");
+        drop(greedy);
+        while reader.ask(&["GET", &keys[0]]) != whole.as_bytes() {}
     });
 }
 

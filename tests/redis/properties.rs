@@ -163,6 +163,19 @@ fn a_client_learns_about_itself_and_the_others() {
 }
 
 #[test]
+fn a_name_is_no_longer_than_it_may_be() {
+    let node = node(|_| {});
+    let mut client = node.client();
+    let (longest, longer) = ("n".repeat(256), "n".repeat(257));
+    assert_eq!(client.says(&format!("CLIENT SETNAME {longest}")), "+OK\r\n");
+    let refused = "-ERR a name of 257 bytes: at most 256 are allowed\r\n";
+    for line in ["CLIENT SETNAME", "CLIENT SETINFO lib-name", "CLIENT SETINFO lib-ver", "HELLO 2 SETNAME"] {
+        assert_eq!(client.says(&format!("{line} {longer}")), refused, "{line}");
+    }
+    assert_eq!(client.says("CLIENT GETNAME"), format!("$256\r\n{longest}\r\n"));
+}
+
+#[test]
 fn the_list_of_commands_is_that_of_what_is_answered() {
     let node = node(|_| {});
     let mut client = node.client();

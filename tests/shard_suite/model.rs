@@ -47,15 +47,6 @@ pub(crate) fn random_op<'a>(random: &mut Random, model: &Model, now: Time, key: 
 }
 
 fn random_edit<'a>(random: &mut Random, now: Time, value: &'a [u8]) -> Edit<'a> {
-    let conditions = [
-        Condition::IfAbsent,
-        Condition::IfPresent,
-        Condition::IfLasting,
-        Condition::IfExpiring,
-        Condition::IfLater,
-        Condition::IfSooner,
-        Condition::IfExpiringSooner,
-    ];
     let ms = random.below(200) as u64;
     let content = match random.below(8) {
         0 => Content::Remove,
@@ -72,7 +63,7 @@ fn random_edit<'a>(random: &mut Random, now: Time, value: &'a [u8]) -> Edit<'a> 
     };
     let edit = Edit::new(content, expiry);
     let edit = if random.below(2) == 0 { edit.wanting_value() } else { edit };
-    if random.below(2) == 0 { edit } else { edit.on(conditions[random.below(conditions.len())]) }
+    if random.below(2) == 0 { edit } else { edit.on(Condition::ALL[1 + random.below(7)]) }
 }
 
 /// Keys of up to eight bytes, which an operation carries, and longer ones.

@@ -6,6 +6,7 @@
 //! ```
 //!
 //! Where records expire, an order is one of the times too, by which their nodes judged: on a key they never go back.
+//! Where they are evicted, a key may vanish before any operation, and its versions are never drawn again.
 //!
 //! Linearizability is local: a history is linearizable if each key's part of it is. Keys start absent; a history
 //! that begins on a filled store records the filling.
@@ -28,13 +29,20 @@ use thiserror::Error;
 pub(crate) struct Checker {
     /// The node may refuse writes for lack of memory, so that a lost batch may have been done in part.
     pub(crate) memory_capped: bool,
+    /// The node may evict any record at any instant: then it is absent, as if somebody had deleted it.
+    pub(crate) evicting: bool,
     /// Configurations of one key's search before it is given up. Each costs about 40 bytes, more with lost calls.
     pub(crate) configurations_max: usize,
 }
 
+impl Checker {
+    /// A store that refuses nothing and evicts nothing.
+    pub(crate) const DEFAULT: Self = Self { memory_capped: false, evicting: false, configurations_max: 4_000_000 };
+}
+
 impl Default for Checker {
     fn default() -> Self {
-        Self { memory_capped: false, configurations_max: 4_000_000 }
+        Self::DEFAULT
     }
 }
 
@@ -85,7 +93,7 @@ impl Checker {
             }
         }
         let lost_count = lost.len();
-        match Search::new(answered, lost, self.configurations_max).run() {
+        match Search::new(answered, lost, self).run() {
             End::Ordered => Ok(()),
             End::Stuck(deadlock) => Err(Violation::NotLinearizable {
                 key: Bytes::clone(key),

@@ -174,6 +174,11 @@ impl Cluster {
         self.nodes.iter().map(|node| node.endpoint.clone()).collect()
     }
 
+    /// Everywhere that a running node listens, first where its clients go.
+    pub(crate) fn endpoints_of(&self, index: usize) -> &[Endpoint] {
+        self.nodes[index].node.as_ref().expect("a running node").endpoints()
+    }
+
     pub(crate) fn wire(&self) -> Wire {
         self.plan.wire
     }

@@ -13,6 +13,9 @@
 //! call before it on the key. A call meets the record as it is, if its time may be before the deadline, or absent, if
 //! it may be behind it, and then nobody may come with an earlier time until it is written again. Else times are not
 //! held against each other; `edit.rs` has what sets deadlines.
+//!
+//! Where records are evicted, any step may meet the key absent, as if it had been deleted before: the record is gone,
+//! and its version behind it.
 #![forbid(unsafe_code)]
 
 use super::super::history::Span;
@@ -142,6 +145,14 @@ impl State {
         }
     }
 
+    /// The record as it may be before a step: as it is, or gone if it may be `evicted`.
+    fn each_kept(self, evicted: bool, mut keep: impl FnMut(Self)) {
+        keep(self);
+        if evicted && !self.is_absent() {
+            keep(self.removed());
+        }
+    }
+
     fn next_version_min(&self) -> Version {
         match self.version {
             Drawn::AtLeast(least) if self.is_absent() => least,
@@ -232,14 +243,15 @@ impl Ends {
     }
 }
 
-/// Runs a compound, whose time lies in a span, on a record.
-pub(super) fn run(steps: &[Step], time: Span, state: &State) -> Ends {
+/// Runs a compound, whose time lies in a span, on a record, which may be evicted before any step if the node is
+/// `evicting`.
+pub(super) fn run(steps: &[Step], time: Span, state: &State, evicting: bool) -> Ends {
     let mut ends = Ends::default();
-    state.met(time, |state| ends.push(state));
+    state.each_kept(evicting, |kept| kept.met(time, |met| ends.push(met)));
     for step in steps {
         let mut after = Ends::default();
         for state in ends.into_iter() {
-            step.each_after(&state, |end| after.push(end));
+            state.each_kept(evicting, |kept| step.each_after(&kept, |end| after.push(end)));
         }
         ends = after;
     }

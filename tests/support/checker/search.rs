@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 use super::super::history::Span;
+use super::Checker;
 use super::model::{Ends, State, Step, run};
 use super::visited::{CallSet, Visited};
 use xxhash_rust::xxh3::xxh3_128;
@@ -81,7 +82,7 @@ pub(super) struct Search {
     lost_ordered: CallSet,
     order: Vec<u32>,
     visited: Visited,
-    configurations_max: usize,
+    checker: Checker,
     furthest: Option<Deadlock>,
 }
 
@@ -97,7 +98,7 @@ struct Node {
 }
 
 impl Search {
-    pub(super) fn new(mut answered: Vec<Candidate>, mut lost: Vec<Candidate>, configurations_max: usize) -> Self {
+    pub(super) fn new(mut answered: Vec<Candidate>, mut lost: Vec<Candidate>, checker: &Checker) -> Self {
         answered.sort_by_key(|call| call.invoke);
         lost.sort_by_key(|call| call.invoke);
         let count = answered.len() as u32;
@@ -115,7 +116,7 @@ impl Search {
             answered_ordered: 0,
             order: Vec::new(),
             visited: Visited::default(),
-            configurations_max,
+            checker: *checker,
             furthest: None,
         }
     }
@@ -130,7 +131,7 @@ impl Search {
                 self.rewind(order_before);
                 continue;
             };
-            if self.visited.count() >= self.configurations_max {
+            if self.visited.count() >= self.checker.configurations_max {
                 return End::GaveUp(self.furthest());
             }
             let before_lost = (call >= self.answered).then_some(node.state);
@@ -217,7 +218,7 @@ impl Search {
     /// What a call can leave behind of a record.
     fn behind(&self, call: u32, state: &State) -> Ends {
         let Candidate { steps, time, .. } = &self.calls[call as usize];
-        run(steps, *time, state)
+        run(steps, *time, state, self.checker.evicting)
     }
 
     fn take(&mut self, call: u32) {

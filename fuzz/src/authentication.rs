@@ -63,7 +63,7 @@ struct Began {
 static USERS: LazyLock<Users> = LazyLock::new(|| {
     let mut users = Users::new([9; 32]);
     let verifier = Verifier::new(b"word", [5; 16], ITERATIONS_MIN);
-    users.set(User { name: "ada".to_owned(), rights: Rights::ALL, verifier }).expect("a user");
+    users.set(User { name: "ada".to_owned(), rights: Rights::ALL, verifier, ops_per_second: None }).expect("a user");
     users
 });
 

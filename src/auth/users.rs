@@ -29,6 +29,9 @@ pub struct User {
     pub rights: Rights,
     /// What is kept of its password.
     pub verifier: Verifier,
+    /// Operations a second that it may have on one node, 0 for any number; as the node says for everybody, where there
+    /// is none.
+    pub ops_per_second: Option<u32>,
 }
 
 /// Everybody who may connect.
@@ -118,6 +121,8 @@ struct UserText {
     iterations: u32,
     stored_key: String,
     server_key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ops_per_second: Option<u32>,
 }
 
 impl Users {
@@ -234,12 +239,13 @@ impl UserText {
             iterations: *iterations,
             stored_key: message::encode(stored_key),
             server_key: message::encode(server_key),
+            ops_per_second: user.ops_per_second,
         }
     }
 
     fn read(self) -> Result<User, UsersError> {
         check_name(&self.name)?;
-        let Self { name, rights, salt, iterations, stored_key, server_key } = self;
+        let Self { name, rights, salt, iterations, stored_key, server_key, ops_per_second } = self;
         let field = |what| UsersError::Field { name: name.clone(), what };
         let salt = message::decode(&salt, "salt").map_err(|_| field("salt"))?;
         if salt.is_empty() || salt.len() > SALT_BYTES_MAX {
@@ -252,7 +258,8 @@ impl UserText {
         }
         let rights = rights.iter().try_fold(Rights::NONE, |rights, right| Ok(rights.and(Rights::of(right)?)));
         let rights = rights.map_err(|source| UsersError::Right { name: name.clone(), source })?;
-        Ok(User { name, rights, verifier: Verifier { salt, iterations, stored_key, server_key } })
+        let verifier = Verifier { salt, iterations, stored_key, server_key };
+        Ok(User { name, rights, verifier, ops_per_second })
     }
 }
 

@@ -11,6 +11,7 @@ mod credentials;
 mod flame;
 mod follow;
 mod key_value;
+mod limits;
 mod log;
 mod manager;
 mod manual;
@@ -50,7 +51,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs a node until it is told to stop
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     /// Measures a store, by default a node of its own in this process
     Bench(Box<bench::BenchArgs>),
     /// Prints the value of a key; exit code 1 where there is none

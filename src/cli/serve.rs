@@ -4,6 +4,7 @@
 use super::config::{self, ConfigError, Reloader, Running, Sources};
 use super::credentials::{PasswordReload, PeerArgs};
 use super::follow::Follower;
+use super::limits::LimitArgs;
 use super::log::{Log, LogLevel};
 use super::manager;
 use super::tls::{NodeTlsArgs, TlsReload};
@@ -15,7 +16,7 @@ use crate::bench::sizes;
 use crate::cores::{self, CoreList, Placement};
 use crate::limits;
 use crate::profile::Profile;
-use crate::server::{Identity, Node, NodeConfig};
+use crate::server::{Identity, Limits, Node, NodeConfig};
 use crate::shard::{Eviction, IndexKind};
 use crate::transport::rdma::RdmaOptions;
 use crate::transport::{Door, Endpoint, TransportOptions};
@@ -86,6 +87,8 @@ pub(super) struct ServeArgs {
     // What has a heading of its own comes last: it would be that of everything behind it too.
     #[command(flatten)]
     node: NodeArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Who the node is for other nodes, which it asks for Redis clients.
     #[command(flatten)]
     credentials: PeerArgs,
@@ -248,13 +251,20 @@ impl ServeArgs {
             }
         }
         let transport = TransportOptions { rdma: self.rdma.clone(), tls: self.tls.options()? };
-        let config = self.node.config(listen, threads, cores, *placement, transport)?;
+        let config = self.limits.limit(self.node.config(listen, threads, cores, *placement, transport)?);
         let Self { insecure, allow_wire_limit, metrics, slow_batch, hot_keys: hot_keys_every, allow_profile, .. } =
             *self;
         let told = NodeConfig { metrics, slow_batch, hot_keys_every, allow_profile, ..config };
         let mapped = self.map.is_some();
         let credentials = self.credentials.credentials()?;
         Ok(NodeConfig { redis, credentials, insecure, allow_wire_limit, mapped, ..told })
+    }
+
+    /// What clients may take of the node.
+    pub(super) fn limits(&self) -> Result<Limits, Box<dyn Error>> {
+        let mut config = self.config()?;
+        fit_descriptors(&mut config, raise_descriptor_limit());
+        Ok(config.limits())
     }
 }
 

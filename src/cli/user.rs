@@ -23,7 +23,9 @@ pub(super) enum UserCommand {
     Passwd(PasswdArgs),
     /// Removes a user; exit code 1 where there is none
     Remove(RemoveArgs),
-    /// Prints each user and its rights
+    /// Gives a user another number of operations a second; exit code 1 where there is none
+    Limit(LimitArgs),
+    /// Prints each user, its rights and what it is held to
     List(FileArgs),
 }
 
@@ -52,6 +54,9 @@ pub(super) struct AddArgs {
     /// What it may do, of read, write and admin: to be told what records hold, to change them, to move slots
     #[arg(long, value_name = "RIGHTS", default_value = "read,write")]
     rights: Rights,
+    /// Operations a second that it may have on each node, 0 for any number [default: what the node's own flag says]
+    #[arg(long, value_name = "COUNT")]
+    ops_per_second: Option<u32>,
     #[command(flatten)]
     file: FileArgs,
     #[command(flatten)]
@@ -69,6 +74,17 @@ pub(super) struct PasswdArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(super) struct LimitArgs {
+    /// Its name
+    name: String,
+    /// Operations a second that it may have on each node, 0 for any number [default: what the node's own flag says]
+    #[arg(long, value_name = "COUNT")]
+    ops_per_second: Option<u32>,
+    #[command(flatten)]
+    file: FileArgs,
+}
+
+#[derive(Debug, clap::Args)]
 pub(super) struct RemoveArgs {
     /// Its name
     name: String,
@@ -81,6 +97,7 @@ pub(super) fn run(command: &UserCommand) -> CommandResult {
         UserCommand::Add(args) => add(args),
         UserCommand::Passwd(args) => passwd(args),
         UserCommand::Remove(args) => remove(args),
+        UserCommand::Limit(args) => limit(args),
         UserCommand::List(args) => list(args),
     }
 }
@@ -95,7 +112,8 @@ fn add(args: &AddArgs) -> CommandResult {
         return Err(format!("there is a user '{}': `freight user passwd` gives it another password", args.name).into());
     }
     let verifier = args.password.verifier()?;
-    users.set(User { name: args.name.clone(), rights: args.rights, verifier })?;
+    let AddArgs { name, rights, ops_per_second, .. } = args;
+    users.set(User { name: name.clone(), rights: *rights, verifier, ops_per_second: *ops_per_second })?;
     users.write(&args.file.users)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -104,6 +122,14 @@ fn passwd(args: &PasswdArgs) -> CommandResult {
     let mut users = Users::read(&args.file.users)?;
     let Some(before) = users.get(&args.name).cloned() else { return Ok(ExitCode::from(NOT_AS_EXPECTED)) };
     users.set(User { verifier: args.password.verifier()?, ..User::clone(&before) })?;
+    users.write(&args.file.users)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn limit(args: &LimitArgs) -> CommandResult {
+    let mut users = Users::read(&args.file.users)?;
+    let Some(before) = users.get(&args.name).cloned() else { return Ok(ExitCode::from(NOT_AS_EXPECTED)) };
+    users.set(User { ops_per_second: args.ops_per_second, ..User::clone(&before) })?;
     users.write(&args.file.users)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -119,7 +145,12 @@ fn remove(args: &RemoveArgs) -> CommandResult {
 
 fn list(args: &FileArgs) -> CommandResult {
     for user in Users::read(&args.users)?.iter() {
-        print(format_args!("{} {}", user.name, user.rights))?;
+        let rate = match user.ops_per_second {
+            None => String::new(),
+            Some(0) => " any-number-a-second".to_owned(),
+            Some(ops) => format!(" {ops}-a-second"),
+        };
+        print(format_args!("{} {}{rate}", user.name, user.rights))?;
     }
     Ok(ExitCode::SUCCESS)
 }

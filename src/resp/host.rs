@@ -89,6 +89,8 @@ pub enum Denied {
     WrongPassword,
     /// Too many passwords wait to be checked.
     Busy,
+    /// The user is connected as often as it may be.
+    TooManyConnections,
 }
 
 /// A node.

@@ -168,6 +168,7 @@ impl Problem {
             Denied::NoPasswordNeeded => Self::NoPassword,
             Denied::WrongPassword => Self::WrongPassword,
             Denied::Busy => Self::PasswordsBusy,
+            Denied::TooManyConnections => Self::TooManyConnections,
         }
     }
 }

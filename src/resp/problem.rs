@@ -1,6 +1,7 @@
 //! What a client is told that it did wrong, in the words of Redis 7.0.
 #![forbid(unsafe_code)]
 
+use super::data::Words;
 use super::glob::PATTERN_BYTES_MAX;
 use super::local::CLIENT_NAME_BYTES_MAX;
 use super::names::Name;
@@ -106,6 +107,8 @@ pub(super) enum Problem {
     WrongPassword,
     #[error("ERR too many passwords wait to be checked, try again")]
     PasswordsBusy,
+    #[error("ERR max number of clients reached for this user")]
+    TooManyConnections,
     #[error("NOAUTH Authentication required.")]
     NoAuthentication,
     #[error(
@@ -129,4 +132,22 @@ pub(super) fn shown(bytes: &[u8], bytes_max: usize) -> String {
     let bytes = &bytes[..bytes.len().min(bytes_max)];
     let bytes = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
     bytes.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { ' ' } else { char::from(*byte) }).collect()
+}
+
+/// Bytes of an unknown command, and of its words, that its sender is told.
+const TOLD_BYTES_MAX: usize = 128;
+
+/// What is told of a command that is none.
+pub(super) fn unknown_command(words: Words<'_>) -> Problem {
+    let mut told = String::new();
+    let mut told_bytes = 0;
+    for at in 1..words.len() {
+        if told_bytes >= TOLD_BYTES_MAX {
+            break;
+        }
+        let word = shown(words.get(at), TOLD_BYTES_MAX - told_bytes);
+        told_bytes += word.chars().count() + 3;
+        told.push_str(&format!("'{word}' "));
+    }
+    Problem::UnknownCommand { command: shown(words.get(0), TOLD_BYTES_MAX), words: told }
 }

@@ -19,7 +19,7 @@ use super::names::Name;
 use super::ops::{Planned, PlannedOp};
 use super::output::{Lend, Output};
 use super::parse::{self, INLINE_BYTES_MAX, Parsed, Parser, Span};
-use super::problem::{Problem, ProtocolError, shown};
+use super::problem::{Problem, ProtocolError, unknown_command};
 use super::render::Tally;
 use crate::auth::Rights;
 use crate::limits::FRAME_OPS_MAX;
@@ -35,8 +35,8 @@ const LINE_OPS_MAX: usize = FRAME_OPS_MAX as usize;
 
 const _: () = assert!(INLINE_BYTES_MAX / 2 <= LINE_OPS_MAX);
 
-/// Operations behind which the other connections of a thread have their turn.
-const TURN_OPS: usize = 4_096;
+/// Operations behind which the other connections of a thread have their turn, at most.
+const TURN_OPS_MAX: usize = 4_096;
 
 /// What a thread needs to serve its clients, one at a time: made once, reused for each. One whose batch is unfinished
 /// belongs to its session until it is finished.
@@ -92,6 +92,8 @@ pub struct Served {
     pub consumed: usize,
     /// Operations executed.
     pub ops: usize,
+    /// Commands answered that are none.
+    pub others: usize,
     /// Why it was served no further.
     pub until: Until,
 }
@@ -136,6 +138,9 @@ pub struct Session {
     pub(super) client: ClientFacts,
     pub(super) tally: Tally,
     limits: SessionLimits,
+    /// Operations of a turn, and of a batch.
+    turn_ops_max: usize,
+    batch_ops_max: usize,
     parser: Parser,
     /// The command that the input is in the midst of: one with more keys than a batch has room for.
     midway: Option<Midway>,
@@ -165,7 +170,15 @@ impl Session {
     pub fn new(client: ClientFacts, limits: SessionLimits) -> Self {
         let (rights, asked) = (Some(Rights::ALL), None);
         let (tally, parser) = (Tally::default(), Parser::default());
-        Self { rights, asked, client, tally, limits, parser, midway: None, flushing: None }
+        let (turn_ops_max, batch_ops_max) = (TURN_OPS_MAX, BATCH_OPS_MAX);
+        let (midway, flushing) = (None, None);
+        Self { rights, asked, client, tally, limits, turn_ops_max, batch_ops_max, parser, midway, flushing }
+    }
+
+    /// Whoever may have so many operations a second has no more of them in a turn.
+    pub fn set_pace(&mut self, ops_per_second: Option<u32>) {
+        let most = ops_per_second.map_or(usize::MAX, |ops| ops.max(1) as usize);
+        (self.turn_ops_max, self.batch_ops_max) = (TURN_OPS_MAX.min(most), BATCH_OPS_MAX.min(most));
     }
 
     /// From here on it may do so much; `None` for nothing before it has authenticated.
@@ -224,7 +237,7 @@ impl Session {
         host: &mut H,
         output: &mut Output<L>,
     ) -> Served {
-        let (mut consumed, mut ops) = (0, 0);
+        let (mut consumed, mut ops, mut others) = (0, 0, 0);
         self.tally.now = host.now();
         let until = loop {
             if desk.is_unfinished() {
@@ -248,7 +261,7 @@ impl Session {
             if output.waiting_bytes() > self.limits.output_bytes_max || output.is_lost() {
                 break Until::OutputWritten;
             }
-            if ops > TURN_OPS {
+            if ops + others > self.turn_ops_max {
                 break Until::Turn;
             }
             if let Some(cursor) = self.flushing.take() {
@@ -270,8 +283,10 @@ impl Session {
                 Ok(Front::Refused { problem, end }) => {
                     output.error(&problem.to_string());
                     consumed += end;
+                    others += 1;
                 }
                 Ok(Front::Command { name, end }) => {
+                    others += 1;
                     let words = Words { input: &input[consumed..], spans: &desk.words };
                     if let Err(problem) = local::answer(self, name, words, host, output) {
                         output.error(&problem.to_string());
@@ -290,7 +305,7 @@ impl Session {
                 }
             }
         };
-        Served { consumed, ops, until }
+        Served { consumed, ops, others, until }
     }
 
     /// Plans a batch of what the input begins with, or says what else it begins with.
@@ -302,8 +317,8 @@ impl Session {
                 // Half of its reply is told: no error can be.
                 return Ok(Front::Closing { end: 0 });
             }
-            desk.end = parse::words(input, midway.words(BATCH_OPS_MAX), &mut desk.words)?;
-            self.midway = midway.plan(&desk.words, BATCH_OPS_MAX, &mut desk.ops);
+            desk.end = parse::words(input, midway.words(self.batch_ops_max), &mut desk.words)?;
+            self.midway = midway.plan(&desk.words, self.batch_ops_max, &mut desk.ops);
             if self.midway.is_some() {
                 return Ok(Front::Batch);
             }
@@ -311,7 +326,7 @@ impl Session {
         let front = loop {
             // A line is taken apart in its place, and cannot be asked for again: it begins a batch, and is all in it.
             let is_line = input.get(desk.end).is_some_and(|byte| *byte != b'*');
-            let room = if is_line { LINE_OPS_MAX } else { BATCH_OPS_MAX.saturating_sub(desk.ops.len()) };
+            let room = if is_line { LINE_OPS_MAX } else { self.batch_ops_max.saturating_sub(desk.ops.len()) };
             if room == 0 || is_line && desk.is_unfinished() {
                 return Ok(Front::Batch);
             }
@@ -475,20 +490,3 @@ enum Planning {
 
 /// Longest command of a client that has not authenticated, in bytes.
 const UNKNOWN_BYTES_MAX: usize = 20 << 10;
-
-/// Bytes of an unknown command, and of its words, that its sender is told.
-const TOLD_BYTES_MAX: usize = 128;
-
-fn unknown_command(words: Words<'_>) -> Problem {
-    let mut told = String::new();
-    let mut told_bytes = 0;
-    for at in 1..words.len() {
-        if told_bytes >= TOLD_BYTES_MAX {
-            break;
-        }
-        let word = shown(words.get(at), TOLD_BYTES_MAX - told_bytes);
-        told_bytes += word.chars().count() + 3;
-        told.push_str(&format!("'{word}' "));
-    }
-    Problem::UnknownCommand { command: shown(words.get(0), TOLD_BYTES_MAX), words: told }
-}

@@ -1,6 +1,7 @@
 //! Taking connections and dealing them to threads.
 #![forbid(unsafe_code)]
 
+use super::accounts::{Member, TooMany};
 use super::connection;
 use super::error::ServerError;
 use super::node::{self, Shared};
@@ -11,7 +12,8 @@ use crate::cores::Placement;
 use crate::limits::HELLO_BYTES_MAX;
 use crate::metrics::Counters;
 use crate::transport::{
-    self, Connection, ConnectionConfig, Endpoint, Incoming, Listener, RedisEndpoint, Transport, Visitor,
+    self, Connection, ConnectionConfig, Endpoint, Incoming, Listener, RedisEndpoint, Source, Transport, TransportError,
+    Visitor,
 };
 use crate::wire::{RefusalCode, refusal};
 use std::fmt::Display;
@@ -20,6 +22,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How long accepting pauses when the system refuses, for example without a free descriptor.
@@ -104,30 +107,57 @@ where
 /// A connection of any kind, as far as accepting it goes.
 pub(super) trait Attended: Send + 'static {
     /// Serves it until it ends; `local_only` where only clients of this machine reach its endpoint.
-    fn serve(self, shared: &Shared, worker: &Worker, local_only: bool) -> impl Future<Output = ()> + Send;
+    fn serve(
+        self,
+        shared: &Shared,
+        worker: &Worker,
+        client: &Member<'_>,
+        local_only: bool,
+    ) -> impl Future<Output = ()> + Send;
 
     /// Tells its client that it is one too many, and ends it.
-    fn refuse(self, shared: &Shared) -> impl Future<Output = ()> + Send;
+    fn refuse(self, refused: &Refused) -> impl Future<Output = ()> + Send;
+}
+
+/// A connection that is one too many.
+#[derive(Debug, Error)]
+pub(super) enum Refused {
+    #[error("this node serves {0} connections and no more")]
+    All(usize),
+    #[error(transparent)]
+    OfClient(#[from] TooMany),
+}
+
+impl Refused {
+    /// As metrics have it.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::All(_) => "connections",
+            Self::OfClient(too_many) => too_many.reason(),
+        }
+    }
 }
 
 impl<C: Connection> Attended for C {
-    async fn serve(self, shared: &Shared, worker: &Worker, local_only: bool) {
-        connection::serve(self, shared, worker, local_only).await;
+    async fn serve(self, shared: &Shared, worker: &Worker, client: &Member<'_>, local_only: bool) {
+        connection::serve(self, shared, worker, client, local_only).await;
     }
 
-    async fn refuse(self, shared: &Shared) {
-        let text = format!("this node serves {} connections and no more", shared.config.connections_max);
-        connection::refuse(self, refusal(RefusalCode::Connections, &text)).await;
+    async fn refuse(self, refused: &Refused) {
+        connection::refuse(self, refusal(RefusalCode::Connections, &refused.to_string())).await;
     }
 }
 
 impl Attended for RedisConnection {
-    async fn serve(self, shared: &Shared, worker: &Worker, _: bool) {
-        redis::serve(self, shared, worker).await;
+    async fn serve(self, shared: &Shared, worker: &Worker, client: &Member<'_>, _: bool) {
+        redis::serve(self, shared, worker, client).await;
     }
 
-    async fn refuse(self, _: &Shared) {
-        redis::refuse(self).await;
+    async fn refuse(self, refused: &Refused) {
+        match refused {
+            Refused::All(_) => redis::refuse(self, "").await,
+            Refused::OfClient(too_many) => redis::refuse(self, &format!(" for {}", too_many.owner)).await,
+        }
     }
 }
 
@@ -164,7 +194,7 @@ impl Accepting {
                     self.shared.workers[0].spawn(dealing);
                 }
                 Err(error) => {
-                    tracing::warn!("{error}");
+                    self.warn(&error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -199,21 +229,41 @@ impl Accepting {
             send_wait: shared.config.send_wait,
         };
         Counters::add(&worker.counters.accepted, 1);
-        let open = Open::new(shared);
-        if open.count <= shared.config.connections_max {
-            match incoming.attach(&config) {
-                Ok(connection) => connection.serve(shared, worker, self.local_only).await,
-                Err(error) => tracing::warn!("{error}"),
+        let refused = match self.enter(incoming.source()) {
+            Ok((_open, client)) => {
+                match incoming.attach(&config) {
+                    Ok(connection) => connection.serve(shared, worker, &client, self.local_only).await,
+                    Err(error) => self.warn(&error),
+                }
+                return;
             }
-            return;
-        }
-        // One that is slow to read its refusal must not keep others out.
-        drop(open);
+            Err(refused) => refused,
+        };
         Counters::add(&worker.counters.refusals, 1);
-        shared.endings.count("connections");
+        shared.endings.count(refused.reason());
+        if let Some(others) = shared.peer_log.line() {
+            tracing::info!("refusing a connection: {refused}{others}");
+        }
         let Ok(_told) = self.refused.try_acquire() else { return };
         if let Ok(connection) = incoming.attach(&config) {
-            connection.refuse(shared).await;
+            connection.refuse(&refused).await;
+        }
+    }
+
+    /// A place for a connection from there. One that is refused has none: it must not keep others out while it is told.
+    fn enter(&self, source: Source) -> Result<(Open<'_>, Member<'_>), Refused> {
+        let open = Open::new(&self.shared);
+        let most = self.shared.limits().connections_max;
+        if open.count > most {
+            return Err(Refused::All(most));
+        }
+        let client = self.shared.enter(source)?;
+        Ok((open, client))
+    }
+
+    fn warn(&self, error: &TransportError) {
+        if let Some(others) = self.shared.peer_log.line() {
+            tracing::warn!("{error}{others}");
         }
     }
 

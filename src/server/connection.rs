@@ -2,8 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod greeting;
+mod pacing;
 
+use super::accounts::{Member, TooMany};
 use super::ended::Endings;
+use super::idle::Idle;
 use super::inspect;
 use super::moves;
 use super::node::{Shared, drained};
@@ -50,6 +53,10 @@ enum Ended {
     Session(#[from] SessionError),
     #[error("no hello within {0:?}")]
     NoHello(Duration),
+    #[error("nothing came within {0:?}")]
+    Idle(Duration),
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
     #[error("no nonce to authenticate with: {0}")]
     NoRandomness(String),
     #[error("this node is shutting down")]
@@ -72,7 +79,9 @@ impl Ended {
             Self::WireLimitForbidden => RefusalCode::Forbidden,
             Self::NoHello(_) => RefusalCode::Malformed,
             Self::NoRandomness(_) => RefusalCode::Unauthorized,
-            Self::Transport(_) | Self::DrainingStalled(_) => return None,
+            Self::TooMany(_) => RefusalCode::Connections,
+            // Where it is idle it is closed between two frames: its client connects anew when it has something to say.
+            Self::Transport(_) | Self::DrainingStalled(_) | Self::Idle(_) => return None,
         };
         Some(refusal(code, &self.to_string()))
     }
@@ -87,6 +96,8 @@ impl Ended {
             Self::Session(SessionError::OutOfMemory { .. }) => endings.count("memory"),
             Self::Session(_) | Self::NoRandomness(_) => endings.count("unauthorized"),
             Self::NoHello(_) => endings.count("no_hello"),
+            Self::Idle(_) => endings.count("idle"),
+            Self::TooMany(too_many) => endings.count(too_many.reason()),
             Self::DrainingStalled(_) => endings.count("not_taken"),
             Self::WireLimitForbidden => endings.count("forbidden"),
             Self::Draining => {}
@@ -95,12 +106,19 @@ impl Ended {
 }
 
 /// Serves a connection until it ends.
-pub(super) async fn serve<C: Connection>(mut connection: C, shared: &Shared, worker: &Worker, local_only: bool) {
+pub(super) async fn serve<C: Connection>(
+    mut connection: C,
+    shared: &Shared,
+    worker: &Worker,
+    client: &Member<'_>,
+    local_only: bool,
+) {
     let peer = connection.peer().to_owned();
     let mut draining = shared.draining.subscribe();
     // A client has one time for all that it says before its first request.
-    let greet_until = Instant::now() + shared.config.hello_wait;
-    if let Err(ended) = establish(&mut connection, shared, &mut draining, greet_until).await {
+    let hello_wait = shared.limits().hello_wait;
+    let greet_until = Instant::now() + hello_wait;
+    if let Err(ended) = establish(&mut connection, hello_wait, &mut draining, greet_until).await {
         return end(&ended, &peer, shared, worker);
     }
     let channel_binding = connection.channel_binding();
@@ -116,9 +134,13 @@ pub(super) async fn serve<C: Connection>(mut connection: C, shared: &Shared, wor
         draining,
         worker,
         local_only,
+        hello_wait,
         greet_until,
         channel_binding,
         pass: Pass::open(),
+        client,
+        user: None,
+        idle: Idle::new(shared),
         profile: None,
         reply_bytes_max: 0,
         reply_bytes_last: 0,
@@ -129,6 +151,10 @@ pub(super) async fn serve<C: Connection>(mut connection: C, shared: &Shared, wor
     tracing::debug!(%peer, "connected");
     match serving.run().await {
         Ok(()) => tracing::debug!(%peer, "closed"),
+        Err(ended @ Ended::Idle(_)) => {
+            ended.count(&shared.endings);
+            tracing::debug!(%peer, "closing: {ended}");
+        }
         Err(ended) => {
             end(&ended, &peer, shared, worker);
             if let Some(refusal) = ended.refusal() {
@@ -141,7 +167,7 @@ pub(super) async fn serve<C: Connection>(mut connection: C, shared: &Shared, wor
 /// Ends what a transport has to say before frames.
 async fn establish<C: Connection>(
     connection: &mut C,
-    shared: &Shared,
+    wait: Duration,
     draining: &mut watch::Receiver<bool>,
     until: Instant,
 ) -> Result<(), Ended> {
@@ -151,7 +177,7 @@ async fn establish<C: Connection>(
         established = timeout_at(until, connection.establish()) => established,
         () = drained(draining) => return Err(Ended::Draining),
     };
-    Ok(established.map_err(|_| Ended::NoHello(shared.config.hello_wait))??)
+    Ok(established.map_err(|_| Ended::NoHello(wait))??)
 }
 
 /// Counts and tells why a connection ends.
@@ -159,7 +185,9 @@ fn end(ended: &Ended, peer: &str, shared: &Shared, worker: &Worker) {
     if !matches!(ended, Ended::Draining) {
         Counters::add(&worker.counters.refusals, 1);
         ended.count(&shared.endings);
-        tracing::info!(%peer, "closing: {ended}");
+        if let Some(others) = shared.peer_log.line() {
+            tracing::info!(%peer, "closing: {ended}{others}");
+        }
     }
 }
 
@@ -192,12 +220,17 @@ struct Serving<'a, S, R> {
     worker: &'a Worker,
     /// Whether only clients of this machine reach the endpoint.
     local_only: bool,
-    /// By when the client has to have said who it is.
+    /// How long, and until when, the client may take to say who it is.
+    hello_wait: Duration,
     greet_until: Instant,
     /// What its proof has to be bound to.
     channel_binding: Option<[u8; 32]>,
     /// Who the client is.
     pass: Pass,
+    /// What the client shares with others of it, and the user with others of the same.
+    client: &'a Member<'a>,
+    user: Option<Member<'a>>,
+    idle: Idle<'a>,
     /// The profile that it began, which ends with it.
     profile: Option<Begun<'a>>,
     reply_bytes_max: u32,
@@ -210,12 +243,13 @@ struct Serving<'a, S, R> {
     turn_ops: u32,
 }
 
-impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
+impl<'a, S: FrameSender, R: FrameReceiver> Serving<'a, S, R> {
     /// Answers frames until the client closes.
     async fn run(&mut self) -> Result<(), Ended> {
         let Some(accepted) = self.greet().await? else { return Ok(()) };
         self.reply_bytes_max = accepted.reply_bytes_max;
         self.receiver.set_frame_bytes_max(self.shared.config.frame_bytes_max);
+        self.receiver.set_allowance(Arc::clone(&self.member().account().allowance));
         self.hold(Frame::unaccounted(accepted.reply));
         self.send_held().await?;
         loop {
@@ -223,10 +257,24 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
                 biased;
                 () = drained(&mut self.draining) => return self.drain().await,
                 received = self.receiver.receive() => received,
+                // Half a frame has a time of its own.
+                wait = self.idle.too_long() => match self.receiver.is_midway() {
+                    true => {
+                        self.idle.stir();
+                        continue;
+                    }
+                    false => return Err(Ended::Idle(wait)),
+                },
             };
+            self.idle.stir();
             let Some(frame) = received? else { return Ok(()) };
             self.answer_all(frame).await?;
         }
+    }
+
+    /// By whose account it goes.
+    fn member(&self) -> &Member<'a> {
+        self.user.as_ref().unwrap_or(self.client)
     }
 
     /// Answers what has arrived, and frames that are on their way, for a bounded time.
@@ -274,6 +322,14 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
         let (request, ops) = (header.request.get(), header.op_count.get());
         if let Some(known) = &self.shared.users {
             self.pass.renew(known)?;
+        }
+        if let Some(ops_per_second) = self.member().ops_per_second() {
+            let ops = if kind == FrameKind::Request { ops } else { 1 };
+            if let Some(denied) = self.pace(ops, ops_per_second).await? {
+                let denied = self.copied(&denial(request, &denied))?;
+                self.hold(denied);
+                return Ok(());
+            }
         }
         Counters::add(&self.worker.counters.frames, 1);
         Counters::add(&self.worker.counters.bytes_received, u64::from(frame.frame_bytes()));
@@ -372,6 +428,7 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
 
     async fn send_held(&mut self) -> Result<(), Ended> {
         Counters::add(&self.worker.counters.bytes_sent, self.held_bytes as u64);
+        let _counted = self.count_held();
         self.held_bytes = 0;
         let drain_wait = self.shared.config.drain_wait;
         let drained = async {

@@ -43,9 +43,11 @@ impl Endings {
 }
 
 /// Every reason that connections end for, so that each is told before it first happens.
-pub(super) const REASONS: [&str; 13] = [
+pub(super) const REASONS: [&str; 17] = [
+    "client_connections",
     "connections",
     "forbidden",
+    "idle",
     "lost",
     "malformed",
     "memory",
@@ -54,8 +56,10 @@ pub(super) const REASONS: [&str; 13] = [
     "rdma",
     "shared_memory",
     "stalled",
+    "throttled",
     "tls",
     "unauthorized",
+    "user_connections",
     "version",
 ];
 

@@ -2,8 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::acceptor::{self, Doors};
+use super::config::NodeConfig;
 use super::error::ServerError;
-use super::node::{NodeConfig, Shared};
+use super::node::Shared;
 use crate::map::{MapError, MapStore, ShardMap};
 use crate::metrics::NodeStats;
 use crate::transport::{Endpoint, RedisEndpoint};

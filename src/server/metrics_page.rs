@@ -112,7 +112,7 @@ fn batches(page: &mut Page, shared: &Shared) {
 
 fn connections(page: &mut Page, shared: &Shared, stats: &NodeStats) {
     page.gauge("freight_connections", "Open connections.", stats.connections);
-    page.gauge("freight_connections_max", "Connections served at a time.", shared.config.connections_max);
+    page.gauge("freight_connections_max", "Connections served at a time.", shared.limits().connections_max);
     let accepted = sum(shared, |counters| &counters.accepted);
     page.counter("freight_connections_accepted_total", "Connections taken, refused ones too.", accepted);
     let counts = shared.endings.read();
@@ -125,6 +125,14 @@ fn connections(page: &mut Page, shared: &Shared, stats: &NodeStats) {
     if let Some(expires) = shared.config.transport.tls.node.as_ref().and_then(TlsNode::expires) {
         let told = "When the certificate that new connections are shown expires, in seconds of Unix time.";
         page.gauge("freight_tls_certificate_expiry_seconds", told, expires);
+    }
+    let throttled = shared.accounts.throttled();
+    let held = "Times a client was held to its rate or its bytes in flight, by the limit.";
+    page.family("freight_throttled_total", "counter", held);
+    for (limit, count) in
+        [("operations", &throttled.operations), ("denied", &throttled.denied), ("bytes", &throttled.bytes)]
+    {
+        page.sample("freight_throttled_total", &[("limit", limit)], count.load(Ordering::Relaxed));
     }
     let failed = "RDMA work requests that failed and ended their connection, by class.";
     page.family("freight_rdma_completion_errors_total", "counter", failed);

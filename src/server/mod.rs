@@ -10,13 +10,17 @@
 #![forbid(unsafe_code)]
 
 mod acceptor;
+mod accounts;
 mod clock;
+mod config;
 mod connection;
 mod ended;
 mod error;
 mod follow;
 mod identity;
+mod idle;
 mod inspect;
+mod limits;
 mod local_node;
 mod map;
 mod metrics_listener;
@@ -26,6 +30,7 @@ mod node;
 mod passwords;
 mod process;
 mod profiler;
+mod rate;
 mod redis;
 mod redis_clients;
 mod redis_counting;
@@ -33,13 +38,16 @@ mod redis_forward;
 mod redis_host;
 mod redis_input;
 mod redis_listener;
+mod seldom;
 mod slow;
 mod sweeper;
 mod users;
 mod worker;
 
 pub use clock::Clock;
+pub use config::NodeConfig;
 pub use error::ServerError;
 pub use identity::Identity;
+pub use limits::Limits;
 pub use local_node::LocalNode;
-pub use node::{Node, NodeConfig};
+pub use node::Node;

@@ -2,195 +2,41 @@
 #![forbid(unsafe_code)]
 
 use super::acceptor::{self, Doors};
-use super::clock::Clock;
+use super::accounts::Accounts;
+use super::config::NodeConfig;
 use super::ended::Endings;
 use super::error::ServerError;
 use super::follow::{Bell, follow};
-use super::identity::Identity;
+use super::limits::Limits;
 use super::map::Taken;
 use super::metrics_listener::MetricsListener;
 use super::passwords::Passwords;
 use super::profiler::Profiler;
 use super::redis_clients::RedisClients;
+use super::seldom::Seldom;
 use super::slow::SlowLog;
 use super::sweeper::sweep;
 use super::users::KnownUsers;
 use super::worker::{self, Worker, WorkerThread};
-use crate::auth::{Credentials, Users};
+
 use crate::budget::Budget;
 use crate::completions::{Completions, CompletionsConfig};
-use crate::cores::{self, Placement};
 use crate::hash::{Key, KeyHasher};
 use crate::hot_keys::HotKeys;
 use crate::limits::{self, SLOTS};
 use crate::map::{Id, MapError, MapStore, ShardMap};
 use crate::metrics::{Counters, NodeStats, StoreStats, ThreadStats};
 use crate::session::{NodeFacts, Session};
-use crate::shard::{Eviction, IndexKind, Ownership, Store, StoreConfig};
+use crate::shard::{Eviction, Ownership, Store, StoreConfig};
 use crate::slots::SlotSet;
 use crate::transport::tls::TlsFileError;
-use crate::transport::{Endpoint, IDLE_BYTES_MAX, RedisEndpoint, Scheme, TransportOptions};
+use crate::transport::{Endpoint, RedisEndpoint};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-
-/// How a node runs. Every field has the default that `freight serve --help` shows.
-#[derive(Debug, Clone)]
-pub struct NodeConfig {
-    /// Where it listens for its own clients.
-    pub listen: Vec<Endpoint>,
-    /// Where it listens for Redis clients; at least one endpoint in all.
-    pub redis: Vec<RedisEndpoint>,
-    /// Its threads, at least one.
-    pub threads: usize,
-    /// The processor of each thread; empty where they are bound to none.
-    pub cores: Vec<usize>,
-    /// How connections are dealt to the threads.
-    pub placement: Placement,
-    /// Shards, a power of two; `None` for four a thread, or fewer where a cap is too small for so many that evict.
-    pub shards: Option<u32>,
-    /// The index of each shard.
-    pub index: IndexKind,
-    /// The memory cap in bytes, buffers of connections included; `None` for none.
-    pub memory_bytes_max: Option<u64>,
-    /// What becomes of records where the cap is reached; needs one, if they are to be evicted.
-    pub eviction: Eviction,
-    /// The longest frame taken and sent, in bytes.
-    pub frame_bytes_max: u32,
-    /// Connections served at a time; fewer where all of them, idle, would take more than half of what a memory cap
-    /// reserves for connections.
-    pub connections_max: usize,
-    /// Requests a client may have in flight on one connection, at least one.
-    pub frames_in_flight_max: u32,
-    /// How long a client may take to say hello.
-    pub hello_wait: Duration,
-    /// How long a client may take over a frame that it has begun: over each 256 KiB of it, where it is longer. Nothing
-    /// bounds how long it may be idle between two frames: that costs the node 16 KiB, and its transport sees when it
-    /// has vanished.
-    pub frame_wait: Duration,
-    /// How long a client may leave a reply untaken: each 256 KiB of it, where it is longer.
-    pub send_wait: Duration,
-    /// How long frames that have arrived are still answered once the node drains.
-    pub drain_wait: Duration,
-    /// Who may use it; `None` for everybody who can connect.
-    pub users: Option<Users>,
-    /// Who it is for other nodes, which it asks on behalf of Redis clients.
-    pub credentials: Option<Credentials>,
-    /// Whether it may listen beyond this machine although it has no users.
-    pub insecure: bool,
-    /// Whether wire-limit frames are answered beyond this machine.
-    pub allow_wire_limit: bool,
-    /// Whether wire-limit replies are zeros. Without it they are what lent memory was last used for, bytes of other
-    /// clients: for a node whose only client is its own process, so that zeroing is not measured.
-    pub scrub_wire_limit: bool,
-    /// Whether it works with a shard map: it then owns no slot until it is given one that names its incarnation.
-    /// Without, every slot is its own.
-    pub mapped: bool,
-    /// How long slots that were given up for a move wait for the map that says so, before the node claims them again.
-    pub frozen_wait: Duration,
-    /// Where metrics are told over HTTP. A [`super::LocalNode`] tells none.
-    pub metrics: Option<SocketAddr>,
-    /// Batches that take so long in the store are logged.
-    pub slow_batch: Option<Duration>,
-    /// One operation in so many, on average, is looked at to find hot keys; 0 for none.
-    pub hot_keys_every: u32,
-    /// Whether whoever may administer the node may ask for profiles of its process.
-    pub allow_profile: bool,
-    /// What transports are told.
-    pub transport: TransportOptions,
-    /// Tells when records expire: the system's clock, or one of a test.
-    pub clock: Clock,
-    /// Incarnation and hash secret: drawn from the system, or from a seed in tests.
-    pub identity: Identity,
-}
-
-impl NodeConfig {
-    /// The defaults, listening at `listen`, on every processor of the process's affinity mask.
-    #[must_use]
-    pub fn new(listen: Vec<Endpoint>, identity: Identity) -> Self {
-        let cores = cores::available();
-        Self {
-            listen,
-            redis: Vec::new(),
-            threads: cores.len(),
-            cores,
-            placement: Placement::default(),
-            shards: None,
-            index: IndexKind::default(),
-            memory_bytes_max: None,
-            eviction: Eviction::None,
-            frame_bytes_max: limits::FRAME_BYTES_DEFAULT,
-            connections_max: 10_000,
-            frames_in_flight_max: 64,
-            hello_wait: Duration::from_secs(5),
-            frame_wait: Duration::from_secs(10),
-            send_wait: Duration::from_secs(30),
-            drain_wait: Duration::from_secs(5),
-            users: None,
-            credentials: None,
-            insecure: false,
-            allow_wire_limit: false,
-            scrub_wire_limit: true,
-            mapped: false,
-            frozen_wait: Duration::from_secs(5),
-            metrics: None,
-            slow_batch: None,
-            hot_keys_every: 1_024,
-            allow_profile: false,
-            transport: TransportOptions::default(),
-            clock: Clock::system(),
-            identity,
-        }
-    }
-
-    /// What is wrong with it, as far as that can be known before a node starts.
-    ///
-    /// # Errors
-    /// No endpoint, one of TLS without a certificate, or a limit out of range.
-    pub fn check(&self) -> Result<(), ServerError> {
-        let (min, max) = (limits::FRAME_BYTES_MIN, limits::FRAME_BYTES_MAX);
-        if !(min..=max).contains(&self.frame_bytes_max) {
-            return Err(ServerError::FrameLimit { got: self.frame_bytes_max, min, max });
-        }
-        if self.listen.is_empty() && self.redis.is_empty() {
-            return Err(ServerError::NoEndpoint);
-        }
-        let of_tls = self.listen.iter().filter(|endpoint| endpoint.scheme() == Scheme::Tls).map(ToString::to_string);
-        let of_tls =
-            of_tls.chain(self.redis.iter().filter(|endpoint| endpoint.is_tls()).map(ToString::to_string)).next();
-        if let Some(endpoint) = of_tls.filter(|_| self.transport.tls.node.is_none()) {
-            return Err(ServerError::NoCertificate { endpoint });
-        }
-        match self.memory_bytes_max {
-            Some(got) if got < MEMORY_BYTES_MIN => Err(ServerError::MemoryCap { got, min: MEMORY_BYTES_MIN }),
-            None if self.eviction != Eviction::None => Err(ServerError::NothingToEvictFor { eviction: self.eviction }),
-            _ => Ok(()),
-        }
-    }
-
-    fn budget(&self) -> Budget {
-        match self.memory_bytes_max {
-            None => Budget::new(u64::MAX),
-            Some(bytes_max) => Budget::with_reserve(bytes_max, (bytes_max / 32).clamp(RESERVE_MIN, RESERVE_MAX)),
-        }
-    }
-
-    /// Connections that this node has room for: the other half of the reserve is for their frames.
-    fn connections_served_max(&self, budget: &Budget) -> usize {
-        let capped = usize::try_from(budget.bytes_reserved() / 2).unwrap_or(usize::MAX) / IDLE_BYTES_MAX;
-        if self.memory_bytes_max.is_some() { self.connections_max.min(capped) } else { self.connections_max }
-    }
-}
-
-/// The least memory cap, in bytes.
-const MEMORY_BYTES_MIN: u64 = 64 << 20;
-
-/// Bytes of the cap kept for connections: room for a reply of maximal size and its request, at least.
-const RESERVE_MIN: u64 = 24 << 20;
-const RESERVE_MAX: u64 = 512 << 20;
 
 /// What all threads of a node share.
 #[derive(Debug)]
@@ -206,7 +52,11 @@ pub(super) struct Shared {
     pub(super) redis_clients: RedisClients,
     pub(super) users: Option<KnownUsers>,
     pub(super) passwords: Option<Passwords>,
+    pub(super) limits: RwLock<Limits>,
+    pub(super) accounts: Accounts,
     pub(super) endings: Endings,
+    /// Lines about peers, who decide how many there would be.
+    pub(super) peer_log: Seldom,
     pub(super) slow: SlowLog,
     pub(super) hot_keys: Option<Arc<HotKeys>>,
     pub(super) profiler: Profiler,
@@ -225,7 +75,7 @@ impl Shared {
         config.check()?;
         let threads = config.threads.max(1);
         let budget = Arc::new(config.budget());
-        config.connections_max = config.connections_served_max(&budget);
+        config.connections_max = config.connections_served_max(config.connections_max, &budget);
         let shards = config.shards.unwrap_or_else(|| {
             let shards = (threads as u32 * 4).next_power_of_two().min(limits::SHARDS_MAX);
             let evicting_max = Store::evicting_shards_max(&budget);
@@ -272,7 +122,10 @@ impl Shared {
             redis_clients: RedisClients::default(),
             users: config.users.take().map(KnownUsers::new),
             passwords: passwords.map_err(|source| ServerError::Thread { source })?,
+            limits: RwLock::new(config.limits()),
+            accounts: Accounts::new(),
             endings: Endings::default(),
+            peer_log: Seldom::default(),
             slow: SlowLog::new(config.slow_batch),
             keeper: OnceLock::new(),
             started: Instant::now(),

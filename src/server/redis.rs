@@ -8,6 +8,11 @@
 //! it, and is then not read: so a long pipeline is answered however its client goes about it, within a bound.
 #![forbid(unsafe_code)]
 
+mod ended;
+mod pacing;
+
+use super::accounts::Member;
+use super::idle::Idle;
 use super::node::{Shared, drained};
 use super::redis_clients::Listed;
 use super::redis_forward::Forwarded;
@@ -18,15 +23,16 @@ use super::users::{KnownUsers, Pass};
 use super::worker::Worker;
 use crate::auth::Rights;
 use crate::metrics::Counters;
-use crate::resp::{Denied, Desk, Output, ProtocolError, Session, SessionLimits, Until};
-use crate::transport::tls::{PlainOrTls, Reading, TlsError};
-use crate::transport::{ConnectionConfig, Pace, TransportError};
+use crate::resp::{Denied, Desk, Output, Session, SessionLimits, Until};
+use crate::transport::allowance::OnTheWay;
+use crate::transport::tls::{PlainOrTls, Reading};
+use crate::transport::{ConnectionConfig, Pace};
+use ended::Ended;
 use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
@@ -37,54 +43,10 @@ const LAST_COMMANDS_WAIT: Duration = Duration::from_millis(20);
 /// How long a client may take to close its side before the connection closes over it.
 const CLOSED_WAIT: Duration = Duration::from_secs(1);
 
-/// Why a connection ends, other than by its client closing it or saying so.
-#[derive(Debug, Error)]
-enum Ended {
-    #[error("connection lost: {0}")]
-    Lost(#[from] io::Error),
-    #[error("no TLS handshake within {0:?}")]
-    NoHandshake(Duration),
-    #[error(transparent)]
-    NoTls(TransportError),
-    #[error("protocol error: {0}")]
-    Protocol(ProtocolError),
-    #[error("half a command, and no more of it within {0:?}")]
-    Stalled(Duration),
-    #[error("{waiting} bytes of replies, and none taken within {wait:?}")]
-    NotTaken { waiting: usize, wait: Duration },
-    #[error("no authentication within {0:?}")]
-    Stranger(Duration),
-    #[error("rights were taken away in the midst of what they were for")]
-    Revoked,
-    #[error("no memory for a command")]
-    NoCommandMemory,
-    #[error("no memory for a reply")]
-    NoReplyMemory,
-}
-
-impl Ended {
-    /// As metrics have it.
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Lost(error) if error.get_ref().is_some_and(|source| source.is::<TlsError>()) => "tls",
-            Self::Lost(_) => "lost",
-            Self::NoHandshake(_) => "no_hello",
-            Self::NoTls(TransportError::Tls(_)) => "tls",
-            // Of an account.
-            Self::NoTls(_) => "memory",
-            Self::Protocol(_) => "malformed",
-            Self::Stalled(_) => "stalled",
-            Self::NotTaken { .. } => "not_taken",
-            Self::Stranger(_) | Self::Revoked => "unauthorized",
-            Self::NoCommandMemory | Self::NoReplyMemory => "memory",
-        }
-    }
-}
-
 /// Serves a client until it is gone.
-pub(super) async fn serve(connection: RedisConnection, shared: &Shared, worker: &Worker) {
+pub(super) async fn serve(connection: RedisConnection, shared: &Shared, worker: &Worker, client: &Member<'_>) {
     let (peer, local, config) = (connection.peer.clone(), connection.local.clone(), connection.config.clone());
-    let hello_wait = shared.config.hello_wait;
+    let hello_wait = shared.limits().hello_wait;
     let hello_until = Instant::now() + hello_wait;
     let mut draining = shared.draining.subscribe();
     let established = tokio::select! {
@@ -100,6 +62,7 @@ pub(super) async fn serve(connection: RedisConnection, shared: &Shared, worker: 
     let (facts, _listed): (_, Listed<'_>) = shared.redis_clients.add(&peer, &local);
     let bytes_max = shared.config.frame_bytes_max as usize;
     let limits = SessionLimits { command_bytes_max: bytes_max, output_bytes_max: bytes_max };
+    let hello_wait = shared.limits().hello_wait;
     let mut serving = Serving {
         peer: &peer,
         stream,
@@ -107,11 +70,17 @@ pub(super) async fn serve(connection: RedisConnection, shared: &Shared, worker: 
         output: Output::new(Lent::by(&worker.pool)),
         session: Session::new(facts, limits),
         pass: None,
+        client,
+        user: None,
+        idle: Idle::new(shared),
+        hello_wait,
         stranger_until: shared.users.as_ref().map(|_| hello_until),
         drain_until: None,
         desk: None,
         forwarded: Forwarded::default(),
         needed: 1,
+        on_the_way: None,
+        replies: None,
         receiving: Pace::new(config.frame_wait),
         sending: Pace::new(config.send_wait),
         config,
@@ -120,7 +89,7 @@ pub(super) async fn serve(connection: RedisConnection, shared: &Shared, worker: 
     };
     tracing::debug!(%peer, "a Redis client connected");
     let mut ended = serving.run(pin!(drained(&mut draining))).await;
-    if let Err(ended @ (Ended::NoCommandMemory | Ended::Stalled(_) | Ended::Stranger(_))) = &ended {
+    if let Err(ended @ (Ended::NoCommandMemory | Ended::Stalled(_) | Ended::Stranger(_) | Ended::NoTurn(_))) = &ended {
         serving.output.error(&format!("ERR {ended}"));
     }
     if !matches!(ended, Err(Ended::Lost(_) | Ended::NotTaken { .. } | Ended::NoReplyMemory)) {
@@ -128,6 +97,10 @@ pub(super) async fn serve(connection: RedisConnection, shared: &Shared, worker: 
     }
     match ended {
         Ok(()) => tracing::debug!(%peer, "closed"),
+        Err(ended @ Ended::Idle(_)) => {
+            shared.endings.count(ended.reason());
+            tracing::debug!(%peer, "closing: {ended}");
+        }
         Err(ended) => end(&ended, &peer, shared, worker),
     }
 }
@@ -136,14 +109,16 @@ pub(super) async fn serve(connection: RedisConnection, shared: &Shared, worker: 
 fn end(ended: &Ended, peer: &str, shared: &Shared, worker: &Worker) {
     Counters::add(&worker.counters.refusals, 1);
     shared.endings.count(ended.reason());
-    tracing::info!(%peer, "closing: {ended}");
+    if let Some(others) = shared.peer_log.line() {
+        tracing::info!(%peer, "closing: {ended}{others}");
+    }
 }
 
-/// Tells a client that it is one too many.
-pub(super) async fn refuse(connection: RedisConnection) {
+/// Tells a client that it is one too many, of all or of those that follow.
+pub(super) async fn refuse(connection: RedisConnection, of: &str) {
     let told = async {
         let Ok(mut stream) = connection.establish().await else { return Ok(()) };
-        stream.write_all(b"-ERR max number of clients reached\r\n").await?;
+        stream.write_all(format!("-ERR max number of clients reached{of}\r\n").as_bytes()).await?;
         stream.shutdown().await
     };
     // Whether it reads that or not, the connection ends here.
@@ -158,6 +133,11 @@ struct Serving<'a> {
     session: Session,
     /// Who the client is, once it has said so to a node that has users.
     pass: Option<Pass>,
+    /// What the client shares with others of it, and the user with others of the same.
+    client: &'a Member<'a>,
+    user: Option<Member<'a>>,
+    idle: Idle<'a>,
+    hello_wait: Duration,
     /// By when it has to have said so.
     stranger_until: Option<Instant>,
     /// By when the replies to what has arrived have to be made, once the node drains.
@@ -168,6 +148,9 @@ struct Serving<'a> {
     forwarded: Forwarded,
     /// Bytes that the command at the front of the input takes, at least.
     needed: usize,
+    /// What counts among what its client has in flight: a long command, and replies that wait.
+    on_the_way: Option<OnTheWay>,
+    replies: Option<OnTheWay>,
     receiving: Pace,
     sending: Pace,
     config: ConnectionConfig,
@@ -197,14 +180,17 @@ enum Event {
     Draining,
 }
 
-impl Serving<'_> {
+impl<'a> Serving<'a> {
     /// Serves until the client is gone or has said goodbye, or the node drains.
     async fn run(&mut self, mut draining: Pin<&mut impl Future<Output = ()>>) -> Result<(), Ended> {
         let mut wanted = Wanted::Commands;
         while wanted != Wanted::Nothing {
             match self.wait(wanted, draining.as_mut()).await? {
                 Event::Arrived { bytes: 0 } => return Ok(()),
-                Event::Arrived { .. } | Event::Writable => wanted = self.progress().await?,
+                Event::Arrived { .. } | Event::Writable => {
+                    self.idle.stir();
+                    wanted = self.progress().await?;
+                }
                 Event::Draining => return self.drain(wanted).await,
             }
         }
@@ -228,7 +214,7 @@ impl Serving<'_> {
     fn is_over(&mut self) -> Result<bool, Ended> {
         let now = Instant::now();
         if self.stranger_until.is_some_and(|until| until <= now) {
-            return Err(Ended::Stranger(self.shared.config.hello_wait));
+            return Err(Ended::Stranger(self.hello_wait));
         }
         if self.drain_until.is_none() && *self.shared.draining.borrow() {
             self.drain_until = Some(now + self.shared.config.drain_wait);
@@ -238,8 +224,8 @@ impl Serving<'_> {
 
     /// Waits until there is something to do.
     async fn wait(&mut self, wanted: Wanted, draining: Pin<&mut impl Future<Output = ()>>) -> Result<Event, Ended> {
-        let Self { stream, input, output, needed, receiving, sending, config, .. } = self;
-        let (stranger_until, hello_wait) = (self.stranger_until, self.shared.config.hello_wait);
+        let Self { stream, input, output, needed, receiving, sending, config, idle, .. } = self;
+        let (stranger_until, hello_wait) = (self.stranger_until, self.hello_wait);
         let (is_partial, waiting, is_behind) = (!input.is_empty(), output.waiting_bytes(), stream.is_behind());
         let (mut reader, socket) = stream.split();
         let arrived = async {
@@ -260,6 +246,8 @@ impl Serving<'_> {
                 None => Err(Ended::NotTaken { waiting, wait: config.send_wait }),
             },
             arrived = arrived, if wanted == Wanted::Commands => Ok(Event::Arrived { bytes: arrived? }),
+            // Half a command, and replies that are not taken, have times of their own.
+            wait = idle.too_long(), if !is_partial && waiting == 0 && !is_behind => Err(Ended::Idle(wait)),
         }
     }
 
@@ -267,13 +255,16 @@ impl Serving<'_> {
     async fn progress(&mut self) -> Result<Wanted, Ended> {
         loop {
             self.write_now()?;
+            self.pay().await?;
             let until = self.serve()?;
             self.write_now()?;
+            self.count_replies();
             match until {
                 _ if self.output.is_lost() => return Err(Ended::NoReplyMemory),
                 Until::MoreInput { needed } => {
                     self.needed = needed;
                     self.input.settle();
+                    self.admit().await?;
                     return Ok(Wanted::Commands);
                 }
                 Until::OutputWritten if self.output.waiting_bytes() > 0 => return Ok(Wanted::Room),
@@ -313,15 +304,22 @@ impl Serving<'_> {
         let checked = tokio::select! {
             biased;
             checked = checking => checked,
-            () = time_is_over(self.stranger_until) => return Err(Ended::Stranger(shared.config.hello_wait)),
+            () = time_is_over(self.stranger_until) => return Err(Ended::Stranger(self.hello_wait)),
             // A password that nobody waits for is not checked.
             () = closed(self.stream.socket()) => return Ok(false),
             () = drained_for_long(shared) => return Ok(false),
         };
-        let checked = checked.map(|(user, generation)| {
+        let checked = checked.and_then(|(user, generation)| {
+            if self.user.as_ref().is_none_or(|member| !member.is_of(&user)) {
+                self.user = Some(shared.enter_as(&user).map_err(|too_many| {
+                    shared.endings.count(too_many.reason());
+                    Denied::TooManyConnections
+                })?);
+            }
             self.session.set_rights(Some(user.rights));
             self.pass = Some(Pass::of(user, generation));
             self.stranger_until = None;
+            Ok(())
         });
         let mut host = NodeHost::new(self.shared, self.worker, self.peer, &self.forwarded);
         self.session.verified(checked, &mut host, &mut self.output);
@@ -334,7 +332,8 @@ impl Serving<'_> {
         let before = self.pass.as_ref().map_or(Rights::NONE, Pass::rights);
         let is_same = self.pass.as_mut().is_some_and(|pass| pass.renew(known).is_ok());
         if self.pass.take_if(|_| !is_same).is_some() {
-            self.stranger_until = Some(Instant::now() + self.shared.config.hello_wait);
+            self.user = None;
+            self.stranger_until = Some(Instant::now() + self.hello_wait);
             self.session.revoke(&mut NodeHost::new(self.shared, self.worker, self.peer, &self.forwarded));
         }
         let rights = self.pass.as_ref().map(Pass::rights);
@@ -350,6 +349,7 @@ impl Serving<'_> {
         if let Some(known) = &self.shared.users {
             self.renew(known)?;
         }
+        self.session.set_pace(self.member().ops_per_second());
         let mut desk = self.desk.take().unwrap_or_else(|| self.worker.take_desk());
         let mut host = NodeHost::new(self.shared, self.worker, self.peer, &self.forwarded);
         let served = self.session.serve(self.input.bytes(), &mut desk, &mut host, &mut self.output);
@@ -366,6 +366,11 @@ impl Serving<'_> {
             self.receiving.begin();
         }
         let counters = &self.worker.counters;
+        if served.consumed > 0 {
+            self.on_the_way = None;
+            // Its commands that are no operations are work too.
+            self.member().charge((served.ops + served.others) as u32);
+        }
         Counters::add(&counters.operations, served.ops as u64);
         Counters::add(&counters.frames, u64::from(served.ops > 0));
         Counters::add(&counters.bytes_received, served.consumed as u64);

@@ -132,7 +132,9 @@ impl Forwarded {
             Ok(client) => self.asking(desk, input).by(client).await,
             Err(error) => {
                 let indices = self.asking(desk, input).indices();
-                tracing::warn!("no client to ask other nodes by: {error}");
+                if let Some(others) = shared.peer_log.line() {
+                    tracing::warn!("no client to ask other nodes by: {error}{others}");
+                }
                 let outcome = if matches!(error, ClientError::NoMap) { Outcome::WrongNode } else { Outcome::NotSent };
                 Answered::alike(indices, outcome)
             }

@@ -93,7 +93,7 @@ impl Host for NodeHost<'_> {
             stats: self.shared.stats_told(),
             process: std::process::id(),
             port: port.unwrap_or(0),
-            connections_max: self.shared.config.connections_max,
+            connections_max: self.shared.limits().connections_max,
             is_mapped: self.shared.config.mapped,
         }
     }

@@ -3,7 +3,7 @@
 
 use crate::transport::tcp::{self, TcpAcceptor, TcpIncoming};
 use crate::transport::tls::{PlainOrTls, TlsError, TlsNode};
-use crate::transport::{ConnectionConfig, Endpoint, Incoming, Listener, RedisEndpoint, TransportError};
+use crate::transport::{ConnectionConfig, Endpoint, Incoming, Listener, RedisEndpoint, Source, TransportError};
 use tokio::net::TcpStream;
 
 /// Listens at an endpoint, by `tls` where that is asked for.
@@ -59,6 +59,10 @@ impl Incoming for RedisIncoming {
 
     async fn cpu(&self) -> Option<usize> {
         self.tcp.cpu().await
+    }
+
+    fn source(&self) -> Source {
+        self.tcp.source()
     }
 
     fn attach(self, config: &ConnectionConfig) -> Result<RedisConnection, TransportError> {

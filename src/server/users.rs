@@ -40,17 +40,6 @@ impl KnownUsers {
 }
 
 impl Node {
-    /// From here on these are its users. Who is connected and is no longer one of them, or has another password now, is
-    /// refused with its next frame; rights change with it too.
-    ///
-    /// # Panics
-    /// On a node that was started without users.
-    pub fn set_users(&self, users: Users) {
-        self.shared.users.as_ref().expect("a node that has users").set(users);
-    }
-}
-
-impl Node {
     /// From here on this is the password of its own user, as whom it asks other nodes: with its next connections.
     ///
     /// # Errors

@@ -16,6 +16,7 @@
 //!
 //! Architecture invariant: no word of TCP or RDMA in these traits, and nothing of shards.
 
+pub(crate) mod allowance;
 mod buffer;
 mod door;
 mod endpoint;
@@ -26,16 +27,19 @@ pub mod rdma;
 mod shell;
 pub mod shm;
 pub mod sim;
+mod source;
 mod stream;
 pub mod tcp;
 pub mod tls;
 
+pub use allowance::Allowance;
 pub use buffer::{Buffer, Frame, Lender, Memory};
 pub use door::{Door, RedisEndpoint};
 pub use endpoint::{Endpoint, EndpointError, Scheme};
 pub use error::TransportError;
 pub(crate) use pace::Pace;
 pub use pool::HeapPool;
+pub use source::Source;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -123,6 +127,9 @@ pub trait Incoming: Send + 'static {
 
     /// The processor on which the connection's data arrives, once that is known; `None` where it never is.
     fn cpu(&self) -> impl Future<Output = Option<usize>> + Send;
+
+    /// Whom it comes from.
+    fn source(&self) -> Source;
 
     /// Binds the connection to the runtime of the calling thread.
     ///
@@ -213,6 +220,15 @@ pub trait FrameReceiver: Send + 'static {
 
     /// Takes frames of up to so many bytes from the next one on.
     fn set_frame_bytes_max(&mut self, frame_bytes_max: u32);
+
+    /// Counts long frames among what others have on their way too, from the next one on: where there is no room for one
+    /// its sender waits. A transport whose memory is all there beforehand may leave it at that.
+    fn set_allowance(&mut self, _allowance: Arc<Allowance>) {}
+
+    /// Whether a part of a frame has arrived, and not all of it, as far as the transport can tell.
+    fn is_midway(&self) -> bool {
+        false
+    }
 
     /// Throws away what the peer still sends, frames or not, until it closes the connection; no frame can be received
     /// any more. So that a last frame is not lost because the peer was still sending.

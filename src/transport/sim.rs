@@ -11,13 +11,14 @@
 #![forbid(unsafe_code)]
 
 use super::stream::{self, StreamReceiver, StreamSender};
-use super::{Buffer, Connection, ConnectionConfig, Endpoint, Incoming, Listener, Transport, TransportError};
+use super::{Buffer, Connection, ConnectionConfig, Endpoint, Incoming, Listener, Source, Transport, TransportError};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
@@ -218,6 +219,11 @@ impl Incoming for SimIncoming {
 
     async fn cpu(&self) -> Option<usize> {
         None
+    }
+
+    /// All simulated clients are one host's.
+    fn source(&self) -> Source {
+        Source::of(Ipv4Addr::LOCALHOST.into())
     }
 
     fn attach(self, config: &ConnectionConfig) -> Result<SimConnection, TransportError> {

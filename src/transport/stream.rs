@@ -9,6 +9,7 @@
 //! frame behind it.
 #![forbid(unsafe_code)]
 
+use super::allowance::{Allowance, OnTheWay, UNCOUNTED_BYTES};
 use super::pace::Pace;
 use super::{Buffer, ConnectionConfig, Frame, FrameReceiver, FrameSender, IDLE_BYTES_MAX, Lender, TransportError};
 use crate::wire::{FrameBuffer, HEADER_BYTES, frame_bytes};
@@ -117,6 +118,19 @@ pub struct StreamReceiver<R> {
     end: usize,
     partial: Option<Partial>,
     pace: Pace,
+    allowance: Option<Arc<Allowance>>,
+    /// The last frame, if it is counted: until the next one is asked for.
+    on_the_way: Option<OnTheWay>,
+}
+
+/// What has become of the frame that comes next.
+enum Begun {
+    /// It is begun.
+    Yes,
+    /// Not all of its header is there.
+    No,
+    /// Too much else is on its way.
+    Waits(Arc<Allowance>, u64),
 }
 
 /// A frame of which not all bytes are there.
@@ -133,13 +147,23 @@ impl<R> StreamReceiver<R> {
     /// Frames from `reader`, through a staging buffer that [`staging`] lent.
     pub(super) fn new(reader: R, staging: Buffer, config: &ConnectionConfig) -> Self {
         let pace = Pace::new(config.frame_wait);
-        Self { reader, config: config.clone(), staging, begin: 0, end: 0, partial: None, pace }
+        let (config, partial) = (config.clone(), None);
+        Self { reader, config, staging, begin: 0, end: 0, partial, pace, allowance: None, on_the_way: None }
     }
 
-    /// Begins the next frame from what is staged; false where not even its header is.
-    fn begin_frame(&mut self) -> Result<bool, TransportError> {
+    /// Begins the next frame from what is staged.
+    fn begin_frame(&mut self) -> Result<Begun, TransportError> {
         let staged = &self.staging[self.begin..self.end];
-        let Some(frame_bytes) = frame_bytes(staged, self.config.frame_bytes_max)? else { return Ok(false) };
+        let Some(frame_bytes) = frame_bytes(staged, self.config.frame_bytes_max)? else { return Ok(Begun::No) };
+        if frame_bytes > UNCOUNTED_BYTES
+            && self.on_the_way.is_none()
+            && let Some(allowance) = &self.allowance
+        {
+            self.on_the_way = allowance.try_admit(frame_bytes.into());
+            if self.on_the_way.is_none() {
+                return Ok(Begun::Waits(Arc::clone(allowance), frame_bytes.into()));
+            }
+        }
         let whole = frame_bytes as usize;
         let lent = if self.config.peer_trusted { whole } else { whole.min(UNTRUSTED_BYTES) };
         let lend = |bytes| Arc::clone(&self.config.pool).lend(bytes);
@@ -152,7 +176,7 @@ impl<R> StreamReceiver<R> {
         buffer[..copied].copy_from_slice(&staged[..copied]);
         self.begin += filled;
         self.partial = Some(Partial { buffer, filled, frame_bytes, kept });
-        Ok(true)
+        Ok(Begun::Yes)
     }
 
     /// The frame at hand, if all of it is there.
@@ -191,6 +215,9 @@ impl Partial {
 
 impl<R: AsyncRead + Unpin + Send + 'static> FrameReceiver for StreamReceiver<R> {
     async fn receive(&mut self) -> Result<Option<Frame>, TransportError> {
+        if self.partial.is_none() {
+            self.on_the_way = None;
+        }
         loop {
             if let Some(frame) = self.whole() {
                 return Ok(Some(frame));
@@ -198,9 +225,17 @@ impl<R: AsyncRead + Unpin + Send + 'static> FrameReceiver for StreamReceiver<R> 
             let (got, needed, read) = if let Some(partial) = &mut self.partial {
                 let (got, needed) = (partial.filled as u32, partial.frame_bytes);
                 (got, needed, self.pace.step(self.reader.read(partial.room(&mut self.staging)?)).await)
-            } else if self.begin_frame()? {
-                continue;
             } else {
+                match self.begin_frame()? {
+                    Begun::Yes => continue,
+                    Begun::No => {}
+                    Begun::Waits(allowance, bytes) => {
+                        self.on_the_way = Some(allowance.admit(bytes).await);
+                        // It was not the peer that took the time.
+                        self.pace.begin();
+                        continue;
+                    }
+                }
                 self.compact();
                 let read = self.reader.read(&mut self.staging[self.end..STAGING_BYTES]);
                 // Between two frames a peer may be silent for as long as it likes.
@@ -222,8 +257,11 @@ impl<R: AsyncRead + Unpin + Send + 'static> FrameReceiver for StreamReceiver<R> 
     }
 
     fn receive_now(&mut self) -> Result<Option<Frame>, TransportError> {
-        if self.partial.is_none() && !self.begin_frame()? {
-            return Ok(None);
+        if self.partial.is_none() {
+            self.on_the_way = None;
+            if !matches!(self.begin_frame()?, Begun::Yes) {
+                return Ok(None);
+            }
         }
         Ok(self.whole())
     }
@@ -232,8 +270,16 @@ impl<R: AsyncRead + Unpin + Send + 'static> FrameReceiver for StreamReceiver<R> 
         self.config.frame_bytes_max = frame_bytes_max;
     }
 
+    fn set_allowance(&mut self, allowance: Arc<Allowance>) {
+        self.allowance = Some(allowance);
+    }
+
+    fn is_midway(&self) -> bool {
+        self.partial.is_some() || self.begin < self.end
+    }
+
     async fn discard(&mut self) {
-        self.partial = None;
+        (self.partial, self.on_the_way) = (None, None);
         while self.reader.read(&mut self.staging).await.is_ok_and(|count| count > 0) {}
     }
 }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::stream::{self, StreamReceiver, StreamSender};
-use super::{Buffer, Connection, ConnectionConfig, Endpoint, Incoming, Listener, Transport, TransportError};
+use super::{Buffer, Connection, ConnectionConfig, Endpoint, Incoming, Listener, Source, Transport, TransportError};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::SocketAddr;
@@ -141,6 +141,10 @@ impl Incoming for TcpIncoming {
     async fn cpu(&self) -> Option<usize> {
         let _silent = tokio::time::timeout(FIRST_BYTES_WAIT, self.stream.readable()).await;
         SockRef::from(&self.stream).cpu_affinity().ok()
+    }
+
+    fn source(&self) -> Source {
+        Source::of(self.peer.ip())
     }
 
     fn attach(self, config: &ConnectionConfig) -> Result<TcpConnection, TransportError> {

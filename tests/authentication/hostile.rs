@@ -42,7 +42,7 @@ fn refused(frame: &[u8]) -> (RefusalCode, String) {
 /// Says hello as ada: the connection, and the proof that she would give.
 fn half_way(endpoints: &[Endpoint]) -> (TcpStream, Vec<u8>) {
     let credentials = Credentials::new("ada", b"ada-word").expect("a name and a password");
-    let (exchange, first) = ClientExchange::begin("ada", &[1; 18]);
+    let (exchange, first) = ClientExchange::begin("ada", &[1; 18], None);
     let mut stream = connect(endpoints);
     let asked = say(&mut stream, &hello_as(&first));
     let answer = credentials.answer(exchange, challenge_message(&asked).expect("a challenge"));
@@ -179,7 +179,8 @@ pub(crate) fn against_an_impostor() -> ClientError {
     against(|frame| {
         let (_, kind, _) = Header::split(frame).expect("a frame");
         if kind == FrameKind::Hello {
-            let (_, asked) = users().challenge(wire::hello_message(frame).expect("a hello"), &[2; 18]).expect("a user");
+            let (_, asked) =
+                users().challenge(wire::hello_message(frame).expect("a hello"), &[2; 18], None).expect("a user");
             return wire::challenge(&asked);
         }
         wire::hello_reply_with(&reply(), b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=")

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 /// Everybody's password is the name and `-word`.
 pub(crate) fn user(name: &str, rights: Rights) -> User {
     let verifier = Verifier::new(format!("{name}-word").as_bytes(), [5; 16], ITERATIONS_MIN);
-    User { name: name.to_owned(), rights, verifier }
+    User { name: name.to_owned(), rights, verifier, ops_per_second: None }
 }
 
 pub(crate) fn users() -> Users {

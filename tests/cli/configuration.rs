@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 use crate::binary::{Running, Served, freight, run};
+use freight::client::ClientConfig;
 use rustix::process::Signal;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -115,6 +117,42 @@ fn sighup_takes_the_log_level_over_and_says_what_waits_for_a_restart() {
     hangup(&mut node, NODE, r#"log-level "debug" -> "info""#);
     node.process.signal(Signal::TERM);
     assert_eq!(node.process.end().0, Some(0));
+}
+
+#[test]
+fn sighup_takes_every_limit_over() {
+    let (_folder, path) = with_file(NODE);
+    let mut node = serve(&path);
+    // One that has said hello and stays.
+    let _first = crate::greet(&node);
+    let mut closed = |limits: &str, said: &str, told: &str| {
+        fs::write(&path, format!("{NODE}{limits}")).expect("it is ours");
+        node.process.signal(Signal::HUP);
+        node.process.wait_for(said);
+        let mut answer = Vec::new();
+        node.raw().read_to_end(&mut answer).expect("it ends");
+        assert!(String::from_utf8_lossy(&answer).contains(told), "{limits}: {answer:?}");
+    };
+    closed("handshake-timeout = \"100ms\"", r#"handshake-timeout "5s" -> "100ms""#, "no hello within 100ms");
+    let limits = "handshake-timeout = \"1h\"\nconnections-max = 1";
+    let said = r#"connections-max 10000 -> 1, handshake-timeout "100ms" -> "1h""#;
+    closed(limits, said, "this node serves 1 connections");
+    let limits = "handshake-timeout = \"1h\"\nconnections-per-client = 1";
+    closed(limits, "connections-max 1 -> 10000, connections-per-client none -> 1", "127.0.0.1 has 1 connections here");
+    let limits = "bytes-in-flight = \"1MiB\"\nops-per-second = 7\nidle-timeout = \"1m\"\nconnections-per-user = 3";
+    fs::write(&path, format!("{NODE}{limits}")).expect("it is ours");
+    node.process.signal(Signal::HUP);
+    node.process.wait_for(r#"bytes-in-flight none -> "1MiB", ops-per-second none -> 7"#);
+    let denied = crate::denial(node.endpoint(), ClientConfig::default(), 71).expect("too many");
+    assert!(
+        denied.ends_with("not allowed: 71 operations at once, and 127.0.0.1 may have 7 a second, 70 at once"),
+        "{denied}"
+    );
+    for wrong in ["handshake-timeout = \"0s\"", "idle-timeout = \"0s\"", "ops-per-second = 0"] {
+        fs::write(&path, format!("{NODE}{wrong}")).expect("it is ours");
+        node.process.signal(Signal::HUP);
+        node.process.wait_for("everything stays as it was: ");
+    }
 }
 
 #[test]

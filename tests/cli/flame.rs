@@ -28,7 +28,7 @@ fn assert_fails(done: &Done, words: &str) {
 
 /// A benchmark that keeps nodes busy until it is dropped or over.
 fn load(servers: &str) -> Running {
-    let flags = "--records 10000 --batch 1000 --workers 1 --wire-limit=false --warmup 100ms --duration 15s";
+    let flags = "--records 10000 --batch 1000 --workers 1 --wire-limit=false --warmup 100ms --duration 300s";
     let bench: Vec<_> = ["bench", "--servers", servers].into_iter().chain(flags.split(' ')).collect();
     Running::start(&bench)
 }

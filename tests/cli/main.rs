@@ -6,6 +6,9 @@
 mod benchmarks;
 #[path = "../support/binary.rs"]
 mod binary;
+#[path = "../support/certificates.rs"]
+#[allow(dead_code, reason = "each test target uses a part")]
+mod certificates;
 mod configuration;
 mod eviction;
 mod flame;
@@ -21,6 +24,7 @@ mod users;
 
 use binary::{Running, Served, freight, run, run_with_input, serve, serve_one};
 use frames::read_frame;
+use freight::client::{Client, ClientConfig};
 use freight::wire::{
     Capabilities, FrameKind, Header, Hello, Origin, Refusal, RefusalCode, ReplyView, RequestBuilder, hello, refusal,
 };
@@ -338,6 +342,20 @@ fn greet(node: &Served) -> (TcpStream, FrameKind) {
     stream.write_all(&hello(&Hello::new(limits::FRAME_BYTES_DEFAULT, Capabilities(0)))).expect("it reads");
     let kind = kind(&read_frame(&mut stream).expect("an answer"));
     (stream, kind)
+}
+
+/// What a node says to a batch of so many gets, where it says no.
+fn denial(endpoint: &str, config: ClientConfig, ops: u32) -> Option<String> {
+    let endpoint = endpoint.parse().expect("an endpoint");
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(async {
+        let client = Client::connect(&[endpoint], config).await.expect("connected");
+        let mut batch = client.batch(ops);
+        for _ in 0..ops {
+            batch.push(&op::Op { key: b"k", action: op::Action::Get, version_wanted: false }).expect("room");
+        }
+        let reply = client.execute(batch).await.expect("outcomes");
+        reply.failures().next().map(|failure| failure.error.to_string())
+    })
 }
 
 #[test]

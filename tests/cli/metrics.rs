@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::binary::{Served, run, run_with_input, serve};
+use crate::certificates::Authority;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
@@ -306,7 +307,11 @@ fn slow_commands_are_logged_by_their_names_and_without_their_keys() {
 fn every_metric_stands_in_the_manual_and_nothing_else_does() {
     let folder = tempfile::tempdir().expect("a scratch folder");
     let map = folder.path().join("cluster.toml");
-    let node = watched(&["tcp://127.0.0.1:0"], &["--map", map.to_str().expect("text"), "--memory", "1GiB"]);
+    let authority = Authority::with_node();
+    let [certificate, key] = ["node.pem", "node.key"].map(|name| authority.file(name));
+    let files = ["--tls-certificate", &certificate, "--tls-key", &key];
+    let flags = [&["--map", map.to_str().expect("text"), "--memory", "1GiB"][..], &files].concat();
+    let node = watched(&["tcp://127.0.0.1:0"], &flags);
     let manual =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/OPERATING.md")).expect("it is there");
     let rows = manual.lines().filter(|line| line.starts_with("| `freight_") || line.starts_with("| `process_"));

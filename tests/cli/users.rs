@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 use crate::binary::{Done, Served, freight, run, run_with_input, serve, serve_one};
+use freight::auth::Credentials;
+use freight::client::ClientConfig;
 use rustix::process::Signal;
 use std::fs;
 use std::io::{Read, Write};
@@ -90,6 +92,28 @@ fn a_node_with_users_serves_those_who_show_that_they_know_a_password() {
     users.run_as(&node, "eve", &["get", "k"]).assert_one_line("refuses: wrong user or password");
     let plain = serve_one(&[]);
     users.run_as(&plain, "reader", &["ping"]).assert_one_line("this node has no users and authenticates nobody");
+}
+
+#[test]
+fn a_user_is_held_to_what_the_file_says_once_the_node_reads_it_again() {
+    let users = Users::new();
+    let limit =
+        |name: &str, flags: &[&str]| run(&[&["user", "limit", name, "--users", &users.file()], flags].concat()).code;
+    assert_eq!(users.add("bob", &["--ops-per-second", "1"]).code, Some(0));
+    users.write("bob.password", "bob-word\n");
+    assert_eq!((limit("reader", &["--ops-per-second", "0"]), limit("nobody", &[])), (Some(0), Some(1)));
+    let list = String::from_utf8(run(&["user", "list", "--users", &users.file()]).stdout).expect("text");
+    assert_eq!(list, "ada read,write,admin\nbob read,write 1-a-second\nreader read any-number-a-second\n");
+    run(&["user", "limit", "bob", "--users", &users.file(), "--ops-per-second", "-1"]).assert_one_line("-1");
+    let mut node = users.serve();
+    let credentials = Credentials::new("bob", b"bob-word").expect("a name and a password");
+    let as_bob = || ClientConfig { credentials: Some(credentials.clone()), ..ClientConfig::default() };
+    let denied = crate::denial(node.endpoint(), as_bob(), 11).expect("too many");
+    assert!(denied.ends_with("user 'bob' may have 1 a second, 10 at once"), "{denied}");
+    assert_eq!(limit("bob", &[]), Some(0));
+    node.process.signal(Signal::HUP);
+    node.process.wait_for("SIGHUP: 3 users");
+    assert_eq!(crate::denial(node.endpoint(), as_bob(), 11), None);
 }
 
 #[test]

@@ -30,10 +30,15 @@ impl Raw {
 
     pub(crate) fn connect(node: &Node) -> Self {
         let mut raw = Self::connect_silently(node);
-        raw.send(&hello(&Hello::new(FRAME_BYTES_DEFAULT, Capabilities::default())));
-        let answer = raw.frame().expect("an answer");
-        assert!(HelloReply::parse(&answer).is_ok(), "a node answers a hello");
+        raw.greet();
         raw
+    }
+
+    /// Says hello and is welcome.
+    pub(crate) fn greet(&mut self) {
+        self.send(&greeting());
+        let answer = self.frame().expect("an answer");
+        assert!(HelloReply::parse(&answer).is_ok(), "a node answers a hello");
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {
@@ -67,6 +72,11 @@ impl Raw {
         let reply = self.frame().expect("a reply");
         assert_eq!(ReplyView::parse(&reply).expect("a reply").op_count(), 2);
     }
+}
+
+/// A hello.
+pub(crate) fn greeting() -> Vec<u8> {
+    hello(&Hello::new(FRAME_BYTES_DEFAULT, Capabilities::default()))
 }
 
 pub(crate) fn op<'a>(key: &'a [u8], action: Action<'a>) -> Op<'a> {

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub(crate) fn user(name: &str, rights: Rights, iterations: u32) -> User {
     let verifier = Verifier::new(format!("{name}-word").as_bytes(), [5; 16], iterations);
-    User { name: name.to_owned(), rights, verifier }
+    User { name: name.to_owned(), rights, verifier, ops_per_second: None }
 }
 
 pub(crate) fn users() -> Users {

@@ -35,7 +35,7 @@ pub(crate) fn started(tls: TlsOptions, change: impl FnOnce(&mut NodeConfig)) -> 
 fn users() -> Users {
     let mut users = Users::new([9; 32]);
     let verifier = Verifier::new(b"ada-word", [5; 16], ITERATIONS_MIN);
-    users.set(User { name: "ada".to_owned(), rights: Rights::ALL, verifier }).expect("a user");
+    users.set(User { name: "ada".to_owned(), rights: Rights::ALL, verifier, ops_per_second: None }).expect("a user");
     users
 }
 

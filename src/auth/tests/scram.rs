@@ -20,7 +20,7 @@ fn users() -> Users {
     let mut users = Users::new([7; 32]);
     let salt = message::decode_array(SALT, "salt").expect("base64");
     let verifier = Verifier::new(b"pencil", salt, 4_096);
-    users.set(User { name: "user".to_owned(), rights: Rights::READ, verifier }).expect("a user");
+    users.set(User { name: "user".to_owned(), rights: Rights::READ, verifier, ops_per_second: None }).expect("a user");
     users
 }
 

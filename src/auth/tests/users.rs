@@ -10,7 +10,7 @@ fn users() -> Users {
     let mut users = Users::new([7; 32]);
     for (name, rights) in [("ada", Rights::ALL), ("bob", Rights::READ)] {
         let verifier = Verifier::new(name.as_bytes(), [3; SALT_BYTES], ITERATIONS_MIN);
-        users.set(User { name: name.to_owned(), rights, verifier }).expect("a user");
+        users.set(User { name: name.to_owned(), rights, verifier, ops_per_second: None }).expect("a user");
     }
     users
 }
@@ -25,10 +25,23 @@ fn users_are_the_same_from_their_text() {
 }
 
 #[test]
+fn a_rate_is_written_where_there_is_one() {
+    let mut users = users();
+    assert!(!users.text().contains("ops_per_second"), "files of before are files of now");
+    for ops_per_second in [Some(0), Some(50_000), Some(u32::MAX)] {
+        let ada = User { ops_per_second, ..User::clone(users.get("ada").expect("she is there")) };
+        users.set(ada).expect("a user");
+        assert_eq!(Users::parse(&users.text()), Ok(users.clone()));
+    }
+    let text = users.text().replace("ops_per_second = 4294967295", "ops_per_second = -1");
+    assert!(Users::parse(&text).expect_err("no rate").to_string().starts_with("TOML parse error at line "));
+}
+
+#[test]
 fn the_iterations_of_a_challenge_do_not_tell_who_is_there() {
     let mut users = users();
     let verifier = Verifier::new(b"dave", [3; SALT_BYTES], 2 * ITERATIONS_MIN);
-    users.set(User { name: "dave".to_owned(), rights: Rights::READ, verifier }).expect("a user");
+    users.set(User { name: "dave".to_owned(), rights: Rights::READ, verifier, ops_per_second: None }).expect("a user");
     let asked = |name: &str| users.verifier(name.as_bytes()).1.iterations;
     let strangers: Vec<_> = (0..60).map(|number| asked(&format!("stranger{number}"))).collect();
     assert!([ITERATIONS_MIN, 2 * ITERATIONS_MIN].iter().all(|iterations| strangers.contains(iterations)));

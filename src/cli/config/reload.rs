@@ -28,7 +28,19 @@ const AT_RUN_TIME: &[(&str, TakeOver)] = &[
         running.node.set_slow_batch(args.slow_batch);
         Ok(())
     }),
+    ("connections-max", set_limits),
+    ("connections-per-client", set_limits),
+    ("connections-per-user", set_limits),
+    ("bytes-in-flight", set_limits),
+    ("ops-per-second", set_limits),
+    ("handshake-timeout", set_limits),
+    ("idle-timeout", set_limits),
 ];
+
+fn set_limits(running: &Running<'_>, args: &ServeArgs) -> Result<(), String> {
+    running.node.set_limits(args.limits().map_err(|error| error.to_string())?);
+    Ok(())
+}
 
 /// Reads the file again at each SIGHUP.
 #[derive(Debug)]

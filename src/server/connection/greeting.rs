@@ -32,6 +32,7 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
                 let Some(frame) = self.receive_greeting().await? else { return Ok(None) };
                 let message = proof_message(&frame).map_err(SessionError::from)?;
                 let (user, signature) = exchange.prove(message).map_err(SessionError::from)?;
+                self.user = Some(self.shared.enter_as(&user)?);
                 self.pass = Pass::of(user, generation);
                 last = signature;
             }
@@ -46,6 +47,6 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
             () = drained(&mut self.draining) => return Err(Ended::Draining),
             received = timeout_at(self.greet_until, self.receiver.receive()) => received,
         };
-        Ok(received.map_err(|_| Ended::NoHello(self.shared.config.hello_wait))??)
+        Ok(received.map_err(|_| Ended::NoHello(self.hello_wait))??)
     }
 }

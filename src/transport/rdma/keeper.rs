@@ -99,7 +99,7 @@ impl Keeper {
             return Err(RdmaError::BadGreeting { what: "it is not ready when it says so" });
         }
         self.shared()?.change(|queue| queue.open(&peer));
-        tracing::info!(
+        tracing::debug!(
             peer = self.peer,
             "RDMA by {}: packets of {} bytes, {} frames of {} bytes there, {} of {} here, {} SENDs, {} READs at a time",
             self.place,

@@ -7,7 +7,7 @@ use super::options::RdmaOptions;
 use super::place::Place;
 use super::verbs::{Context, VerbsError};
 use crate::transport::{
-    ConnectionConfig, Endpoint, Incoming, Listener, Scheme, Transport, TransportError, tcp::bind, tcp::resolve,
+    ConnectionConfig, Endpoint, Incoming, Listener, Scheme, Source, Transport, TransportError, tcp::bind, tcp::resolve,
 };
 use std::net::SocketAddr;
 use tokio::net::{TcpListener, TcpStream};
@@ -98,6 +98,11 @@ impl Incoming for RdmaIncoming {
     /// Never known: the device writes to memory, and no processor is interrupted but for events.
     async fn cpu(&self) -> Option<usize> {
         None
+    }
+
+    /// The host of its control connection.
+    fn source(&self) -> Source {
+        Source::of(self.peer.ip())
     }
 
     fn attach(self, config: &ConnectionConfig) -> Result<RdmaConnection, TransportError> {

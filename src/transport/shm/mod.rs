@@ -34,7 +34,7 @@ pub use segment::Span;
 pub use sender::ShmSender;
 pub use socket::ShmListener;
 
-use super::{Connection, ConnectionConfig, Endpoint, Incoming, Transport, TransportError};
+use super::{Connection, ConnectionConfig, Endpoint, Incoming, Source, Transport, TransportError};
 use handshake::Segments;
 use link::Link;
 use sender::ShmLender;
@@ -75,6 +75,7 @@ pub struct ShmIncoming {
     socket: UnixStream,
     segments: Segments,
     peer: String,
+    uid: u32,
 }
 
 impl Incoming for ShmIncoming {
@@ -85,6 +86,10 @@ impl Incoming for ShmIncoming {
         let socket = watch::readable(self.socket.try_clone().ok()?).ok()?;
         let _silent = tokio::time::timeout(HELLO_WAIT, socket.readable()).await;
         handshake::peek_cpu(self.socket.as_fd())
+    }
+
+    fn source(&self) -> Source {
+        Source::LocalUser(self.uid)
     }
 
     fn attach(self, config: &ConnectionConfig) -> Result<ShmConnection, TransportError> {

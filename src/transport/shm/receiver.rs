@@ -18,6 +18,7 @@ use super::link::{Half, Link, load, lost};
 use super::patience::{Patience, happened};
 use super::segment::Arrived;
 use super::sender::ShmLender;
+use crate::transport::allowance::{Allowance, OnTheWay, UNCOUNTED_BYTES};
 use crate::transport::buffer::Memory;
 use crate::transport::pace::Pace;
 use crate::transport::{Buffer, ConnectionConfig, Frame, FrameReceiver, Lender, TransportError};
@@ -50,6 +51,11 @@ pub struct ShmReceiver {
     head: Head,
     partial: Option<Partial>,
     pace: Pace,
+    allowance: Option<Arc<Allowance>>,
+    /// The last frame, if it is counted: until the next one is asked for.
+    on_the_way: Option<OnTheWay>,
+    /// Bytes of a frame that waits until fewer are on their way.
+    waits: Option<u64>,
 }
 
 /// What is left of what the peer published as one.
@@ -129,6 +135,9 @@ impl ShmReceiver {
             head: Head { bytes: [0; HEADER], filled: 0 },
             partial: None,
             pace: Pace::new(config.frame_wait),
+            allowance: None,
+            on_the_way: None,
+            waits: None,
         }
     }
 
@@ -180,7 +189,7 @@ impl ShmReceiver {
             if piece.bytes > 0 {
                 self.piece = Some(piece);
             }
-            if frame.is_some() {
+            if frame.is_some() || self.waits.is_some() {
                 return Ok(frame);
             }
         }
@@ -228,6 +237,10 @@ impl ShmReceiver {
             self.head.filled += bytes;
             let head = &self.head.bytes[..self.head.filled];
             let Some(frame_bytes) = frame_bytes(head, self.config.frame_bytes_max)? else { return Ok(None) };
+            self.waits = self.waits_for(frame_bytes);
+            if self.waits.is_some() {
+                return Ok(None);
+            }
             self.partial = Some(self.begin(frame_bytes, piece.bytes)?);
             self.head.filled = 0;
         }
@@ -240,6 +253,21 @@ impl ShmReceiver {
         }
         let done = self.partial.take_if(|partial| partial.filled == partial.frame_bytes as usize);
         Ok(done.map(|partial| Frame::new(partial.buffer, partial.frame_bytes)))
+    }
+
+    /// Counts a frame whose header is there, if it is long: its bytes, where it has to wait for others.
+    fn waits_for(&mut self, frame_bytes: u32) -> Option<u64> {
+        let is_counted = frame_bytes > UNCOUNTED_BYTES && self.on_the_way.is_none();
+        let allowance = self.allowance.as_ref().filter(|_| is_counted)?;
+        self.on_the_way = allowance.try_admit(frame_bytes.into());
+        self.on_the_way.is_none().then_some(frame_bytes.into())
+    }
+
+    /// What was given out is answered, where nothing of the next frame is here.
+    fn forget_last(&mut self) {
+        if self.partial.is_none() && self.head.filled == 0 {
+            self.on_the_way = None;
+        }
     }
 
     /// Lends for a frame whose header is there; `arrived` bytes behind the header are too.
@@ -317,6 +345,7 @@ impl Partial {
 
 impl FrameReceiver for ShmReceiver {
     async fn receive(&mut self) -> Result<Option<Frame>, TransportError> {
+        self.forget_last();
         let link = Arc::clone(self.lender.link());
         let segments = link.ready(Half::Receiver).await?;
         loop {
@@ -327,6 +356,13 @@ impl FrameReceiver for ShmReceiver {
             let (ended, gone) = (link.ended() & ENDED_SENDING != 0, link.is_gone());
             if let Some(frame) = self.advance_paced(segments)? {
                 return Ok(Some(frame));
+            }
+            if let Some((bytes, allowance)) = self.waits.zip(self.allowance.clone()) {
+                self.on_the_way = Some(allowance.admit(bytes).await);
+                self.waits = None;
+                // It was not the peer that took the time.
+                self.pace.begin();
+                continue;
             }
             if self.taken != self.published {
                 // The turn ended in the middle of what is there.
@@ -340,6 +376,7 @@ impl FrameReceiver for ShmReceiver {
     }
 
     fn receive_now(&mut self) -> Result<Option<Frame>, TransportError> {
+        self.forget_last();
         let link = Arc::clone(self.lender.link());
         link.segments().map_or(Ok(None), |segments| self.advance_paced(segments))
     }
@@ -348,7 +385,16 @@ impl FrameReceiver for ShmReceiver {
         self.config.frame_bytes_max = frame_bytes_max;
     }
 
+    fn set_allowance(&mut self, allowance: Arc<Allowance>) {
+        self.allowance = Some(allowance);
+    }
+
+    fn is_midway(&self) -> bool {
+        self.progress().0 > 0 || self.piece.is_some()
+    }
+
     async fn discard(&mut self) {
+        self.on_the_way = None;
         let link = Arc::clone(self.lender.link());
         let Ok(segments) = link.ready(Half::Receiver).await else { return };
         (self.partial, self.head.filled) = (None, 0);

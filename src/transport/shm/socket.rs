@@ -77,7 +77,7 @@ impl ShmListener {
         }
         let (pid, uid) = (credentials.pid.as_raw_nonzero(), credentials.uid.as_raw());
         let segments = handshake::offer(socket.as_fd()).map_err(TransportError::Shm)?;
-        Ok(ShmIncoming { socket, segments, peer: format!("shm://process {pid} of user {uid}") })
+        Ok(ShmIncoming { socket, segments, peer: format!("shm://process {pid} of user {uid}"), uid })
     }
 }
 

@@ -27,7 +27,7 @@ pub use session::{TlsClient, TlsNode, TlsOptions};
 
 use super::stream::{StreamReceiver, StreamSender};
 use super::tcp::{self, TcpAcceptor, TcpIncoming};
-use super::{Buffer, Connection, ConnectionConfig, Endpoint, Incoming, Listener, Transport, TransportError};
+use super::{Buffer, Connection, ConnectionConfig, Endpoint, Incoming, Listener, Source, Transport, TransportError};
 use crate::budget::Budget;
 use std::io;
 use std::sync::Arc;
@@ -110,6 +110,10 @@ impl Incoming for TlsIncoming {
 
     async fn cpu(&self) -> Option<usize> {
         self.tcp.cpu().await
+    }
+
+    fn source(&self) -> Source {
+        self.tcp.source()
     }
 
     fn attach(self, config: &ConnectionConfig) -> Result<TlsConnection, TransportError> {

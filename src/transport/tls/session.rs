@@ -16,7 +16,7 @@ use rustls::pki_types::ServerName;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls::{self, ClientConfig, ServerConfig};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -190,7 +190,7 @@ impl TlsClient {
 }
 
 impl ClientNow {
-    fn read(ca: &PathBuf, identity: Option<&TlsIdentity>) -> Result<Self, TlsFileError> {
+    fn read(ca: &Path, identity: Option<&TlsIdentity>) -> Result<Self, TlsFileError> {
         let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13]);
         let builder = builder.expect("ring has what TLS 1.3 takes").with_root_certificates(roots(ca)?);
         let mut redis = match identity {

@@ -15,10 +15,7 @@ use counting::{everywhere, here};
 use freight::client::{Client, ClientConfig};
 use freight::op::Outcome;
 use freight::server::{Identity, Node, NodeConfig};
-use freight::shard::Eviction;
 use freight::transport::Endpoint;
-use std::cell::Cell;
-use tokio::runtime::{Builder, Runtime};
 
 const RECORDS: usize = 1000;
 const VALUE: [u8; 128] = [7; 128];
@@ -40,9 +37,6 @@ enum Kind {
     Puts,
 }
 
-/// A node that is a cache is written full several times while it gets warm.
-const MEMORY_BYTES: u64 = 64 << 20;
-
 #[test]
 fn a_warm_batch_allocates_nothing_on_client_or_node() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -50,54 +44,33 @@ fn a_warm_batch_allocates_nothing_on_client_or_node() {
     let listen: Vec<Endpoint> = ["tcp://127.0.0.1:0", &socket].map(|text| text.parse().expect("an endpoint")).into();
     let config = NodeConfig::new(listen, Identity { incarnation: [1; 16], hash_secret: [2; 32] });
     let node = Node::start(NodeConfig { threads: 1, ..config }).expect("a node starts");
-    let runtime = runtime();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     for endpoint in node.endpoints() {
         for at_most_once in [false, true] {
             let config = ClientConfig { at_most_once, ..ClientConfig::default() };
             let client = runtime.block_on(Client::connect(std::slice::from_ref(endpoint), config)).expect("a client");
             for kind in [Kind::Puts, Kind::Gets] {
                 for ops in [10, RECORDS] {
-                    let cost = runtime.block_on(cost(async || execute(&client, kind, ops).await));
+                    let cost = runtime.block_on(cost(&client, kind, ops));
                     let name = format!("{}, at most once {at_most_once}, {ops} {kind:?}", endpoint.scheme());
                     assert_eq!(cost, Cost { client: 0.0, node: 0.0 }, "{name}");
                 }
             }
         }
     }
-    drop(node);
-    [Eviction::S3Fifo, Eviction::Random].into_iter().for_each(check_cache);
-}
-
-fn runtime() -> Runtime {
-    Builder::new_current_thread().enable_all().build().expect("a runtime")
-}
-
-/// Puts of new keys in sizes that change, so that records go one by one and span by span; some are asked for meanwhile.
-fn check_cache(eviction: Eviction) {
-    let listen = vec!["tcp://127.0.0.1:0".parse().expect("an endpoint")];
-    let config = NodeConfig::new(listen, Identity { incarnation: [1; 16], hash_secret: [2; 32] });
-    let (memory_bytes_max, shards) = (Some(MEMORY_BYTES), Some(2));
-    let node = Node::start(NodeConfig { threads: 1, memory_bytes_max, shards, eviction, ..config }).expect("it starts");
-    let runtime = runtime();
-    let (endpoint, turns) = (&node.endpoints()[..1], Cell::new(0));
-    let client = runtime.block_on(Client::connect(endpoint, ClientConfig::default())).expect("a client");
-    let cost = runtime.block_on(cost(async || churn(&client, turns.replace(turns.get() + 1)).await));
-    assert_eq!(cost, Cost { client: 0.0, node: 0.0 }, "{eviction}");
-    let evicted = node.stats().store.records_evicted;
-    assert!(evicted > 500_000, "{evicted} records of {} were evicted", turns.get() * RECORDS);
 }
 
 /// The average of many batches, of three windows the least: what grows once in a thousand batches is no batch's cost.
-async fn cost(execute: impl AsyncFn()) -> Cost {
+async fn cost(client: &Client, kind: Kind, ops: usize) -> Cost {
     // Side by side: more frames are then in hand than where a reply is still there when the next request comes.
     for _ in 0..WARM {
-        tokio::join!(execute(), execute(), execute());
+        tokio::join!(execute(client, kind, ops), execute(client, kind, ops), execute(client, kind, ops));
     }
     let mut least = Cost { client: f64::MAX, node: f64::MAX };
     for _ in 0..3 {
         let (all, ours) = (everywhere(), here());
         for _ in 0..COUNTED {
-            execute().await;
+            execute(client, kind, ops).await;
         }
         let (all, ours) = (everywhere() - all, here() - ours);
         least.client = least.client.min(ours as f64 / COUNTED as f64);
@@ -122,22 +95,4 @@ async fn execute(client: &Client, kind: Kind, ops: usize) {
         Kind::Puts => matches!(outcome, Outcome::Done { .. }),
     };
     assert_eq!(reply.outcomes().filter(|outcome| is_right(*outcome)).count(), ops);
-}
-
-/// One batch of new records, with a get of an older one behind each tenth.
-async fn churn(client: &Client, turn: usize) {
-    let mut batch = client.batch(RECORDS as u32);
-    let value = [7; 800];
-    let value_bytes = 100 * (1 + turn / 40 % 8);
-    for record in turn * RECORDS..(turn + 1) * RECORDS {
-        if record % 10 == 0 {
-            batch.get(&(record as u64 * 9 / 10).to_be_bytes()[..])
-        } else {
-            batch.put(&(record as u64).to_be_bytes(), &value[..value_bytes])
-        }
-        .expect("it fits");
-    }
-    let reply = client.execute(batch).await.expect("a reply");
-    let is_right = |outcome| matches!(outcome, Outcome::Done { .. } | Outcome::Value { .. } | Outcome::NotFound);
-    assert_eq!(reply.outcomes().filter(|outcome| is_right(*outcome)).count(), RECORDS);
 }

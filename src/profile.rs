@@ -194,7 +194,7 @@ pub fn draw(samples: &[u8], title: &str) -> Result<Vec<u8>, ProfileError> {
         return Err(malformed(format!("more than {PROFILE_BYTES_MAX} bytes")));
     }
     let profile = protos::Profile::decode(&bytes[..]).map_err(|error| malformed(error.to_string()))?;
-    let lines = folded(&profile);
+    let lines = folded(&profile).ok_or_else(|| malformed(format!("stacks of more than {FOLDED_BYTES_MAX} bytes")))?;
     if lines.is_empty() {
         return Err(ProfileError::Empty);
     }
@@ -206,8 +206,11 @@ pub fn draw(samples: &[u8], title: &str) -> Result<Vec<u8>, ProfileError> {
     Ok(drawn)
 }
 
-/// A line for each stack: `thread;outermost;...;innermost count`.
-fn folded(profile: &protos::Profile) -> Vec<String> {
+/// Most bytes of all stacks as lines: a profile names its functions once, and can name them in stacks without number.
+const FOLDED_BYTES_MAX: usize = 256 << 20;
+
+/// A line for each stack: `thread;outermost;...;innermost count`. `None` where they have more bytes than anybody draws.
+fn folded(profile: &protos::Profile) -> Option<Vec<String>> {
     // A function's name stands in its stack's line as one word between semicolons.
     let text = |index: i64| {
         let text = usize::try_from(index).ok().and_then(|index| profile.string_table.get(index));
@@ -215,19 +218,23 @@ fn folded(profile: &protos::Profile) -> Vec<String> {
     };
     let functions: HashMap<_, _> = profile.function.iter().map(|function| (function.id, function.name)).collect();
     let locations: HashMap<_, _> = profile.location.iter().map(|location| (location.id, &location.line)).collect();
-    let line = |sample: &protos::Sample| {
-        let count = sample.value.first().copied().filter(|count| *count > 0)?;
-        let mut words = vec![sample.label.first().map_or_else(|| "?".to_owned(), |label| text(label.str))];
-        for location in sample.location_id.iter().rev() {
-            // Innermost first, as the samples themselves.
-            let lines = locations.get(location).into_iter().flat_map(|lines| lines.iter().rev());
-            words.extend(
-                lines.map(|line| functions.get(&line.function_id).map_or_else(|| "?".to_owned(), |name| text(*name))),
-            );
+    let (mut folded, mut room) = (Vec::new(), FOLDED_BYTES_MAX);
+    for sample in &profile.sample {
+        let Some(count) = sample.value.first().copied().filter(|count| *count > 0) else { continue };
+        let mut line = sample.label.first().map_or_else(|| "?".to_owned(), |label| text(label.str));
+        // Innermost first, as the samples themselves.
+        let lines = sample.location_id.iter().rev().filter_map(|location| locations.get(location));
+        for place in lines.flat_map(|lines| lines.iter().rev()) {
+            line.push(';');
+            line += &functions.get(&place.function_id).map_or_else(|| "?".to_owned(), |name| text(*name));
+            if line.len() > room {
+                return None;
+            }
         }
-        Some(format!("{} {count}", words.join(";")))
-    };
-    profile.sample.iter().filter_map(line).collect()
+        room = room.checked_sub(line.len())?;
+        folded.push(format!("{line} {count}"));
+    }
+    Some(folded)
 }
 
 #[cfg(test)]
@@ -238,6 +245,19 @@ mod tests {
     #[inline(never)]
     fn a_function_to_find(rounds: u64) -> u64 {
         (0..rounds).fold(1, |hash: u64, i| std::hint::black_box(hash.wrapping_mul(i | 1).rotate_left(7)))
+    }
+
+    #[test]
+    fn a_profile_of_stacks_without_end_is_not_drawn() {
+        let line = || protos::Line { function_id: 1, ..Default::default() };
+        let profile = protos::Profile {
+            string_table: vec![String::new(), "f".repeat(1 << 20)],
+            function: vec![protos::Function { id: 1, name: 1, ..Default::default() }],
+            location: vec![protos::Location { id: 1, line: (0..1024).map(|_| line()).collect(), ..Default::default() }],
+            sample: vec![protos::Sample { location_id: vec![1], value: vec![1], ..Default::default() }],
+            ..Default::default()
+        };
+        assert_eq!(folded(&profile), None);
     }
 
     #[test]

@@ -32,9 +32,16 @@ pub(super) struct LimitArgs {
     idle_timeout: Option<Duration>,
 }
 
+/// Far more than anybody waits, and little enough to be added to any instant.
+const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
 fn some_time(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if time.is_zero() { Err("it takes some time".to_owned()) } else { Ok(time) }
+    match time {
+        Duration::ZERO => Err("it takes some time".to_owned()),
+        time if time > TIME_MAX => Err("a year at most".to_owned()),
+        time => Ok(time),
+    }
 }
 
 impl LimitArgs {
@@ -49,5 +56,16 @@ impl LimitArgs {
             idle_wait: self.idle_timeout,
             ..config
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_some_and_can_be_added_to_any_instant() {
+        assert_eq!(some_time("5s"), Ok(Duration::from_secs(5)));
+        assert!(some_time("0s").is_err() && some_time("9999999999999999999s").is_err());
     }
 }

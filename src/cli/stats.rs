@@ -61,6 +61,8 @@ impl fmt::Display for Table<'_> {
         write!(f, "{:>8} {:>19} {:>7} {:>7}  key", "share", "between", "reads", "writes")?;
         for HotKey { key, key_bytes, share, share_min, share_max, reads, writes } in keys {
             let percent = |share: &f64| format!("{:.2} %", 100.0 * share);
+            // An honest node escapes what is none to print.
+            let key: String = key.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect();
             let between = format!("{} - {}", percent(share_min), percent(share_max));
             write!(f, "\n{:>8} {between:>19} {reads:>7} {writes:>7}  \"{key}\"", percent(share))?;
             if *key_bytes as usize > HotKey::KEY_BYTES_KEPT {
@@ -68,5 +70,18 @@ impl fmt::Display for Table<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_says_of_keys_cannot_steer_a_terminal() {
+        let told = r#"{"every":1,"samples":1,"keys":[{"key":"a\u001b[2Jb","key_bytes":5,"share":1.0,"share_min":1.0,
+            "share_max":1.0,"reads":1,"writes":0}]}"#;
+        let told: HotKeysTold = serde_json::from_str(told).expect("as nodes tell it");
+        assert!(Table(&told).to_string().ends_with("\"a?[2Jb\""), "{}", Table(&told));
     }
 }

@@ -101,8 +101,8 @@ impl NodeClient {
             return Err(malformed(&link, "beginning of a profile"));
         }
         let mut profile = Vec::new();
-        sleep(Duration::from_secs(seconds.into())).await;
-        let until = Instant::now() + PATIENCE;
+        // Asked for all the while, so that a node does not take the connection for an idle one.
+        let until = Instant::now() + Duration::from_secs(seconds.into()) + PATIENCE;
         loop {
             let (frame, link) = self.inspect(Inspect::ProfileTake { offset: profile.len() as u64 }).await?;
             let Some((bytes_total, bytes)) = self.here(&frame, &link)? else {

@@ -25,6 +25,7 @@ mod names;
 mod ops;
 mod output;
 mod parse;
+mod portions;
 mod problem;
 mod render;
 mod scan;

@@ -18,25 +18,14 @@ use super::local;
 use super::names::Name;
 use super::ops::{Planned, PlannedOp};
 use super::output::{Lend, Output};
-use super::parse::{self, INLINE_BYTES_MAX, Parsed, Parser, Span};
+use super::parse::{self, Parsed, Parser, Span};
+use super::portions::{BATCH_OPS_MAX, LINE_OPS_MAX, Portions};
 use super::problem::{Problem, ProtocolError, unknown_command};
 use super::render::Tally;
 use crate::auth::Rights;
-use crate::limits::FRAME_OPS_MAX;
 use crate::op::{Op, Outcomes as _};
 use std::cell::Cell;
 use std::ops::Range;
-
-/// Operations of one batch, at most: enough to hide what memory takes, and so few that what a batch needs is little.
-const BATCH_OPS_MAX: usize = 1_024;
-
-/// Operations of one line, at most: it has not half as many bytes.
-const LINE_OPS_MAX: usize = FRAME_OPS_MAX as usize;
-
-const _: () = assert!(INLINE_BYTES_MAX / 2 <= LINE_OPS_MAX);
-
-/// Operations behind which the other connections of a thread have their turn, at most.
-const TURN_OPS_MAX: usize = 4_096;
 
 /// What a thread needs to serve its clients, one at a time: made once, reused for each. One whose batch is unfinished
 /// belongs to its session until it is finished.
@@ -138,9 +127,7 @@ pub struct Session {
     pub(super) client: ClientFacts,
     pub(super) tally: Tally,
     limits: SessionLimits,
-    /// Operations of a turn, and of a batch.
-    turn_ops_max: usize,
-    batch_ops_max: usize,
+    portions: Portions,
     parser: Parser,
     /// The command that the input is in the midst of: one with more keys than a batch has room for.
     midway: Option<Midway>,
@@ -170,15 +157,13 @@ impl Session {
     pub fn new(client: ClientFacts, limits: SessionLimits) -> Self {
         let (rights, asked) = (Some(Rights::ALL), None);
         let (tally, parser) = (Tally::default(), Parser::default());
-        let (turn_ops_max, batch_ops_max) = (TURN_OPS_MAX, BATCH_OPS_MAX);
-        let (midway, flushing) = (None, None);
-        Self { rights, asked, client, tally, limits, turn_ops_max, batch_ops_max, parser, midway, flushing }
+        let (portions, midway, flushing) = (Portions::at(None), None, None);
+        Self { rights, asked, client, tally, limits, portions, parser, midway, flushing }
     }
 
     /// Whoever may have so many operations a second has no more of them in a turn.
     pub fn set_pace(&mut self, ops_per_second: Option<u32>) {
-        let most = ops_per_second.map_or(usize::MAX, |ops| ops.max(1) as usize);
-        (self.turn_ops_max, self.batch_ops_max) = (TURN_OPS_MAX.min(most), BATCH_OPS_MAX.min(most));
+        self.portions = Portions::at(ops_per_second);
     }
 
     /// From here on it may do so much; `None` for nothing before it has authenticated.
@@ -261,7 +246,7 @@ impl Session {
             if output.waiting_bytes() > self.limits.output_bytes_max || output.is_lost() {
                 break Until::OutputWritten;
             }
-            if ops + others > self.turn_ops_max {
+            if ops + others > self.portions.turn {
                 break Until::Turn;
             }
             if let Some(cursor) = self.flushing.take() {
@@ -317,8 +302,8 @@ impl Session {
                 // Half of its reply is told: no error can be.
                 return Ok(Front::Closing { end: 0 });
             }
-            desk.end = parse::words(input, midway.words(self.batch_ops_max), &mut desk.words)?;
-            self.midway = midway.plan(&desk.words, self.batch_ops_max, &mut desk.ops);
+            desk.end = parse::words(input, midway.words(self.portions.batch), &mut desk.words)?;
+            self.midway = midway.plan(&desk.words, self.portions.batch, &mut desk.ops);
             if self.midway.is_some() {
                 return Ok(Front::Batch);
             }
@@ -326,7 +311,7 @@ impl Session {
         let front = loop {
             // A line is taken apart in its place, and cannot be asked for again: it begins a batch, and is all in it.
             let is_line = input.get(desk.end).is_some_and(|byte| *byte != b'*');
-            let room = if is_line { LINE_OPS_MAX } else { self.batch_ops_max.saturating_sub(desk.ops.len()) };
+            let room = if is_line { LINE_OPS_MAX } else { self.portions.batch.saturating_sub(desk.ops.len()) };
             if room == 0 || is_line && desk.is_unfinished() {
                 return Ok(Front::Batch);
             }
@@ -336,6 +321,12 @@ impl Session {
             };
             match self.parser.next(input, desk.end, bytes_max, &mut desk.words) {
                 Ok(Parsed::Command { end }) => {
+                    if is_line && desk.words.len() > self.portions.line_words {
+                        break Ok(Front::Refused {
+                            problem: Problem::TooManyWords { most: self.portions.line_words },
+                            end,
+                        });
+                    }
                     let words = Words { input, spans: &desk.words };
                     match self.plan(words, room, &mut desk.ops) {
                         Ok(Planning::Ops) => desk.end = end,

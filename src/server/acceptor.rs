@@ -241,8 +241,12 @@ impl Accepting {
         };
         Counters::add(&worker.counters.refusals, 1);
         shared.endings.count(refused.reason());
-        if let Some(others) = shared.peer_log.line() {
+        let line = shared.peer_log.line();
+        if let Some(others) = line {
             tracing::info!("refusing a connection: {refused}{others}");
+        } else if incoming.takes_handshake() {
+            // It would cost what a client costs: no more of these are told than are logged.
+            return;
         }
         let Ok(_told) = self.refused.try_acquire() else { return };
         if let Ok(connection) = incoming.attach(&config) {

@@ -9,6 +9,7 @@ use crate::budget::Budget;
 use crate::cores::{self, Placement};
 use crate::limits;
 use crate::shard::{Eviction, IndexKind};
+use crate::transport::tls::SESSION_BYTES;
 use crate::transport::{Endpoint, IDLE_BYTES_MAX, RedisEndpoint, Scheme, TransportOptions};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -150,10 +151,7 @@ impl NodeConfig {
         if self.listen.is_empty() && self.redis.is_empty() {
             return Err(ServerError::NoEndpoint);
         }
-        let of_tls = self.listen.iter().filter(|endpoint| endpoint.scheme() == Scheme::Tls).map(ToString::to_string);
-        let of_tls =
-            of_tls.chain(self.redis.iter().filter(|endpoint| endpoint.is_tls()).map(ToString::to_string)).next();
-        if let Some(endpoint) = of_tls.filter(|_| self.transport.tls.node.is_none()) {
+        if let Some(endpoint) = self.endpoint_of_tls().filter(|_| self.transport.tls.node.is_none()) {
             return Err(ServerError::NoCertificate { endpoint });
         }
         match self.memory_bytes_max {
@@ -161,6 +159,14 @@ impl NodeConfig {
             None if self.eviction != Eviction::None => Err(ServerError::NothingToEvictFor { eviction: self.eviction }),
             _ => Ok(()),
         }
+    }
+
+    /// One at which TLS is spoken, if there is any.
+    fn endpoint_of_tls(&self) -> Option<String> {
+        let mut frames =
+            self.listen.iter().filter(|endpoint| endpoint.scheme() == Scheme::Tls).map(ToString::to_string);
+        let mut redis = self.redis.iter().filter(|endpoint| endpoint.is_tls()).map(ToString::to_string);
+        frames.next().or_else(|| redis.next())
     }
 
     /// The account of its memory.
@@ -173,7 +179,9 @@ impl NodeConfig {
 
     /// As many of `wanted` connections as this node has room for: the other half of the reserve is for their frames.
     pub(super) fn connections_served_max(&self, wanted: usize, budget: &Budget) -> usize {
-        let capped = usize::try_from(budget.bytes_reserved() / 2).unwrap_or(usize::MAX) / IDLE_BYTES_MAX;
+        let session = if self.endpoint_of_tls().is_some() { SESSION_BYTES } else { 0 };
+        let each = IDLE_BYTES_MAX as u64 + session;
+        let capped = usize::try_from(budget.bytes_reserved() / 2 / each).unwrap_or(usize::MAX);
         if self.memory_bytes_max.is_some() { wanted.min(capped) } else { wanted }
     }
 }
@@ -184,3 +192,20 @@ const MEMORY_BYTES_MIN: u64 = 64 << 20;
 /// Bytes of the cap kept for connections: room for a reply of maximal size and its request, at least.
 const RESERVE_MIN: u64 = 24 << 20;
 const RESERVE_MAX: u64 = 512 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_connections_are_served_as_their_idle_memory_has_room_for() {
+        let served = |endpoint: &str| {
+            let listen = vec![endpoint.parse().expect("an endpoint")];
+            let identity = Identity { incarnation: [1; 16], hash_secret: [2; 32] };
+            let config = NodeConfig { memory_bytes_max: Some(256 << 20), ..NodeConfig::new(listen, identity) };
+            config.connections_served_max(10_000, &config.budget())
+        };
+        assert_eq!(served("tcp://127.0.0.1:0"), (12 << 20) / (16 << 10));
+        assert_eq!(served("tls://127.0.0.1:0"), (12 << 20) / ((16 + 96) << 10));
+    }
+}

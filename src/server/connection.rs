@@ -317,12 +317,18 @@ impl<'a, S: FrameSender, R: FrameReceiver> Serving<'a, S, R> {
         Ok(())
     }
 
-    async fn answer(&mut self, frame: Frame) -> Result<(), Ended> {
-        let (header, kind, _) = Header::split(&frame).map_err(SessionError::from)?;
-        let (request, ops) = (header.request.get(), header.op_count.get());
+    /// Goes by the users of the moment.
+    fn renew(&mut self) -> Result<(), Ended> {
         if let Some(known) = &self.shared.users {
             self.pass.renew(known)?;
         }
+        Ok(())
+    }
+
+    async fn answer(&mut self, frame: Frame) -> Result<(), Ended> {
+        let (header, kind, _) = Header::split(&frame).map_err(SessionError::from)?;
+        let (request, ops) = (header.request.get(), header.op_count.get());
+        self.renew()?;
         if let Some(ops_per_second) = self.member().ops_per_second() {
             let ops = if kind == FrameKind::Request { ops } else { 1 };
             if let Some(denied) = self.pace(ops, ops_per_second).await? {
@@ -330,6 +336,8 @@ impl<'a, S: FrameSender, R: FrameReceiver> Serving<'a, S, R> {
                 self.hold(denied);
                 return Ok(());
             }
+            // It may have waited, and be somebody else's by now.
+            self.renew()?;
         }
         Counters::add(&self.worker.counters.frames, 1);
         Counters::add(&self.worker.counters.bytes_received, u64::from(frame.frame_bytes()));

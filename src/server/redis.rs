@@ -255,7 +255,10 @@ impl<'a> Serving<'a> {
     async fn progress(&mut self) -> Result<Wanted, Ended> {
         loop {
             self.write_now()?;
-            self.pay().await?;
+            // A stranger executes nothing, and what others of its address owe is not asked of it: it may be a user.
+            if self.stranger_until.is_none() {
+                self.pay().await?;
+            }
             let until = self.serve()?;
             self.write_now()?;
             self.count_replies();

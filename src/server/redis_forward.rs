@@ -12,8 +12,9 @@
 
 use super::node::Shared;
 use super::redis_host::Lent;
+use super::seldom::Seldom;
 use super::worker::Worker;
-use crate::client::{Client, ClientConfig, ClientError, Reply};
+use crate::client::{Client, ClientConfig, ClientError, Failure, Reply};
 use crate::map::{MapStore, Pending, ShardMap};
 use crate::op::{Op, Outcome};
 use crate::resp::Desk;
@@ -129,7 +130,7 @@ impl Forwarded {
     /// Asks for what is another node's, and was not answered. Afterwards the first of it has an outcome.
     pub(super) async fn ask(&mut self, shared: &Shared, worker: &Worker, desk: &Desk<Lent>, input: &[u8]) {
         let answered = match worker.forwarder.client(shared, &worker.pool).await {
-            Ok(client) => self.asking(desk, input).by(client).await,
+            Ok(client) => self.asking(desk, input).by(client, &shared.peer_log).await,
             Err(error) => {
                 let indices = self.asking(desk, input).indices();
                 if let Some(others) = shared.peer_log.line() {
@@ -177,7 +178,7 @@ impl Asking<'_> {
     }
 
     /// Asks for as many as fit into a frame a node, the first of them at least. What does not fit goes with the next.
-    async fn by(mut self, client: &Client) -> Answered {
+    async fn by(mut self, client: &Client, log: &Seldom) -> Answered {
         let (first, mut order, mut is_full) = (self.foreign[0].0, Order::default(), false);
         let mut batch = client.batch(self.foreign.len() as u32);
         self.foreign.retain(|(_, op)| {
@@ -191,13 +192,20 @@ impl Asking<'_> {
         }
         match client.execute(batch).await {
             Ok(reply) => {
-                let had_no_memory = reply.failures().any(|failure| failure.is_for_memory());
+                let had_no_memory = reply.failures().any(Failure::is_for_memory);
+                if let Some(Failure { endpoint: Some(endpoint), error }) = reply.failures().next()
+                    && let Some(others) = log.line()
+                {
+                    tracing::warn!("{endpoint} did not answer what a Redis client asked of it: {error}{others}");
+                }
                 let reads = self.foreign.iter().filter(|(_, op)| had_no_memory && op.action.only_reads());
                 let unread = reads.map(|(index, _)| *index).collect();
                 Answered { indices, answer: Answer::Reply { reply: Box::new(reply), unread } }
             }
             Err(error) => {
-                tracing::warn!("another node's answer cannot be read: {error}");
+                if let Some(others) = log.line() {
+                    tracing::warn!("another node's answer cannot be read: {error}{others}");
+                }
                 Answered::alike(indices, Outcome::Unknown)
             }
         }

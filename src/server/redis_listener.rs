@@ -65,6 +65,10 @@ impl Incoming for RedisIncoming {
         self.tcp.source()
     }
 
+    fn takes_handshake(&self) -> bool {
+        self.tls.is_some()
+    }
+
     fn attach(self, config: &ConnectionConfig) -> Result<RedisConnection, TransportError> {
         let failed = |source| TransportError::Accept { source };
         let peer = self.tcp.peer().to_string();

@@ -45,6 +45,8 @@ impl Allowance {
     pub(crate) fn try_admit(self: &Arc<Self>, bytes: u64) -> Option<OnTheWay> {
         let bytes_max = self.bytes_max.load(Ordering::Relaxed);
         if bytes_max == u64::MAX {
+            // Whoever waited for fewer bytes has to be woken by somebody: nothing of this one is given back.
+            self.freed.notify_one();
             return Some(OnTheWay { allowance: Arc::clone(self), bytes: 0 });
         }
         // Relaxed: it only counts; what was read and sent meanwhile has owners of its own.
@@ -114,6 +116,19 @@ mod tests {
             Poll::Ready(admitted) => Some(admitted),
             Poll::Pending => None,
         }
+    }
+
+    #[test]
+    fn everybody_goes_on_when_the_limit_is_taken_away() {
+        let (allowance, _) = allowance(100);
+        let holder = allowance.try_admit(100).expect("nothing else is on its way");
+        let mut waiting: Vec<_> = (0..5).map(|_| Box::pin(allowance.admit(10))).collect();
+        assert!(waiting.iter_mut().all(|waiter| is_ready(waiter.as_mut()).is_none()));
+        allowance.set(u64::MAX);
+        drop(holder);
+        // In the order in which they came: each wakes the next.
+        let admitted = waiting.iter_mut().filter_map(|waiter| is_ready(waiter.as_mut())).count();
+        assert_eq!(admitted, 5);
     }
 
     #[test]

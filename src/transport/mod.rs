@@ -131,6 +131,11 @@ pub trait Incoming: Send + 'static {
     /// Whom it comes from.
     fn source(&self) -> Source;
 
+    /// Whether telling it anything takes a handshake first, and so the work of one.
+    fn takes_handshake(&self) -> bool {
+        false
+    }
+
     /// Binds the connection to the runtime of the calling thread.
     ///
     /// # Errors

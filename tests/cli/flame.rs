@@ -140,3 +140,12 @@ fn a_node_that_profiles_its_whole_life_is_busy() {
     let done = node.run(&["flame", &file, "--seconds", "1"]);
     assert_fails(&done, "another profile of this node is under way: ask again when it is over");
 }
+
+#[test]
+fn a_profile_that_takes_longer_than_a_connection_may_be_idle_is_drawn() {
+    let (_folder, svg) = scratch("out.svg");
+    let node = serve(&["tcp://127.0.0.1:0"], &["--allow-profile", "--idle-timeout", "1s"]);
+    let _bench = load(&node.endpoints[0]);
+    let done = flame(&node.endpoints[0], "4", &svg);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+}

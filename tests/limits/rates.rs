@@ -223,3 +223,53 @@ fn a_rate_that_changes_holds_for_who_is_connected() {
     });
     node.drain();
 }
+
+#[test]
+fn whoever_is_removed_while_it_waits_for_its_turn_is_refused() {
+    let both = users(&[("ada", Some(1)), ("other", None)]);
+    let node = node(|config| config.users = Some(both));
+    Wire::Tcp.runtime().block_on(async {
+        let client = Client::connect(node.endpoints(), as_user("ada")).await.expect("a user");
+        let mut batch = client.batch(4);
+        for _ in 0..4 {
+            batch.push(&Op { key: b"k", action: Action::Get, version_wanted: false }).expect("room");
+        }
+        client.execute(batch).await.expect("on credit");
+        let remove = async {
+            // By then it waits, or is not there yet: either way it is too late.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            node.set_users(users(&[("other", None)]));
+        };
+        let (late, ()) = tokio::join!(client.put(b"late", b"v"), remove);
+        late.expect_err("it is nobody any more");
+        let other = Client::connect(node.endpoints(), as_user("other")).await.expect("a user");
+        assert_eq!(other.get(b"late").await.expect("an answer"), None);
+    });
+    node.drain();
+}
+
+#[test]
+fn a_line_of_more_than_ten_seconds_worth_is_refused_and_nobody_pays_for_it() {
+    let node = node(|config| config.ops_per_second = Some(10));
+    let (mut door, mut other) = (redis(&node), redis(&node));
+    let refused = "-ERR too many arguments: at most 100 are looked up at once\r\n";
+    assert_eq!(door.says(&format!("EXISTS{}", " a".repeat(1_000))), refused);
+    assert_eq!(other.says("GET a"), "$-1\r\n");
+    assert_eq!(door.says("EXISTS a a a"), ":0\r\n");
+    node.drain();
+}
+
+#[test]
+fn strangers_keep_no_user_of_their_address_out() {
+    let node = node(|config| {
+        (config.users, config.ops_per_second) = (Some(users(&[("ada", None)])), Some(1));
+    });
+    let mut strangers: Vec<_> = (0..5).map(|_| redis(&node)).collect();
+    for stranger in &mut strangers {
+        stranger.send(&b"PING\r\n".repeat(1_000));
+        assert!(stranger.reply().starts_with(b"-NOAUTH"));
+    }
+    let mut user = redis(&node);
+    assert_eq!(user.says("AUTH ada ada"), "+OK\r\n");
+    node.drain();
+}

@@ -26,7 +26,7 @@ fn measured(flags: &[&str], servers: &[String]) -> Result<Report, BenchError> {
 fn measured_as(who: Option<(&str, &str)>, flags: &[&str], servers: &[String]) -> Result<Report, BenchError> {
     let servers = servers.join(",");
     let short = ["bench", "--servers", &servers, "--records", "3000", "--threads", "1", "--placement", "free"];
-    let lengths = ["--duration", "300ms", "--warmup", "100ms", "--verify"];
+    let lengths = ["--duration", "500ms", "--warmup", "100ms", "--verify"];
     let mut config = Command::parse_from(short.iter().chain(&lengths).chain(flags)).bench.resolved();
     config.credentials =
         who.map(|(name, password)| Credentials::new(name, password.as_bytes()).expect("a name and a password"));
@@ -48,7 +48,7 @@ fn a_run_over_resp_reads_back_what_it_wrote() {
     for flags in [
         &["--batch", "100", "--depth", "3", "--workers", "2"][..],
         &["--batch", "1", "--workload", "ycsb-a", "--value-size", "5"],
-        &["--batch", "5000", "--workload", "ycsb-f", "--value-size", "1000"],
+        &["--batch", "500", "--workload", "ycsb-f", "--value-size", "1000"],
         &["--batch", "50", "--workload", "ycsb-d", "--rate", "20000"],
     ] {
         each_server(|name, endpoint| {

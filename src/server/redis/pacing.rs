@@ -63,12 +63,13 @@ impl<'a> Serving<'a> {
         loop {
             let (waiting, wait) = (self.output.waiting_bytes(), self.config.send_wait);
             let is_behind = self.stream.is_behind();
+            let socket = self.stream.socket();
             let writable = tokio::select! {
                 biased;
                 done = &mut awaited => return Ok(Some(done)),
                 () = time_is_over(self.stranger_until) => return Err(Ended::Stranger(self.hello_wait)),
                 () = drained(&mut draining) => return Ok(None),
-                writable = self.sending.in_time(self.stream.socket().writable()), if waiting > 0 || is_behind => writable,
+                writable = self.sending.in_time(socket.writable()), if waiting > 0 || is_behind => writable,
             };
             writable.ok_or(Ended::NotTaken { waiting, wait })??;
             self.write_now()?;

@@ -40,7 +40,7 @@ pub const ALPN: &[u8] = b"freight/1";
 
 /// Memory of a connection that is charged beside its buffers: what rustls holds at most, a record that arrives, its
 /// plaintext, and 64 KiB of records that the peer has not taken.
-const SESSION_BYTES: u64 = 96 << 10;
+pub(crate) const SESSION_BYTES: u64 = 96 << 10;
 
 /// TLS 1.3 over TCP.
 #[derive(Debug, Clone)]
@@ -114,6 +114,10 @@ impl Incoming for TlsIncoming {
 
     fn source(&self) -> Source {
         self.tcp.source()
+    }
+
+    fn takes_handshake(&self) -> bool {
+        true
     }
 
     fn attach(self, config: &ConnectionConfig) -> Result<TlsConnection, TransportError> {

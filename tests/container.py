@@ -55,10 +55,10 @@ def it_holds_the_binary_and_nothing_else():
 
 
 def it_serves_as_a_user_of_its_own_and_drains():
-    node = subprocess.Popen(inside("serve", "--config", "/etc/freight/freight.toml"), stderr=subprocess.PIPE, text=True,
+    node = subprocess.Popen(inside("serve", "--config", "/etc/freight/freight.toml"), stdout=subprocess.PIPE, text=True,
                             process_group=0)
     try:
-        said = next(line for line in node.stderr if "listening" in line)
+        said = node.stdout.readline()
         assert ENDPOINT in said, said
         process = served_by()
         assert os.stat(f"/proc/{process}").st_uid == 65532

@@ -14,8 +14,8 @@ const _: () = assert!(INLINE_BYTES_MAX / 2 <= LINE_OPS_MAX);
 /// Operations behind which the other connections of a thread have their turn, at most.
 const TURN_OPS_MAX: usize = 4_096;
 
-/// Seconds' worth of operations that a line may ask for, where there is a rate. A line is one batch in any case, for which
-/// others of its account wait too.
+/// Seconds' worth of operations that a line may ask for, where there is a rate. A line is one batch in any case, for
+/// which others of its account wait too.
 const LINE_SECONDS: usize = 10;
 
 /// How many operations go together.

@@ -71,7 +71,7 @@ fn lorises(node: &Node, bytes: &[u8], prepare: impl Fn(&Node) -> TcpStream) -> V
 
 #[test]
 fn a_hello_byte_by_byte_has_one_time_for_all_of_it() {
-    let node = short_times();
+    let node = node(|config| config.hello_wait = WAIT);
     let rests = wear_out(&node, lorises(&node, &greeting(), |node| Raw::connect_silently(node).stream));
     for rest in rests {
         let refusal = Refusal::parse(&rest).expect("a refusal");

@@ -69,7 +69,10 @@ fn a_handshake_that_stalls_ends_with_the_time_for_the_greeting_and_keeps_nobody(
         let _ = stream.read_to_end(&mut rest);
         assert!(rest.is_empty(), "{rest:?}");
     }
-    assert_eq!(node.stats().refusals, 3);
+    // Each is counted when it is closed, or just after.
+    while node.stats().refusals < 3 {
+        std::thread::yield_now();
+    }
     node.drain();
 }
 

@@ -1,13 +1,13 @@
 //! Who a command is, for nodes that have users: flags, or the environment for every command of a shell.
 #![forbid(unsafe_code)]
 
+use super::hangup::Hangups;
 use super::password::Password;
 use crate::auth::{Credentials, check_name};
 use crate::server::Node;
 use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Credentials")]
@@ -65,29 +65,27 @@ impl PeerArgs {
 #[derive(Debug)]
 pub(super) struct PasswordReload {
     path: PathBuf,
-    hangup: Signal,
+    hangups: Hangups,
 }
 
 impl PasswordReload {
     /// From now on no SIGHUP finds the default action. `None` for a node that is nobody.
     pub(super) fn new(args: &PeerArgs) -> io::Result<Option<Self>> {
         let Some(file) = &args.password_file else { return Ok(None) };
-        Ok(Some(Self { path: file.path.clone(), hangup: signal(SignalKind::hangup())? }))
+        Ok(Some(Self { path: file.path.clone(), hangups: Hangups::new()? }))
     }
 
     /// Reads the file anew at each SIGHUP, for ever. One that cannot be used changes nothing.
-    pub(super) async fn run(mut self, node: &Node) -> Infallible {
-        loop {
-            if self.hangup.recv().await.is_none() {
-                std::future::pending::<()>().await;
-            }
-            let path = self.path.display();
+    pub(super) async fn run(self, node: &Node) -> Infallible {
+        let path = self.path.display();
+        let reload = || {
             let read = Password::of_file(&self.path).map_err(|error| format!("{path}: {error}"));
             match read.and_then(|password| node.set_password(password.bytes()).map_err(|error| error.to_string())) {
                 Ok(()) => tracing::info!("SIGHUP: {path} is read again"),
                 Err(error) => tracing::error!("SIGHUP: the node's own password stays as it is: {error}"),
             }
-        }
+        };
+        self.hangups.each(reload).await
     }
 }
 

@@ -10,6 +10,7 @@ mod config;
 mod credentials;
 mod flame;
 mod follow;
+mod hangup;
 mod key_value;
 mod limits;
 mod log;

@@ -1,13 +1,13 @@
 //! TLS as flags: who is trusted, and which certificate is shown.
 #![forbid(unsafe_code)]
 
+use super::hangup::Hangups;
 use crate::server::Node;
 use crate::transport::tls::{TlsClient, TlsFileError, TlsIdentity, TlsNode, TlsOptions};
 use std::convert::Infallible;
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What a client has for `tls://`. Each flag may stand in the environment too.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -98,25 +98,21 @@ impl NodeTlsArgs {
 /// The certificates of a served node, and when they are read again.
 #[derive(Debug)]
 pub(super) struct TlsReload {
-    hangup: Signal,
+    hangups: Hangups,
 }
 
 impl TlsReload {
     /// From now on no SIGHUP finds the default action.
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { hangup: signal(SignalKind::hangup())? })
+        Ok(Self { hangups: Hangups::new()? })
     }
 
     /// Reads all files anew at each SIGHUP, for ever. One that cannot be used leaves what it is for as it was.
-    pub(super) async fn run(mut self, node: &Node) -> Infallible {
-        loop {
-            if self.hangup.recv().await.is_none() {
-                std::future::pending::<()>().await;
-            }
-            match node.reload_tls() {
-                Ok(()) => tracing::info!("SIGHUP: the certificates are read again, for new connections"),
-                Err(error) => tracing::error!("SIGHUP: the certificates stay as they are: {error}"),
-            }
-        }
+    pub(super) async fn run(self, node: &Node) -> Infallible {
+        let reload = || match node.reload_tls() {
+            Ok(()) => tracing::info!("SIGHUP: the certificates are read again, for new connections"),
+            Err(error) => tracing::error!("SIGHUP: the certificates stay as they are: {error}"),
+        };
+        self.hangups.each(reload).await
     }
 }

@@ -1,6 +1,7 @@
 //! `freight user add | passwd | remove | list`: the file of users, which a node reads with `serve --users`.
 #![forbid(unsafe_code)]
 
+use super::hangup::Hangups;
 use super::password::Password;
 use super::{CommandResult, NOT_AS_EXPECTED, print};
 use crate::auth::{
@@ -13,7 +14,6 @@ use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum UserCommand {
@@ -175,28 +175,24 @@ fn random<const BYTES: usize>() -> io::Result<[u8; BYTES]> {
 #[derive(Debug)]
 pub(super) struct UsersReload<'a> {
     path: &'a Path,
-    hangup: Signal,
+    hangups: Hangups,
 }
 
 impl<'a> UsersReload<'a> {
     /// From now on no SIGHUP finds the default action.
     pub(super) fn new(path: &'a Path) -> io::Result<Self> {
-        Ok(Self { path, hangup: signal(SignalKind::hangup())? })
+        Ok(Self { path, hangups: Hangups::new()? })
     }
 
     /// Takes the file anew at each SIGHUP, for ever. One that cannot be used changes nothing.
-    pub(super) async fn run(mut self, node: &Node) -> Infallible {
-        loop {
-            if self.hangup.recv().await.is_none() {
-                std::future::pending::<()>().await;
+    pub(super) async fn run(self, node: &Node) -> Infallible {
+        let reload = || match Users::read(self.path) {
+            Ok(users) => {
+                tracing::info!("SIGHUP: {} users", users.iter().count());
+                node.set_users(users);
             }
-            match Users::read(self.path) {
-                Ok(users) => {
-                    tracing::info!("SIGHUP: {} users", users.iter().count());
-                    node.set_users(users);
-                }
-                Err(error) => tracing::error!("SIGHUP: the users stay as they are: {error}"),
-            }
-        }
+            Err(error) => tracing::error!("SIGHUP: the users stay as they are: {error}"),
+        };
+        self.hangups.each(reload).await
     }
 }

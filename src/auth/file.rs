@@ -2,8 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::users::{Users, UsersError};
+use crate::files::{self, FileError};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -11,34 +12,12 @@ use thiserror::Error;
 /// Longest file of users, in bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
-/// What others and the group must not be allowed: to read, or to write.
-const TOO_OPEN: u32 = 0o026;
-
 /// Why a file of users cannot be used.
 #[derive(Debug, Error)]
 pub enum UsersFileError {
-    /// The system says no.
-    #[error("{}: {source}", path.display())]
-    System {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// Others may read or change it.
-    #[error("{}: others may read or change it (mode {mode:03o}): `chmod 600` closes it", path.display())]
-    TooOpen {
-        /// The file.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
-    /// Too long for a list of users.
-    #[error("{}: longer than {FILE_BYTES_MAX} bytes", path.display())]
-    TooLong {
-        /// The file.
-        path: PathBuf,
-    },
+    /// It cannot be read or written, or others may read it.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// It holds something else.
     #[error("{}: {source}", path.display())]
     Content {
@@ -55,18 +34,8 @@ impl Users {
     /// # Errors
     /// Why it cannot be used: others may read it, for one.
     pub fn read(path: &Path) -> Result<Self, UsersFileError> {
-        let system = |source| UsersFileError::System { path: path.to_owned(), source };
-        let file = File::open(path).map_err(system)?;
-        // Of the file that is read, whatever its name leads to by now.
-        let mode = file.metadata().map_err(system)?.mode() & 0o777;
-        if mode & TOO_OPEN != 0 {
-            return Err(UsersFileError::TooOpen { path: path.to_owned(), mode });
-        }
-        let mut text = String::new();
-        file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(system)?;
-        if text.len() as u64 > FILE_BYTES_MAX {
-            return Err(UsersFileError::TooLong { path: path.to_owned() });
-        }
+        let text = String::from_utf8(files::read_secret(path, FILE_BYTES_MAX)?);
+        let text = text.map_err(|_| FileError::system(path)(io::ErrorKind::InvalidData.into()))?;
         Self::parse(&text).map_err(|source| UsersFileError::Content { path: path.to_owned(), source })
     }
 
@@ -76,8 +45,7 @@ impl Users {
     /// # Errors
     /// Why not; what was there stays.
     pub fn write(&self, path: &Path) -> Result<(), UsersFileError> {
-        let written = self.write_beside(path);
-        written.map_err(|source| UsersFileError::System { path: path.to_owned(), source })
+        Ok(self.write_beside(path).map_err(FileError::system(path))?)
     }
 
     fn write_beside(&self, path: &Path) -> io::Result<()> {

@@ -22,6 +22,7 @@ use super::wire_limit::{Carrying, FrameSizes};
 use super::workload::Workload;
 use crate::client::{BatchError, Client, ClientConfig, ClientError};
 use crate::cores::Placement;
+use crate::process;
 use crate::transport::{Door, TransportOptions};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -264,7 +265,7 @@ impl Driver {
         let nodes = self.control.told().await?;
         Ok(Memory {
             pool_bytes: self.pool_bytes,
-            process_resident_bytes: machine::resident_bytes(),
+            process_resident_bytes: process::resident_bytes().unwrap_or(0),
             nodes: nodes.into_iter().map(|told| told.memory).collect(),
         })
     }

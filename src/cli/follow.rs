@@ -1,13 +1,14 @@
 //! How a served node follows the shard map: at SIGHUP, and from a keeper that is watched each newer map as it comes.
 #![forbid(unsafe_code)]
 
+use super::hangup::Hangups;
 use crate::map::{self, MapStore, MapStoreError, ShardMap};
 use crate::server::Node;
+use std::convert::Infallible;
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
 /// The pause before a keeper that could not be watched is watched again.
@@ -20,7 +21,7 @@ const HELD_AFTER: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Follower {
     store: Arc<dyn MapStore>,
-    hangup: Signal,
+    hangups: Hangups,
     /// Why the last map that came was not taken, or none came: said once.
     said: Option<String>,
 }
@@ -34,7 +35,7 @@ enum Cause {
 impl Follower {
     /// From now on no SIGHUP finds the default action.
     pub(super) fn new(place: &Path) -> Result<Self, Box<dyn Error>> {
-        Ok(Self { store: map::open(place)?, hangup: signal(SignalKind::hangup())?, said: None })
+        Ok(Self { store: map::open(place)?, hangups: Hangups::new()?, said: None })
     }
 
     /// Where the map comes from.
@@ -59,14 +60,13 @@ impl Follower {
     }
 
     /// Takes the map anew whenever there may be another, for ever.
-    pub(super) async fn run(mut self, node: &Node) {
+    pub(super) async fn run(mut self, node: &Node) -> Infallible {
         let mut pause = Duration::ZERO;
         loop {
             let (epoch, began) = (node.stats().map_epoch, Instant::now());
             let cause = tokio::select! {
-                Some(()) = self.hangup.recv() => Cause::Hangup,
+                () = self.hangups.next() => Cause::Hangup,
                 newer = newer(&*self.store, epoch, pause), if self.store.is_watched() => Cause::Newer(newer),
-                else => return std::future::pending().await,
             };
             let refused = match cause {
                 Cause::Hangup => take(node, self.store.load().await).err().map(|why| format!("SIGHUP: {why}")),

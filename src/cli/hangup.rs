@@ -15,12 +15,17 @@ impl Hangups {
         Ok(Self(signal(SignalKind::hangup())?))
     }
 
+    /// Returns at the next.
+    pub(super) async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending().await
+        }
+    }
+
     /// Does something at each, for ever.
     pub(super) async fn each(mut self, mut act: impl FnMut()) -> Infallible {
         loop {
-            if self.0.recv().await.is_none() {
-                std::future::pending::<()>().await;
-            }
+            self.next().await;
             act();
         }
     }

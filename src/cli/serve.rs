@@ -21,6 +21,7 @@ use crate::shard::{Eviction, IndexKind};
 use crate::transport::rdma::RdmaOptions;
 use crate::transport::{Door, Endpoint, TransportOptions};
 use clap::{FromArgMatches, value_parser};
+use std::convert::Infallible;
 use std::env;
 use std::error::Error;
 use std::ffi::OsString;
@@ -334,45 +335,16 @@ fn serve(args: &ServeArgs, log: &Log, reloader: Option<Reloader>, runtime: &Runt
         print(format_args!("metrics at http://{address}/metrics"))?;
     }
     manager::ready();
+    let running = Running { log, node: &node };
     runtime.block_on(async {
-        let following = async {
-            match follower {
-                Some(follower) => follower.run(&node).await,
-                None => std::future::pending().await,
-            }
-        };
-        let reloading = async {
-            match reloader {
-                Some(reloader) => reloader.run(&Running { log, node: &node }).await,
-                None => std::future::pending().await,
-            }
-        };
-        let reloading_users = async {
-            match users_reload {
-                Some(reload) => reload.run(&node).await,
-                None => std::future::pending().await,
-            }
-        };
-        let reloading_tls = async {
-            match tls_reload {
-                Some(reload) => reload.run(&node).await,
-                None => std::future::pending().await,
-            }
-        };
-        let reloading_password = async {
-            match password_reload {
-                Some(reload) => reload.run(&node).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
             _ = interrupt.recv() => tracing::info!("interrupted: draining"),
-            () = following => {}
-            () = reloading => {}
-            _ = reloading_users => {}
-            _ = reloading_tls => {}
-            _ = reloading_password => {}
+            never = where_wanted(follower.map(|follower| follower.run(&node))) => match never {},
+            never = where_wanted(reloader.map(|reloader| reloader.run(&running))) => match never {},
+            never = where_wanted(users_reload.map(|reload| reload.run(&node))) => match never {},
+            never = where_wanted(tls_reload.map(|reload| reload.run(&node))) => match never {},
+            never = where_wanted(password_reload.map(|reload| reload.run(&node))) => match never {},
         }
     });
     manager::stopping();
@@ -382,4 +354,12 @@ fn serve(args: &ServeArgs, log: &Log, reloader: Option<Reloader>, runtime: &Runt
         profile.finish()?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What goes on for ever, if it goes on at all.
+async fn where_wanted(work: Option<impl Future<Output = Infallible>>) -> Infallible {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
 }

@@ -8,6 +8,7 @@ use crate::auth::{
     ITERATIONS_DEFAULT, ITERATIONS_MAX, ITERATIONS_MIN, Rights, SALT_BYTES, User, Users, UsersFileError, Verifier,
     check_name,
 };
+use crate::files::FileError;
 use crate::server::Node;
 use clap::value_parser;
 use std::convert::Infallible;
@@ -105,7 +106,9 @@ pub(super) fn run(command: &UserCommand) -> CommandResult {
 fn add(args: &AddArgs) -> CommandResult {
     check_name(&args.name)?;
     let mut users = match Users::read(&args.file.users) {
-        Err(UsersFileError::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => Users::new(random()?),
+        Err(UsersFileError::File(FileError::System { source, .. })) if source.kind() == io::ErrorKind::NotFound => {
+            Users::new(random()?)
+        }
         read => read?,
     };
     if users.get(&args.name).is_some() {

@@ -3,8 +3,8 @@
 
 use super::ended::{CLASSES, REASONS};
 use super::node::Shared;
-use super::process;
 use crate::metrics::{Counters, Durations, NodeStats};
+use crate::process;
 use crate::transport::tls::TlsNode;
 use crate::wire::{OpCode, Status};
 use std::fmt::{Display, Write};

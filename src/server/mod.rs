@@ -28,7 +28,6 @@ mod metrics_page;
 mod moves;
 mod node;
 mod passwords;
-mod process;
 mod profiler;
 mod rate;
 mod redis;

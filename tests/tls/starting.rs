@@ -62,7 +62,7 @@ fn a_key_that_others_may_read_is_refused() {
         if is_closed {
             assert_eq!(done.code, Some(0), "{mode:o}: {}", done.stderr);
         } else {
-            done.assert_one_line(&format!("node.key: others may read or change this key (mode {mode:03o})"));
+            done.assert_one_line(&format!("node.key: others may read or change it (mode {mode:03o})"));
         }
     }
 }

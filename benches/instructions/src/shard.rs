@@ -95,22 +95,22 @@ pub(crate) fn put_leapfrog() -> Box<dyn FnMut()> {
 
 /// A whole frame: validated, executed, answered in a buffer that is used again.
 pub(crate) fn answer() -> Box<dyn FnMut()> {
-    let (store, mut scratch) = loaded(IndexKind::Buckets);
-    let frame = request(&keys(), mostly_gets);
-    let mut buffer = Vec::new();
-    Box::new(move || {
-        let view = RequestView::parse(black_box(&frame)).expect("the builder's frames are valid");
-        let mut reply = ReplyBuilder::new(std::mem::take(&mut buffer), view.op_count(), FRAME_BYTES_DEFAULT)
-            .expect("a vector always grows");
-        store.execute(&view, 0, &mut reply, &mut scratch);
-        (buffer, _) = black_box(reply.finish(ORIGIN));
-    })
+    let (store, scratch) = loaded(IndexKind::Buckets);
+    answering(store, scratch, |_, _| ())
 }
 
 /// [`answer`], and all by which a node is watched: what became of each operation, how long the batch took, hot keys.
 pub(crate) fn answer_seen() -> Box<dyn FnMut()> {
     let (store, scratch) = loaded(IndexKind::Buckets);
-    let (mut scratch, counters) = (scratch.sampled_by(Some(sampler())), Counters::default());
+    let counters = Counters::default();
+    answering(store, scratch.sampled_by(Some(sampler())), move |frame, reply| {
+        counters.batch_times.add(black_box(Duration::from_micros(50)));
+        count_outcomes(frame, reply, |kind, result, ops| counters.outcomes.add(kind, result, ops));
+    })
+}
+
+/// Answers one frame again and again, and shows each reply.
+fn answering(store: Store, mut scratch: Scratch, seen: impl Fn(&[u8], &[u8]) + 'static) -> Box<dyn FnMut()> {
     let frame = request(&keys(), mostly_gets);
     let mut buffer = Vec::new();
     Box::new(move || {
@@ -119,10 +119,7 @@ pub(crate) fn answer_seen() -> Box<dyn FnMut()> {
             .expect("a vector always grows");
         store.execute(&view, 0, &mut reply, &mut scratch);
         let (built, frame_bytes) = reply.finish(ORIGIN);
-        counters.batch_times.add(black_box(Duration::from_micros(50)));
-        count_outcomes(&frame, &built[..frame_bytes as usize], |kind, result, ops| {
-            counters.outcomes.add(kind, result, ops);
-        });
+        seen(&frame, &built[..frame_bytes as usize]);
         buffer = black_box(built);
     })
 }

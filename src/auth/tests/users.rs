@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::auth::UsersFileError;
+use crate::files::FileError;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
@@ -82,7 +83,7 @@ fn a_file_is_written_for_nobody_else_and_read_only_where_nobody_else_can() {
         let read = Users::read(&path);
         assert_eq!(read.is_ok(), expected, "{open:o}");
         if let Err(error) = read {
-            assert!(matches!(error, UsersFileError::TooOpen { mode, .. } if mode == open), "{error}");
+            assert!(matches!(error, UsersFileError::File(FileError::TooOpen { mode, .. }) if mode == open), "{error}");
         }
     }
     users().write(&path).expect("written");

@@ -2,14 +2,15 @@
 #![forbid(unsafe_code)]
 
 use super::{ConfigError, Setting, Settings, Sources};
+use crate::cli::hangup::Hangups;
 use crate::cli::log::Log;
 use crate::cli::manager;
 use crate::cli::serve::ServeArgs;
 use crate::server::Node;
 use clap::FromArgMatches;
+use std::convert::Infallible;
 use std::error::Error;
 use std::io;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What of a running node takes over settings.
 #[derive(Debug)]
@@ -48,18 +49,19 @@ pub(in crate::cli) struct Reloader {
     sources: Sources,
     /// What the node runs with, whatever the file says by now.
     settings: Settings,
-    hangup: Signal,
+    hangups: Hangups,
 }
 
 impl Reloader {
     /// From now on no SIGHUP finds the default action.
     pub(in crate::cli) fn new(sources: Sources, settings: Settings) -> io::Result<Self> {
-        Ok(Self { sources, settings, hangup: signal(SignalKind::hangup())? })
+        Ok(Self { sources, settings, hangups: Hangups::new()? })
     }
 
     /// Reads the file at each SIGHUP, for ever.
-    pub(in crate::cli) async fn run(mut self, running: &Running<'_>) {
-        while self.hangup.recv().await.is_some() {
+    pub(in crate::cli) async fn run(mut self, running: &Running<'_>) -> Infallible {
+        loop {
+            self.hangups.next().await;
             manager::reloading();
             match self.reload(running) {
                 Ok(said) => tracing::info!("SIGHUP: {said}"),

@@ -1,20 +1,15 @@
 //! Certificates and keys in PEM files: whoever reads a key can pose as its owner, so nobody else does.
 #![forbid(unsafe_code)]
 
+use crate::files::{self, FileError};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{self, RootCertStore};
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// Longest file, in bytes: bundles of all public CAs are a fifth of it.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-
-/// What others and the group of a key's file must not be allowed: to read, or to write.
-const TOO_OPEN: u32 = 0o026;
 
 /// Where a certificate and its key are, as PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,28 +23,9 @@ pub struct TlsIdentity {
 /// Why a file of TLS cannot be used.
 #[derive(Debug, Error)]
 pub enum TlsFileError {
-    /// The system says no.
-    #[error("{}: {source}", path.display())]
-    System {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// Others may read or change a key.
-    #[error("{}: others may read or change this key (mode {mode:03o}): `chmod 600` closes it", path.display())]
-    TooOpen {
-        /// The file.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
-    /// Too long for what it is.
-    #[error("{}: longer than {FILE_BYTES_MAX} bytes", path.display())]
-    TooLong {
-        /// The file.
-        path: PathBuf,
-    },
+    /// It cannot be read, or others may read a key.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// It holds no PEM of the wanted kind.
     #[error("{}: no {wanted} in it: {source}", path.display())]
     Pem {
@@ -93,7 +69,7 @@ impl TlsIdentity {
     /// Reads both files.
     pub(super) fn read(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsFileError> {
         let chain = certificates(&self.certificate)?;
-        let bytes = read(&self.key, true)?;
+        let bytes = files::read_secret(&self.key, FILE_BYTES_MAX)?;
         let pem = |source| TlsFileError::Pem { path: self.key.clone(), wanted: "key without a password", source };
         Ok((chain, PrivateKeyDer::from_pem_slice(&bytes).map_err(pem)?))
     }
@@ -111,24 +87,8 @@ pub(super) fn roots(path: &Path) -> Result<RootCertStore, TlsFileError> {
 
 /// The certificates of a file, at least one.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
-    let bytes = read(path, false)?;
+    let bytes = files::read(path, FILE_BYTES_MAX)?;
     let pem = |source| TlsFileError::Pem { path: path.to_owned(), wanted: "certificate", source };
     let found = CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>().map_err(pem)?;
     if found.is_empty() { Err(pem(pem::Error::NoItemsFound)) } else { Ok(found) }
-}
-
-fn read(path: &Path, is_secret: bool) -> Result<Vec<u8>, TlsFileError> {
-    let system = |source| TlsFileError::System { path: path.to_owned(), source };
-    let file = File::open(path).map_err(system)?;
-    // Of the file that is read, whatever its name leads to by now.
-    let mode = file.metadata().map_err(system)?.mode() & 0o777;
-    if is_secret && mode & TOO_OPEN != 0 {
-        return Err(TlsFileError::TooOpen { path: path.to_owned(), mode });
-    }
-    let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(system)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(TlsFileError::TooLong { path: path.to_owned() });
-    }
-    Ok(bytes)
 }

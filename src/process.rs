@@ -5,19 +5,19 @@ use rustix::param::page_size;
 use rustix::process::{Resource, getrlimit};
 use std::fs;
 
-/// Memory that is in memory, in bytes.
-pub(super) fn resident_bytes() -> Option<u64> {
+/// Memory that is resident, in bytes.
+pub(crate) fn resident_bytes() -> Option<u64> {
     let text = fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
     Some(pages * page_size() as u64)
 }
 
 /// Open files.
-pub(super) fn open_files() -> Option<usize> {
+pub(crate) fn open_files() -> Option<usize> {
     Some(fs::read_dir("/proc/self/fd").ok()?.count())
 }
 
 /// Files that may be open; `None` too where nothing limits them.
-pub(super) fn open_files_max() -> Option<u64> {
+pub(crate) fn open_files_max() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }

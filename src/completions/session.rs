@@ -10,8 +10,9 @@ use std::ops::Bound;
 /// What a record is accounted with beside its bytes: its place in the map, half of which may be empty.
 pub(super) const RECORD_BYTES: u64 = 96;
 
-/// The most that is kept for the next record.
+/// The most that is kept for one of the next records, and for how many: as many batches are in flight.
 const SPARE_BYTES_MAX: usize = 64 << 10;
+const SPARES: usize = 4;
 
 /// Why a node may not know all that was executed of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +46,8 @@ pub(super) struct Session {
     floor: u64,
     doubt: Option<Doubt>,
     records: BTreeMap<u64, Vec<u8>>,
-    /// The memory of an acknowledged record, for the next.
-    spare: Vec<u8>,
+    /// The memory of acknowledged records, for the next.
+    spares: Vec<Vec<u8>>,
     bytes: u64,
     /// The sequence that is being executed, and stays here where that panics.
     executing: Option<u64>,
@@ -136,8 +137,13 @@ impl Session {
 
     /// A record to be made.
     pub(super) fn draft<'a>(&mut self, account: &'a Account) -> Draft<'a> {
-        self.bytes -= self.spare.capacity() as u64;
-        Draft::on(account, std::mem::take(&mut self.spare))
+        let spare = self.spares.pop().unwrap_or_default();
+        self.bytes -= spare.capacity() as u64;
+        Draft::on(account, spare)
+    }
+
+    fn spare_bytes(&self) -> u64 {
+        self.spares.iter().map(|spare| spare.capacity() as u64).sum()
     }
 
     pub(super) fn raise_floor(&mut self, floor: u64) {
@@ -166,7 +172,10 @@ impl Session {
     pub(super) fn keep(&mut self, sequence: u64, draft: Draft<'_>, account: &Account) {
         self.executing = None;
         match draft.finish() {
-            Some(record) if record.is_empty() => account.give_back(record.capacity() as u64),
+            Some(record) if record.is_empty() => {
+                self.bytes += record.capacity() as u64;
+                self.put_by(record, account);
+            }
             Some(record) if account.take(RECORD_BYTES) => {
                 self.bytes += RECORD_BYTES + record.capacity() as u64;
                 self.records.insert(sequence, record);
@@ -181,21 +190,34 @@ impl Session {
 
     /// Forgets the oldest records until no more than so many bytes are left, and the memory for the next.
     pub(super) fn forget(&mut self, bytes_left: u64, account: &Account) {
-        while self.bytes - self.spare.capacity() as u64 > bytes_left {
+        while self.bytes - self.spare_bytes() > bytes_left {
             let Some((sequence, record)) = self.records.pop_first() else { break };
             self.give_back(record, account);
             self.raise_floor(sequence.saturating_add(1));
         }
-        drop(self.draft(account));
+        while !self.spares.is_empty() {
+            drop(self.draft(account));
+        }
     }
 
-    /// Gives a record back, or keeps its memory for the next.
-    fn give_back(&mut self, mut record: Vec<u8>, account: &Account) {
+    fn give_back(&mut self, record: Vec<u8>, account: &Account) {
         self.bytes -= RECORD_BYTES;
         account.give_back(RECORD_BYTES);
-        if (self.spare.capacity()..=SPARE_BYTES_MAX).contains(&record.capacity()) {
-            std::mem::swap(&mut self.spare, &mut record);
-            self.spare.clear();
+        self.put_by(record, account);
+    }
+
+    /// Keeps a record's memory for the next, or gives it back.
+    fn put_by(&mut self, mut record: Vec<u8>, account: &Account) {
+        if (1..=SPARE_BYTES_MAX).contains(&record.capacity()) {
+            record.clear();
+            if self.spares.len() < SPARES {
+                self.spares.push(record);
+                return;
+            }
+            let least = self.spares.iter_mut().min_by_key(|spare| spare.capacity());
+            if let Some(least) = least.filter(|least| least.capacity() < record.capacity()) {
+                std::mem::swap(least, &mut record);
+            }
         }
         self.bytes -= record.capacity() as u64;
         account.give_back(record.capacity() as u64);

@@ -248,8 +248,9 @@ impl<'a, S: FrameSender, R: FrameReceiver> Serving<'a, S, R> {
     async fn run(&mut self) -> Result<(), Ended> {
         let Some(accepted) = self.greet().await? else { return Ok(()) };
         self.reply_bytes_max = accepted.reply_bytes_max;
-        self.receiver.set_frame_bytes_max(self.shared.config.frame_bytes_max);
+        // First what long frames count for, then that they may come.
         self.receiver.set_allowance(Arc::clone(&self.member().account().allowance));
+        self.receiver.set_frame_bytes_max(self.shared.config.frame_bytes_max);
         self.hold(Frame::unaccounted(accepted.reply));
         self.send_held().await?;
         loop {

@@ -24,6 +24,7 @@ mod error;
 mod pace;
 mod pool;
 pub mod rdma;
+mod share;
 mod shell;
 pub mod shm;
 pub mod sim;

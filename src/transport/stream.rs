@@ -9,8 +9,9 @@
 //! frame behind it.
 #![forbid(unsafe_code)]
 
-use super::allowance::{Allowance, OnTheWay, UNCOUNTED_BYTES};
+use super::allowance::Allowance;
 use super::pace::Pace;
+use super::share::Share;
 use super::{Buffer, ConnectionConfig, Frame, FrameReceiver, FrameSender, IDLE_BYTES_MAX, Lender, TransportError};
 use crate::wire::{FrameBuffer, HEADER_BYTES, frame_bytes};
 use std::io::{self, IoSlice};
@@ -118,9 +119,8 @@ pub struct StreamReceiver<R> {
     end: usize,
     partial: Option<Partial>,
     pace: Pace,
-    allowance: Option<Arc<Allowance>>,
-    /// The last frame, if it is counted: until the next one is asked for.
-    on_the_way: Option<OnTheWay>,
+    /// Of the last frame too, until the next one is asked for.
+    share: Share,
 }
 
 /// What has become of the frame that comes next.
@@ -130,7 +130,7 @@ enum Begun {
     /// Not all of its header is there.
     No,
     /// Too much else is on its way.
-    Waits(Arc<Allowance>, u64),
+    Waits,
 }
 
 /// A frame of which not all bytes are there.
@@ -148,21 +148,15 @@ impl<R> StreamReceiver<R> {
     pub(super) fn new(reader: R, staging: Buffer, config: &ConnectionConfig) -> Self {
         let pace = Pace::new(config.frame_wait);
         let (config, partial) = (config.clone(), None);
-        Self { reader, config, staging, begin: 0, end: 0, partial, pace, allowance: None, on_the_way: None }
+        Self { reader, config, staging, begin: 0, end: 0, partial, pace, share: Share::default() }
     }
 
     /// Begins the next frame from what is staged.
     fn begin_frame(&mut self) -> Result<Begun, TransportError> {
         let staged = &self.staging[self.begin..self.end];
         let Some(frame_bytes) = frame_bytes(staged, self.config.frame_bytes_max)? else { return Ok(Begun::No) };
-        if frame_bytes > UNCOUNTED_BYTES
-            && self.on_the_way.is_none()
-            && let Some(allowance) = &self.allowance
-        {
-            self.on_the_way = allowance.try_admit(frame_bytes.into());
-            if self.on_the_way.is_none() {
-                return Ok(Begun::Waits(Arc::clone(allowance), frame_bytes.into()));
-            }
+        if !self.share.begin(frame_bytes) {
+            return Ok(Begun::Waits);
         }
         let whole = frame_bytes as usize;
         let lent = if self.config.peer_trusted { whole } else { whole.min(UNTRUSTED_BYTES) };
@@ -216,7 +210,7 @@ impl Partial {
 impl<R: AsyncRead + Unpin + Send + 'static> FrameReceiver for StreamReceiver<R> {
     async fn receive(&mut self) -> Result<Option<Frame>, TransportError> {
         if self.partial.is_none() {
-            self.on_the_way = None;
+            self.share.end();
         }
         loop {
             if let Some(frame) = self.whole() {
@@ -229,8 +223,8 @@ impl<R: AsyncRead + Unpin + Send + 'static> FrameReceiver for StreamReceiver<R> 
                 match self.begin_frame()? {
                     Begun::Yes => continue,
                     Begun::No => {}
-                    Begun::Waits(allowance, bytes) => {
-                        self.on_the_way = Some(allowance.admit(bytes).await);
+                    Begun::Waits => {
+                        self.share.wait().await;
                         // It was not the peer that took the time.
                         self.pace.begin();
                         continue;
@@ -258,7 +252,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> FrameReceiver for StreamReceiver<R> 
 
     fn receive_now(&mut self) -> Result<Option<Frame>, TransportError> {
         if self.partial.is_none() {
-            self.on_the_way = None;
+            self.share.end();
             if !matches!(self.begin_frame()?, Begun::Yes) {
                 return Ok(None);
             }
@@ -271,7 +265,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> FrameReceiver for StreamReceiver<R> 
     }
 
     fn set_allowance(&mut self, allowance: Arc<Allowance>) {
-        self.allowance = Some(allowance);
+        self.share.set(allowance);
     }
 
     fn is_midway(&self) -> bool {
@@ -279,7 +273,8 @@ impl<R: AsyncRead + Unpin + Send + 'static> FrameReceiver for StreamReceiver<R> 
     }
 
     async fn discard(&mut self) {
-        (self.partial, self.on_the_way) = (None, None);
+        self.partial = None;
+        self.share.leave();
         while self.reader.read(&mut self.staging).await.is_ok_and(|count| count > 0) {}
     }
 }

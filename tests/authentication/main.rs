@@ -94,6 +94,8 @@ fn over_rdma_too() {
     on_wire(Wire::Rdma, whoever_knows_the_password_comes_in);
     on_wire(Wire::Rdma, whoever_does_not_stays_outside);
     on_wire(Wire::Rdma, rights_hold_frame_by_frame);
+    on_wire(Wire::Rdma, a_batch_is_denied_as_a_whole);
+    on_wire(Wire::Rdma, steps_of_a_move_are_for_admins);
 }
 
 async fn rights_hold_frame_by_frame(cluster: &mut Cluster) {
@@ -127,34 +129,35 @@ fn rights_hold_frame_by_frame_on_each_transport() {
     on_each_wire(rights_hold_frame_by_frame);
 }
 
-#[test]
-fn a_batch_is_denied_as_a_whole_and_told_as_not_sent() {
-    on_each_wire(async |cluster| {
-        let reader = cluster.client_with(as_user("reader")).await;
-        let mut batch = reader.batch(2);
-        for action in [Action::Get, Action::Put { value: b"v" }] {
-            batch.push(&Op { key: b"k", action, version_wanted: false }).expect("room");
-        }
-        let reply = reader.execute(batch).await.expect("outcomes");
-        assert_eq!(reply.outcomes().collect::<Vec<_>>(), [Outcome::NotSent; 2]);
-        let failures: Vec<_> = reply.failures().map(|failure| failure.error.to_string()).collect();
-        assert!(failures.len() == 1 && failures[0].ends_with("user 'reader' has only read"), "{failures:?}");
-    });
+async fn a_batch_is_denied_as_a_whole(cluster: &mut Cluster) {
+    let reader = cluster.client_with(as_user("reader")).await;
+    let mut batch = reader.batch(2);
+    for action in [Action::Get, Action::Put { value: b"v" }] {
+        batch.push(&Op { key: b"k", action, version_wanted: false }).expect("room");
+    }
+    let reply = reader.execute(batch).await.expect("outcomes");
+    assert_eq!(reply.outcomes().collect::<Vec<_>>(), [Outcome::NotSent; 2]);
+    let failures: Vec<_> = reply.failures().map(|failure| failure.error.to_string()).collect();
+    assert!(failures.len() == 1 && failures[0].ends_with("user 'reader' has only read"), "{failures:?}");
 }
 
 #[test]
-fn steps_of_a_move_are_for_admins() {
-    on_each_wire(async |cluster| {
-        let node = cluster.named(0);
-        let look = MoveBody::new(MoveCommand::Look, [0; 16], 0, 0, 0);
-        let ask = async |name| Control::new(&node, &as_user(name)).ask(&look, &[]).await;
-        assert!(ask("ada").await.is_ok());
-        let denied = ask("writer").await.expect_err("no admin").to_string();
-        assert!(
-            denied.ends_with("not allowed: it takes the right to admin, and user 'writer' has only write"),
-            "{denied}"
-        );
-    });
+fn a_batch_is_denied_as_a_whole_and_told_as_not_sent() {
+    on_each_wire(a_batch_is_denied_as_a_whole);
+}
+
+async fn steps_of_a_move_are_for_admins(cluster: &mut Cluster) {
+    let node = cluster.named(0);
+    let look = MoveBody::new(MoveCommand::Look, [0; 16], 0, 0, 0);
+    let ask = async |name| Control::new(&node, &as_user(name)).ask(&look, &[]).await;
+    assert!(ask("ada").await.is_ok());
+    let denied = ask("writer").await.expect_err("no admin").to_string();
+    assert!(denied.ends_with("not allowed: it takes the right to admin, and user 'writer' has only write"), "{denied}");
+}
+
+#[test]
+fn steps_of_a_move_are_for_admins_on_each_transport() {
+    on_each_wire(steps_of_a_move_are_for_admins);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `freight flame`: where a running node spends its time, for those who may know, and nothing left behind.
 #![forbid(unsafe_code)]
 
-use crate::binary::{Done, Running, Served, run, serve, serve_one};
+use crate::binary::{Done, Running, Served, run, serve, serve_one, serve_over_rdma};
 use crate::profiles;
 use rustix::process::Signal;
 use std::fs;
@@ -67,6 +67,24 @@ fn a_busy_node_is_drawn_and_goes_on() {
         assert!(!said.iter().any(|line| line.contains("rror")), "{said:?}");
         assert_eq!(run(&["ping", "--servers", endpoint]).code, Some(0));
     }
+}
+
+#[test]
+#[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
+fn a_busy_node_is_drawn_over_rdma() {
+    let (_folder, svg) = scratch("out.svg");
+    let node = serve_over_rdma(&["--allow-profile"]);
+    let mut bench = load(node.endpoint());
+    bench.wait_for("measuring");
+    let done = flame(node.endpoint(), "1", &svg);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let (names, _) = profiles::of_flamegraph(&fs::read_to_string(&svg).expect("written"));
+    assert!(names.iter().any(|name| name.contains("freight::shard::")), "{names:?}");
+    assert!(names.iter().any(|name| name.contains("freight::transport::rdma::")), "{names:?}");
+    bench.signal(Signal::INT);
+    let (_, said) = bench.end();
+    assert!(!said.iter().any(|line| line.contains("rror")), "{said:?}");
+    assert_eq!(node.run(&["ping"]).code, Some(0));
 }
 
 #[test]

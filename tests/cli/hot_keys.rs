@@ -1,7 +1,7 @@
 //! `freight stats` names the keys that are hot, and none that is not.
 #![forbid(unsafe_code)]
 
-use crate::binary::{Served, serve, serve_one};
+use crate::binary::{Served, serve, serve_one, serve_over_rdma};
 use freight::bench::zipf::Zipf;
 use freight::client::{Client, ClientConfig};
 use freight::hot_keys::HotKeysTold;
@@ -56,6 +56,17 @@ fn the_ten_hottest_of_a_zipf_load_are_among_those_that_are() {
     assert_eq!(names(&told)[0], "rank 00000");
     let table = String::from_utf8(node.run(&["stats", "--hot-keys"]).stdout).expect("text");
     assert!(table.contains("one operation in 32") && table.contains("\"rank 00000\""), "{table}");
+}
+
+#[test]
+#[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
+fn what_is_hot_over_rdma_is_told_over_rdma() {
+    let node = serve_over_rdma(&["--hot-keys", "8"]);
+    get(&node, 20, 500, |at| if at % 2 == 0 { "hot".to_owned() } else { at.to_string() });
+    let told = told(&node);
+    assert_eq!(names(&told), ["hot"], "{told:?}");
+    let table = String::from_utf8(node.run(&["stats", "--hot-keys"]).stdout).expect("text");
+    assert!(table.contains("one operation in 8") && table.contains("\"hot\""), "{table}");
 }
 
 #[test]

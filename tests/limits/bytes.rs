@@ -8,7 +8,9 @@ use crate::{as_user, node, redis, users};
 use freight::client::Client;
 use freight::op::Action;
 use freight::server::Node;
+use std::future::poll_fn;
 use std::io::{ErrorKind, Write};
+use std::task::Poll;
 
 const MIB: usize = 1 << 20;
 
@@ -115,24 +117,74 @@ fn one_user_s_share_is_no_other_s() {
     node.drain();
 }
 
+/// On a node that has room for one such frame at a time.
+pub(crate) fn long_frames_of_many_connections_are_all_answered(wire: Wire) {
+    println!("{wire:?}");
+    Plan::new(wire).node(|config| config.bytes_in_flight_max = Some(MIB as u64)).run(async |cluster: &mut Cluster| {
+        let (a, b, c) = (cluster.client().await, cluster.client().await, cluster.client().await);
+        let value = vec![7; 3 * MIB / 4];
+        let work = async |client: &Client, key: &'static [u8]| {
+            for _ in 0..10 {
+                client.put(key, &value).await.expect("written");
+                assert_eq!(client.get(key).await.expect("read").as_deref(), Some(&value[..]));
+            }
+        };
+        tokio::join!(work(&a, b"a"), work(&b, b"b"), work(&c, b"c"));
+    });
+}
+
 #[test]
 fn long_frames_of_many_connections_are_all_answered_on_each_wire() {
-    for wire in Wire::ALL {
-        println!("{wire:?}");
-        Plan::new(wire).node(|config| config.bytes_in_flight_max = Some(MIB as u64)).run(
-            async |cluster: &mut Cluster| {
-                let (a, b, c) = (cluster.client().await, cluster.client().await, cluster.client().await);
-                let value = vec![7; 3 * MIB / 4];
-                let work = async |client: &Client, key: &'static [u8]| {
-                    for _ in 0..10 {
-                        client.put(key, &value).await.expect("written");
-                        assert_eq!(client.get(key).await.expect("read").as_deref(), Some(&value[..]));
-                    }
-                };
-                tokio::join!(work(&a, b"a"), work(&b, b"b"), work(&c, b"c"));
-            },
-        );
-    }
+    Wire::ALL.into_iter().for_each(long_frames_of_many_connections_are_all_answered);
+}
+
+/// Frames whose turn comes in seconds are held meanwhile: as many as there is room for, of four one.
+pub(crate) fn what_there_is_no_room_for_stays_with_its_clients(wire: Wire) {
+    println!("{wire:?}");
+    let plan = Plan::new(wire).node(|config| {
+        config.users = Some(users(&[("slow", Some(1)), ("fast", None)]));
+        config.bytes_in_flight_max = Some(3 * MIB as u64 / 2);
+    });
+    plan.run(async |cluster: &mut Cluster| {
+        let fast = cluster.client_with(as_user("fast")).await;
+        fast.ping().await.expect("served");
+        let mut slow = Vec::new();
+        for _ in 0..4 {
+            slow.push(cluster.client_with(as_user("slow")).await);
+        }
+        // On credit: what comes behind it waits until it is paid for.
+        let mut batch = slow[0].batch(10);
+        (0..10).for_each(|_| batch.get(b"k").expect("room"));
+        slow[0].execute(batch).await.expect("executed");
+        let before = cluster.stats(0).memory_bytes_used;
+        // A frame of it is a MiB at most.
+        let value = vec![7; MIB - 1_000];
+        let mut puts: Vec<_> = slow.iter().map(|client| Box::pin(client.put(b"k", &value))).collect();
+        let putting = poll_fn(|context| {
+            assert!(puts.iter_mut().all(|put| put.as_mut().poll(context).is_pending()), "it is nobody's turn");
+            Poll::<()>::Pending
+        });
+        let settling = async {
+            let (mut held, mut same) = (0, 0);
+            while held < MIB as u64 || same < 50 {
+                fast.get(b"k").await.expect("read");
+                let now = cluster.stats(0).memory_bytes_used - before;
+                same = if now == held { same + 1 } else { 0 };
+                held = now;
+            }
+            held
+        };
+        let held = tokio::select! {
+            () = putting => unreachable!("it waits"),
+            held = settling => held,
+        };
+        assert!(held < 3 * MIB as u64, "{held} bytes for one of four");
+    });
+}
+
+#[test]
+fn what_there_is_no_room_for_stays_with_its_clients_on_each_wire() {
+    [Wire::Tcp, Wire::Shm].into_iter().for_each(what_there_is_no_room_for_stays_with_its_clients);
 }
 
 #[test]

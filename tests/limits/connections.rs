@@ -26,7 +26,7 @@ fn wait_for_connections(node: &Node, count: u64) {
     }
 }
 
-fn refused(result: Result<Client, ClientError>) -> String {
+pub(crate) fn refused(result: Result<Client, ClientError>) -> String {
     match result.expect_err("one too many") {
         ClientError::Refused { code: RefusalCode::Connections, text, .. } => text,
         other => panic!("{other:?}"),

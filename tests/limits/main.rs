@@ -8,6 +8,7 @@ mod bytes;
 mod connections;
 mod crowd;
 mod idle;
+mod over_rdma;
 mod rates;
 #[path = "../faults/raw.rs"]
 #[expect(dead_code, reason = "who closes first is told elsewhere")]

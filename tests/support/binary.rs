@@ -107,6 +107,12 @@ pub(crate) fn serve(listen: &[&str], flags: &[&str]) -> Served {
     Served::of(Running::start(&args), listen.len())
 }
 
+/// A node at an address that an RDMA device owns, which need not be a loopback one.
+pub(crate) fn serve_over_rdma(flags: &[&str]) -> Served {
+    let address = std::env::var("FREIGHT_RDMA_ADDRESS").unwrap_or_else(|_| "127.0.0.1".to_owned());
+    serve(&[&format!("rdma://{address}:0")], &[&["--insecure"], flags].concat())
+}
+
 pub(crate) fn serve_one(flags: &[&str]) -> Served {
     serve(&["tcp://127.0.0.1:0"], flags)
 }

@@ -253,10 +253,13 @@ impl Running {
     }
 }
 
-/// At an address that an RDMA device owns: `FREIGHT_RDMA_ADDRESS`, where it is not the loopback one.
+/// An address that an RDMA device owns: `FREIGHT_RDMA_ADDRESS`, where it is not the loopback one.
+pub(crate) fn rdma_address() -> String {
+    std::env::var("FREIGHT_RDMA_ADDRESS").unwrap_or_else(|_| "127.0.0.1".to_owned())
+}
+
 pub(crate) fn rdma_endpoint() -> String {
-    let address = std::env::var("FREIGHT_RDMA_ADDRESS").unwrap_or_else(|_| "127.0.0.1".to_owned());
-    format!("rdma://{address}:0")
+    format!("rdma://{}:0", rdma_address())
 }
 
 /// Random bits of a node's life, from a seed.

@@ -51,7 +51,10 @@ impl<'a> Serving<'a> {
         let allowance = Arc::clone(&self.member().account().allowance);
         let admitted = match self.on_the_way {
             Some(_) => None,
-            None => self.meanwhile(allowance.admit(needed)).await?,
+            None => match allowance.enter(needed) {
+                Ok(admitted) => Some(admitted),
+                Err(mut waiting) => self.meanwhile(waiting.admitted()).await?,
+            },
         };
         self.on_the_way = Some(admitted.unwrap_or_else(|| allowance.overdraw(needed)));
         Ok(())

@@ -3,9 +3,10 @@
 
 use super::RdmaError;
 use super::message::{Announcement, Kind, Word};
-use super::pool::RegisteredPool;
 use super::queue::{ANNOUNCED_MAX, Queue};
 use super::slab::Span;
+use crate::transport::allowance::{OnTheWay, UNCOUNTED_BYTES};
+use crate::transport::share::Share;
 use crate::transport::{Buffer, Lender, TransportError};
 use crate::wire::{self, WireError};
 use std::sync::Arc;
@@ -21,10 +22,10 @@ pub(super) enum Arrived {
     Here { span: Span, bytes: u32 },
     /// At the peer, to be read.
     There(Box<Announcement>),
-    /// On its way.
-    Reading,
+    /// On its way, counted if it is long.
+    Reading { on_the_way: Option<OnTheWay> },
     /// In memory of ours.
-    Read { buffer: Buffer, frame_bytes: u32 },
+    Read { buffer: Buffer, frame_bytes: u32, on_the_way: Option<OnTheWay> },
     /// Announced, and not to be read.
     Refused(Refused),
     /// No more follow.
@@ -66,7 +67,7 @@ impl Queue {
                 let announced = Announcement::read_from_prefix(&span[..bytes as usize]);
                 let (announcement, _) =
                     announced.map_err(|_| RdmaError::Protocol { what: "an announcement is too short" })?;
-                let unread = |arrived: &&Arrived| matches!(arrived, Arrived::There(_) | Arrived::Reading);
+                let unread = |arrived: &&Arrived| matches!(arrived, Arrived::There(_) | Arrived::Reading { .. });
                 if self.arrived.iter().filter(unread).count() >= ANNOUNCED_MAX {
                     return Err(RdmaError::Protocol { what: "it announces more frames than agreed" });
                 }
@@ -83,44 +84,62 @@ impl Queue {
         Ok(())
     }
 
-    /// Begins to read announced frames, in order, as far ahead as agreed.
+    /// Begins to read announced frames, in order, as far ahead as agreed and as there is room for without waiting.
     pub(super) fn read_ahead(&mut self) -> Result<(), RdmaError> {
-        let of_frames = |arrived: &&Arrived| matches!(arrived, Arrived::Reading | Arrived::Read { .. });
-        let most = if self.discarding { 0 } else { READ_AHEAD_MAX };
+        let of_frames = |arrived: &&Arrived| matches!(arrived, Arrived::Reading { .. } | Arrived::Read { .. });
+        let most = if self.discarding || self.next_waits { 0 } else { READ_AHEAD_MAX };
         let mut ahead = self.arrived.iter().filter(of_frames).count();
         while ahead < most {
-            let Some(next) = self.arrived.iter_mut().find(|arrived| matches!(arrived, Arrived::There(_))) else {
-                break;
-            };
-            let Arrived::There(announcement) = &*next else { break };
+            let Some(at) = self.arrived.iter().position(|arrived| matches!(arrived, Arrived::There(_))) else { break };
+            let Arrived::There(announcement) = &self.arrived[at] else { break };
             let announcement = **announcement;
-            match begin(&announcement, self.frame_bytes_max, &self.pool) {
-                Ok(buffer) => {
-                    *next = Arrived::Reading;
-                    let Announcement { address, key, frame_bytes, .. } = announcement;
-                    self.work.begin_read(buffer, frame_bytes.get(), address.get(), key.get());
-                    ahead += 1;
-                }
-                // Whoever receives it is told, by the limit that holds then.
-                Err(_) => break,
-            }
+            // Whoever receives it is told what is wrong with it, by the limit that holds then.
+            let Ok((bytes, _)) = judge(&announcement, self.frame_bytes_max) else { break };
+            let on_the_way = match &self.allowance {
+                Some(allowance) if bytes > UNCOUNTED_BYTES => match allowance.try_enter(bytes.into()) {
+                    None => break,
+                    admitted => admitted,
+                },
+                _ => None,
+            };
+            let Some(buffer) = Arc::clone(&self.pool).lend(bytes as usize) else { break };
+            self.begin_read(at, &announcement, buffer, on_the_way);
+            ahead += 1;
         }
         self.work.read()
     }
 
-    /// Reads the announced frame that is next, or refuses it.
-    pub(super) fn read_next(&mut self) -> Result<(), RdmaError> {
+    /// Reads the announced frame that is next, as soon as it may come, or refuses it.
+    pub(super) fn read_next(&mut self, share: &mut Share) -> Result<(), RdmaError> {
         if self.end().is_some() {
             return Ok(());
         }
-        self.read_ahead()?;
-        let Some(Arrived::There(announcement)) = self.arrived.front() else { return Ok(()) };
-        if let Err(refused) = begin(announcement, self.frame_bytes_max, &self.pool) {
-            self.arrived[0] = Arrived::Refused(refused);
-            // Its memory is the sender's again, unread.
-            self.owed_frames_read += 1;
+        if let Some(Arrived::There(announcement)) = self.arrived.front() {
+            let announcement = **announcement;
+            let begun = judge(&announcement, self.frame_bytes_max).and_then(|(bytes, frame_bytes)| {
+                self.next_waits = !share.begin(bytes);
+                if self.next_waits {
+                    return Ok(());
+                }
+                let lent = Arc::clone(&self.pool).lend(bytes as usize);
+                let buffer = lent.ok_or(Refused::OutOfMemory { frame_bytes })?;
+                self.begin_read(0, &announcement, buffer, share.take());
+                Ok(())
+            });
+            if let Err(refused) = begun {
+                share.end();
+                self.arrived[0] = Arrived::Refused(refused);
+                // Its memory is the sender's again, unread.
+                self.owed_frames_read += 1;
+            }
         }
-        Ok(())
+        self.read_ahead()
+    }
+
+    fn begin_read(&mut self, at: usize, announcement: &Announcement, buffer: Buffer, on_the_way: Option<OnTheWay>) {
+        self.arrived[at] = Arrived::Reading { on_the_way };
+        let Announcement { address, key, frame_bytes, .. } = announcement;
+        self.work.begin_read(buffer, frame_bytes.get(), address.get(), key.get());
     }
 
     /// Throws away what arrives, and reads nothing more; true once no more can follow.
@@ -131,7 +150,7 @@ impl Queue {
             match arrived {
                 Arrived::Here { span, .. } => self.post_again(span),
                 Arrived::There(_) => self.owed_frames_read += 1,
-                Arrived::Reading => self.arrived.push_back(arrived),
+                Arrived::Reading { .. } => self.arrived.push_back(arrived),
                 Arrived::Read { .. } | Arrived::Refused(_) => {}
                 Arrived::Close => closed = true,
             }
@@ -145,21 +164,25 @@ impl Queue {
         self.end().is_some() || !self.arrived.is_empty()
     }
 
+    /// Whether anything is here or announced that nobody has taken.
+    pub(super) fn has_begun(&self) -> bool {
+        !self.arrived.is_empty()
+    }
+
     /// Takes announced frames of up to so many bytes from now on.
     pub(super) fn set_frame_bytes_max(&mut self, frame_bytes_max: u32) {
         self.frame_bytes_max = frame_bytes_max;
     }
 }
 
-/// Memory to read an announced frame into, if it is one that may come.
-fn begin(announcement: &Announcement, frame_bytes_max: u32, pool: &Arc<RegisteredPool>) -> Result<Buffer, Refused> {
+/// Bytes to be read of what is announced, and of its first frame; or why it may not come.
+fn judge(announcement: &Announcement, frame_bytes_max: u32) -> Result<(u32, u32), Refused> {
     let bytes = announcement.frame_bytes.get();
     let prefix = &announcement.prefix[..announcement.prefix.len().min(bytes as usize)];
     let whole = wire::frame_bytes(prefix, frame_bytes_max).map_err(Refused::Framing)?;
-    let frame_bytes = whole.unwrap_or(bytes);
     // More than one frame's bytes are for nobody but a test to send; what is lent stays within the limit.
     if bytes == 0 || bytes > frame_bytes_max.saturating_mul(2) {
         return Err(Refused::Protocol);
     }
-    Arc::clone(pool).lend(bytes as usize).ok_or(Refused::OutOfMemory { frame_bytes })
+    Ok((bytes, whole.unwrap_or(bytes)))
 }

@@ -105,6 +105,11 @@ impl Incoming for RdmaIncoming {
         Source::of(self.peer.ip())
     }
 
+    /// A queue pair and registered memory, for a refusal as for a client.
+    fn takes_handshake(&self) -> bool {
+        true
+    }
+
     fn attach(self, config: &ConnectionConfig) -> Result<RdmaConnection, TransportError> {
         let peer = format!("rdma://{}", self.peer);
         let accept = |source| TransportError::Accept { source };

@@ -19,7 +19,7 @@ use super::message::{FRAMES_READ_MAX, Kind, Word};
 use super::pool::RegisteredPool;
 use super::slab::Span;
 use super::work::{Done, Work};
-use crate::transport::Frame;
+use crate::transport::{Allowance, Frame};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -65,6 +65,10 @@ pub(super) struct Queue {
     owed_credits: u16,
     pub(super) owed_frames_read: u16,
     pub(super) frame_bytes_max: u32,
+    /// Where long frames are counted that are read.
+    pub(super) allowance: Option<Arc<Allowance>>,
+    /// The frame that is next stands in its line: nothing is read ahead of it.
+    pub(super) next_waits: bool,
     /// Nobody takes frames any more.
     pub(super) discarding: bool,
     /// Frames that are read in place.
@@ -102,6 +106,8 @@ impl Queue {
             owed_credits: 0,
             owed_frames_read: 0,
             frame_bytes_max,
+            allowance: None,
+            next_waits: false,
             discarding: false,
             in_place: 0,
             peer_receive_bytes: None,
@@ -183,8 +189,12 @@ impl Queue {
         match done {
             Done::Received { span, bytes, word } => self.received(span, bytes, word),
             Done::Read { buffer, frame_bytes } => {
-                let reading = self.arrived.iter_mut().find(|arrived| matches!(arrived, Arrived::Reading));
-                *reading.expect("what is read was announced") = Arrived::Read { buffer, frame_bytes };
+                let reading = self.arrived.iter_mut().find_map(|arrived| match arrived {
+                    Arrived::Reading { on_the_way } => Some((on_the_way.take(), arrived)),
+                    _ => None,
+                });
+                let (on_the_way, arrived) = reading.expect("what is read was announced");
+                *arrived = Arrived::Read { buffer, frame_bytes, on_the_way };
                 self.owed_frames_read += 1;
                 Ok(())
             }

@@ -7,7 +7,9 @@ use super::lenders::InPlace;
 use super::queue::{Half, Queue};
 use super::shared::Shared;
 use super::waiter::Waiter;
+use crate::transport::allowance::{Allowance, OnTheWay};
 use crate::transport::pace::Pace;
+use crate::transport::share::Share;
 use crate::transport::{Buffer, ConnectionConfig, Frame, FrameReceiver, Lender, Memory, TransportError};
 use crate::wire::{HEADER_BYTES, frame_bytes};
 use std::sync::Arc;
@@ -25,6 +27,8 @@ pub struct RdmaReceiver {
     read_bytes: u32,
     /// What follows a message's first frame.
     rest: Option<Rest>,
+    /// Of the last message too, until the next one is asked for.
+    share: Share,
 }
 
 /// A message of which frames were taken.
@@ -40,6 +44,8 @@ enum Next {
     Message(Buffer, u32),
     End,
     Nothing,
+    /// Too much else is on its way.
+    Waits,
     /// A frame that was announced is not all here.
     Begun {
         got: u32,
@@ -51,57 +57,14 @@ impl RdmaReceiver {
     pub(super) fn new(shared: Arc<Shared>, config: &ConnectionConfig) -> Self {
         let in_place = Arc::new(InPlace(Arc::downgrade(&shared)));
         let (frame_bytes_max, frame_wait) = (config.frame_bytes_max, config.frame_wait);
-        Self { shared, in_place, frame_bytes_max, frame_wait, pace: Pace::new(frame_wait), read_bytes: 0, rest: None }
+        let (pace, share) = (Pace::new(frame_wait), Share::default());
+        Self { shared, in_place, frame_bytes_max, frame_wait, pace, read_bytes: 0, rest: None, share }
     }
 
-    fn next(&self) -> Result<Next, TransportError> {
-        self.shared.look(Half::Receiver, |queue| {
-            queue.read_next().map_err(RdmaError::lost)?;
-            let ended = queue.end().cloned();
-            let gone = |ended: RdmaError| match ended {
-                RdmaError::Gone => Ok(Next::End),
-                error => Err(error.lost()),
-            };
-            match queue.arrived.front() {
-                None => ended.map_or(Ok(Next::Nothing), gone),
-                Some(Arrived::Close) => Ok(Next::End),
-                Some(Arrived::Refused(refused)) => {
-                    let error = refused.error();
-                    let _lost = queue.tell_read();
-                    Err(error)
-                }
-                Some(Arrived::There(_) | Arrived::Reading) => match ended {
-                    Some(error) => Err(error.lost()),
-                    None => {
-                        let begun = queue.work.reading().map(|(got, needed)| Next::Begun { got, needed });
-                        Ok(begun.unwrap_or(Next::Nothing))
-                    }
-                },
-                Some(Arrived::Here { .. } | Arrived::Read { .. }) => self.take(queue),
-            }
-        })
-    }
-
-    fn take(&self, queue: &mut Queue) -> Result<Next, TransportError> {
-        match queue.arrived.pop_front() {
-            Some(Arrived::Read { buffer, frame_bytes }) => {
-                // The next one can come while this one is used.
-                queue.read_ahead().map_err(RdmaError::lost)?;
-                Ok(Next::Message(buffer, frame_bytes))
-            }
-            Some(Arrived::Here { span, bytes }) if queue.in_place < self.shared.in_place_max => {
-                queue.in_place += 1;
-                Ok(Next::Message(Buffer::new(Memory::Registered(span), Arc::clone(&self.in_place) as _), bytes))
-            }
-            Some(Arrived::Here { span, bytes }) => {
-                // Whoever holds many frames must not keep the peer from sending: from here on they are copied.
-                let lent = Arc::clone(&self.shared.heap).lend(bytes as usize);
-                let mut buffer = lent.ok_or(TransportError::OutOfMemory { frame_bytes: bytes })?;
-                buffer[..bytes as usize].copy_from_slice(&span[..bytes as usize]);
-                queue.post_again(span);
-                Ok(Next::Message(buffer, bytes))
-            }
-            _ => Ok(Next::Nothing),
+    /// The last message is answered.
+    fn forget_last(&mut self) {
+        if self.rest.is_none() {
+            self.share.end();
         }
     }
 
@@ -154,6 +117,66 @@ impl RdmaReceiver {
     }
 }
 
+/// What is next for a receiver, of these parts.
+fn next(shared: &Shared, in_place: &Arc<InPlace>, share: &mut Share) -> Result<Next, TransportError> {
+    shared.look(Half::Receiver, |queue| {
+        queue.read_next(share).map_err(RdmaError::lost)?;
+        let ended = queue.end().cloned();
+        let gone = |ended: RdmaError| match ended {
+            RdmaError::Gone => Ok(Next::End),
+            error => Err(error.lost()),
+        };
+        match queue.arrived.front() {
+            None => ended.map_or(Ok(Next::Nothing), gone),
+            Some(Arrived::Close) => Ok(Next::End),
+            Some(Arrived::Refused(refused)) => {
+                let error = refused.error();
+                let _lost = queue.tell_read();
+                Err(error)
+            }
+            Some(Arrived::There(_) | Arrived::Reading { .. }) if let Some(error) = &ended => Err(error.clone().lost()),
+            Some(Arrived::There(_)) => Ok(Next::Waits),
+            Some(Arrived::Reading { .. }) => {
+                let begun = queue.work.reading().map(|(got, needed)| Next::Begun { got, needed });
+                Ok(begun.unwrap_or(Next::Nothing))
+            }
+            Some(Arrived::Here { .. } | Arrived::Read { .. }) => {
+                let (buffer, bytes, on_the_way) = take(shared, in_place, queue)?;
+                share.hold(on_the_way);
+                Ok(Next::Message(buffer, bytes))
+            }
+        }
+    })
+}
+
+/// Takes the message that is here.
+fn take(
+    shared: &Shared,
+    in_place: &Arc<InPlace>,
+    queue: &mut Queue,
+) -> Result<(Buffer, u32, Option<OnTheWay>), TransportError> {
+    match queue.arrived.pop_front() {
+        Some(Arrived::Read { buffer, frame_bytes, on_the_way }) => {
+            // The next one can come while this one is used.
+            queue.read_ahead().map_err(RdmaError::lost)?;
+            Ok((buffer, frame_bytes, on_the_way))
+        }
+        Some(Arrived::Here { span, bytes }) if queue.in_place < shared.in_place_max => {
+            queue.in_place += 1;
+            Ok((Buffer::new(Memory::Registered(span), Arc::clone(in_place) as _), bytes, None))
+        }
+        Some(Arrived::Here { span, bytes }) => {
+            // Whoever holds many frames must not keep the peer from sending: from here on they are copied.
+            let lent = Arc::clone(&shared.heap).lend(bytes as usize);
+            let mut buffer = lent.ok_or(TransportError::OutOfMemory { frame_bytes: bytes })?;
+            buffer[..bytes as usize].copy_from_slice(&span[..bytes as usize]);
+            queue.post_again(span);
+            Ok((buffer, bytes, None))
+        }
+        _ => unreachable!("the caller looked"),
+    }
+}
+
 impl FrameReceiver for RdmaReceiver {
     async fn receive(&mut self) -> Result<Option<Frame>, TransportError> {
         if self.rest.is_some() {
@@ -162,15 +185,25 @@ impl FrameReceiver for RdmaReceiver {
                 frame => frame.map(Some),
             };
         }
+        self.forget_last();
         // Whoever comes for the next frame has sent what there was to send: a reply would have told it by the way.
         let _lost = self.shared.look(Half::Receiver, Queue::tell_read);
         let message = {
             let mut waiter = Waiter::new(&self.shared, Half::Receiver);
             loop {
-                match self.next()? {
+                match next(&self.shared, &self.in_place, &mut self.share)? {
                     Next::Message(buffer, bytes) => break (buffer, bytes),
                     Next::End => return Ok(None),
                     Next::Nothing => waiter.wait().await,
+                    Next::Waits => {
+                        // The queue goes on meanwhile: the other direction has need of it, and a peer may be gone.
+                        tokio::select! {
+                            () = self.share.wait() => {}
+                            () = waiter.wait() => {}
+                        }
+                        // It was not the peer that took the time.
+                        self.pace.begin();
+                    }
                     Next::Begun { got, needed } => {
                         self.pace.moved((got - self.read_bytes) as usize);
                         self.read_bytes = got;
@@ -197,7 +230,10 @@ impl FrameReceiver for RdmaReceiver {
         if self.rest.is_some() {
             return Ok(None);
         }
-        let Next::Message(buffer, bytes) = self.next()? else { return Ok(None) };
+        self.forget_last();
+        let Next::Message(buffer, bytes) = next(&self.shared, &self.in_place, &mut self.share)? else {
+            return Ok(None);
+        };
         self.pace.begin();
         self.read_bytes = 0;
         match self.frame(buffer, bytes) {
@@ -212,8 +248,18 @@ impl FrameReceiver for RdmaReceiver {
         self.shared.change(|queue| queue.set_frame_bytes_max(frame_bytes_max));
     }
 
+    fn set_allowance(&mut self, allowance: Arc<Allowance>) {
+        self.share.set(Arc::clone(&allowance));
+        self.shared.change(|queue| queue.allowance = Some(allowance));
+    }
+
+    fn is_midway(&self) -> bool {
+        self.rest.is_some() || self.shared.look(Half::Receiver, |queue| queue.has_begun())
+    }
+
     async fn discard(&mut self) {
         self.rest = None;
+        self.share.leave();
         let mut waiter = Waiter::new(&self.shared, Half::Receiver);
         while !self.shared.look(Half::Receiver, Queue::discard).unwrap_or(true) {
             waiter.wait().await;

@@ -18,9 +18,10 @@ use super::link::{Half, Link, load, lost};
 use super::patience::{Patience, happened};
 use super::segment::Arrived;
 use super::sender::ShmLender;
-use crate::transport::allowance::{Allowance, OnTheWay, UNCOUNTED_BYTES};
+use crate::transport::allowance::Allowance;
 use crate::transport::buffer::Memory;
 use crate::transport::pace::Pace;
+use crate::transport::share::Share;
 use crate::transport::{Buffer, ConnectionConfig, Frame, FrameReceiver, Lender, TransportError};
 use crate::wire::{FrameBuffer, HEADER_BYTES, frame_bytes};
 use std::io;
@@ -51,11 +52,8 @@ pub struct ShmReceiver {
     head: Head,
     partial: Option<Partial>,
     pace: Pace,
-    allowance: Option<Arc<Allowance>>,
-    /// The last frame, if it is counted: until the next one is asked for.
-    on_the_way: Option<OnTheWay>,
-    /// Bytes of a frame that waits until fewer are on their way.
-    waits: Option<u64>,
+    /// Of the last frame too, until the next one is asked for.
+    share: Share,
 }
 
 /// What is left of what the peer published as one.
@@ -135,9 +133,7 @@ impl ShmReceiver {
             head: Head { bytes: [0; HEADER], filled: 0 },
             partial: None,
             pace: Pace::new(config.frame_wait),
-            allowance: None,
-            on_the_way: None,
-            waits: None,
+            share: Share::default(),
         }
     }
 
@@ -189,7 +185,7 @@ impl ShmReceiver {
             if piece.bytes > 0 {
                 self.piece = Some(piece);
             }
-            if frame.is_some() || self.waits.is_some() {
+            if frame.is_some() || self.share.is_waiting() {
                 return Ok(frame);
             }
         }
@@ -237,8 +233,7 @@ impl ShmReceiver {
             self.head.filled += bytes;
             let head = &self.head.bytes[..self.head.filled];
             let Some(frame_bytes) = frame_bytes(head, self.config.frame_bytes_max)? else { return Ok(None) };
-            self.waits = self.waits_for(frame_bytes);
-            if self.waits.is_some() {
+            if !self.share.begin(frame_bytes) {
                 return Ok(None);
             }
             self.partial = Some(self.begin(frame_bytes, piece.bytes)?);
@@ -255,18 +250,10 @@ impl ShmReceiver {
         Ok(done.map(|partial| Frame::new(partial.buffer, partial.frame_bytes)))
     }
 
-    /// Counts a frame whose header is there, if it is long: its bytes, where it has to wait for others.
-    fn waits_for(&mut self, frame_bytes: u32) -> Option<u64> {
-        let is_counted = frame_bytes > UNCOUNTED_BYTES && self.on_the_way.is_none();
-        let allowance = self.allowance.as_ref().filter(|_| is_counted)?;
-        self.on_the_way = allowance.try_admit(frame_bytes.into());
-        self.on_the_way.is_none().then_some(frame_bytes.into())
-    }
-
     /// What was given out is answered, where nothing of the next frame is here.
     fn forget_last(&mut self) {
         if self.partial.is_none() && self.head.filled == 0 {
-            self.on_the_way = None;
+            self.share.end();
         }
     }
 
@@ -357,9 +344,8 @@ impl FrameReceiver for ShmReceiver {
             if let Some(frame) = self.advance_paced(segments)? {
                 return Ok(Some(frame));
             }
-            if let Some((bytes, allowance)) = self.waits.zip(self.allowance.clone()) {
-                self.on_the_way = Some(allowance.admit(bytes).await);
-                self.waits = None;
+            if self.share.is_waiting() {
+                self.share.wait().await;
                 // It was not the peer that took the time.
                 self.pace.begin();
                 continue;
@@ -386,7 +372,7 @@ impl FrameReceiver for ShmReceiver {
     }
 
     fn set_allowance(&mut self, allowance: Arc<Allowance>) {
-        self.allowance = Some(allowance);
+        self.share.set(allowance);
     }
 
     fn is_midway(&self) -> bool {
@@ -394,7 +380,7 @@ impl FrameReceiver for ShmReceiver {
     }
 
     async fn discard(&mut self) {
-        self.on_the_way = None;
+        self.share.leave();
         let link = Arc::clone(self.lender.link());
         let Ok(segments) = link.ready(Half::Receiver).await else { return };
         (self.partial, self.head.filled) = (None, 0);

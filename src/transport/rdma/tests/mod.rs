@@ -3,6 +3,7 @@
 //! Facts that need a device are ignored where there is none: `scripts/lab/tests rdma` runs them in a guest.
 #![forbid(unsafe_code)]
 
+mod counting;
 mod failures;
 mod hostile;
 mod idle;

@@ -13,6 +13,7 @@ trap 'rm -rf "$stage_logs"' EXIT
 stage_lines=()
 stages_failed=0
 stages_wanted=("$@")
+stages_known=()
 
 stage() {
     local name=$1 began=$SECONDS outcome=ok status
@@ -44,12 +45,14 @@ not_run() {
 
 # With arguments only those stages run, else all.
 is_wanted() {
+    stages_known+=("$1")
     [[ ${#stages_wanted[@]} -eq 0 || " ${stages_wanted[*]} " == *" $1 "* ]]
 }
 
 closing_report() {
     local passed failed
     echo
+    refuse_unknown
     printf '%s\n' "${stage_lines[@]}"
     printf '%-16s %5d s\n\n' total "$SECONDS"
     closing_lines
@@ -61,6 +64,17 @@ closing_report() {
     fi
     printf '\n%d passed, %d failed\n' "$passed" "$failed"
     ((stages_failed == 0))
+}
+
+# A stage that was mistyped has not passed.
+refuse_unknown() {
+    local name
+    for name in "${stages_wanted[@]}"; do
+        if [[ " ${stages_known[*]} " != *" $name "* ]]; then
+            echo "there is no stage '$name', but: ${stages_known[*]}" >&2
+            stages_failed=$((stages_failed + 1))
+        fi
+    done
 }
 
 # What nextest, cargo test and our own Python tests close with.

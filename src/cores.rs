@@ -9,12 +9,12 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Placement {
-    /// The one where its data arrives: with the client on this machine, both ends share a core.
+    /// The core where its bytes arrive: with the client on this machine, both ends share it.
     #[default]
     Paired,
-    /// Another than that.
+    /// Another core than that.
     Split,
-    /// Each in turn.
+    /// Threads are bound to no core, and connections are dealt to them in turn.
     Free,
 }
 

@@ -138,7 +138,7 @@ impl Profile {
         Ok(Self { recording: Recording::start()?, format, path: path.to_owned() })
     }
 
-    /// Stops and writes the file; a flamegraph of a process that was idle is empty.
+    /// Stops and writes the file; where the process was idle there is nothing to draw, and that is said instead.
     ///
     /// # Errors
     /// Where the samples or the file fail.
@@ -146,7 +146,10 @@ impl Profile {
         let samples = self.recording.samples()?;
         let bytes = match self.format {
             Format::Flamegraph => match draw(&samples, "Flame Graph") {
-                Err(ProfileError::Empty) => Vec::new(),
+                Err(error @ ProfileError::Empty) => {
+                    tracing::warn!("{} is not written: {error}", self.path.display());
+                    return Ok(());
+                }
                 drawn => drawn?,
             },
             Format::Protobuf => samples,

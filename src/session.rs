@@ -47,7 +47,7 @@ pub enum SessionError {
         method: u16,
     },
     /// A client that does not say who it is, where everybody has to.
-    #[error("this node requires authentication: give a user and a password")]
+    #[error("this node requires authentication: give a user and a password (--user, --password-file)")]
     AuthenticationRequired,
     /// A client that says who it is, where nobody can: it must not believe that it was let in by its password.
     #[error("this node has no users and authenticates nobody: connect without credentials, or give it users")]

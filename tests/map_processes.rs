@@ -64,7 +64,11 @@ fn a_node_owns_what_the_map_says_from_each_sighup_on() {
     let (_folder, path) = map_path();
     let mut node = serve_mapped(&path);
     node.process.wait_for("no map yet");
-    assert_refused(&node, &["put", "k", "v"], "does not own the key's slot by its map of epoch 0");
+    assert_refused(
+        &node,
+        &["put", "k", "v"],
+        "waits for its first shard map, and owns no key until then: `freight cluster create`",
+    );
     let told = stats(&node);
     assert_eq!((&told["map_epoch"], &told["slots"], &told["cluster"]), (&0.into(), &0.into(), &().into()));
     let own = incarnation(&node);

@@ -41,7 +41,7 @@ pub struct BenchConfig {
     /// The shard map that names the nodes to drive, a file or etcd://host:2379/prefix, instead of --servers
     #[arg(long, value_name = "PLACE", conflicts_with = "servers")]
     pub map: Option<PathBuf>,
-    /// Transport of the node in this process; resp is its door for Redis clients
+    /// Transport of the node in this process: tcp, tls, shm, rdma, or resp and resps, its door for Redis clients
     #[arg(long, default_value = "tcp", value_name = "NAME", conflicts_with_all = ["servers", "map"])]
     #[serde(serialize_with = "as_text")]
     pub transport: Via,

@@ -5,7 +5,9 @@ use super::credentials::CredentialArgs;
 use super::serve::NodeArgs;
 use super::sweep::{self, SweepArgs};
 use super::tls::TlsArgs;
-use super::{CommandResult, NOT_AS_EXPECTED, check_cores, check_writable, print, raise_descriptor_limit, runtime};
+use super::{
+    CommandResult, INTERRUPTED, NOT_AS_EXPECTED, check_cores, check_writable, print, raise_descriptor_limit, runtime,
+};
 use crate::bench::config::BenchConfig;
 use crate::bench::via::Via;
 use crate::bench::{Target, compare, run as run_store, run_one_way};
@@ -56,9 +58,6 @@ fn not_with_servers(arg: clap::Arg) -> clap::Arg {
     if is_the_node_s { arg.conflicts_with_all(["servers", "map"]) } else { arg }
 }
 
-/// The exit code of an interrupted command: 128 + SIGINT, as a shell says it.
-pub(super) const INTERRUPTED: i32 = 130;
-
 pub(super) fn run(args: BenchArgs) -> CommandResult {
     if let Some(BenchCommand::Sweep(args)) = args.many {
         return sweep::run(*args);
@@ -100,7 +99,7 @@ pub(super) fn run(args: BenchArgs) -> CommandResult {
             // At once: whoever interrupts does not wait until client threads have drawn their pools.
             _ = interrupt.recv() => {
                 eprintln!("freight: interrupted, no report");
-                std::process::exit(INTERRUPTED)
+                std::process::exit(INTERRUPTED.into())
             }
         }
     })?;

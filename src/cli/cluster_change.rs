@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::cluster::{MapArgs, ask};
-use super::{CommandResult, print};
+use super::{CommandResult, Interrupted, print};
 use crate::client::ClientError;
 use crate::map::{self, Id, MapNode, ShardMap};
 use crate::mover::{MoveError, Mover, MoverConfig, Progress, emptied, rebalanced};
@@ -130,7 +130,7 @@ impl Change {
                     let took_place = self.mover.give_up().await?;
                     let what =
                         if took_place { "the move under way took place" } else { "nothing of the move under way" };
-                    return Err(format!("interrupted: {what}, those before it stay").into());
+                    return Err(Interrupted(format!("{what}, those before it stay")).into());
                 }
             }
         }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::key_value::NodesArgs;
-use super::{CommandResult, FAILED, print};
+use super::{CommandResult, FAILED, Interrupted, print};
 use crate::limits::PROFILE_SECONDS_MAX;
 use crate::profile::{self, Format, ProfileError};
 use crate::transport::Endpoint;
@@ -36,7 +36,7 @@ pub(super) fn run(args: &FlameArgs) -> CommandResult {
             taken = client.profiles(args.seconds) => Ok(Some(taken)),
         }
     })?;
-    let taken = taken.ok_or("interrupted: no profile was taken")?;
+    let taken = taken.ok_or_else(|| Interrupted("no profile was taken".to_owned()))?;
     let is_alone = taken.len() == 1;
     let mut failed = false;
     for (endpoint, profile) in taken {

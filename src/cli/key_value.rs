@@ -6,7 +6,7 @@
 
 use super::credentials::CredentialArgs;
 use super::tls::TlsArgs;
-use super::{CommandResult, NOT_AS_EXPECTED, print, runtime};
+use super::{CommandResult, NOT_AS_EXPECTED, of_output, print, runtime};
 use crate::client::{BatchError, Client, ClientConfig, ClientError, Lifetime};
 use crate::limits::VALUE_BYTES_MAX;
 use crate::map;
@@ -125,12 +125,10 @@ pub(super) fn get(args: &GetArgs) -> CommandResult {
         return Ok(ExitCode::from(NOT_AS_EXPECTED));
     };
     let mut out = io::stdout().lock();
-    out.write_all(&value)?;
     // A value is printed as it is; a person gets a line of it.
-    if out.is_terminal() {
-        out.write_all(b"\n")?;
-    }
-    out.flush()?;
+    let end: &[u8] = if out.is_terminal() { b"\n" } else { b"" };
+    let written = out.write_all(&value).and_then(|()| out.write_all(end)).and_then(|()| out.flush());
+    written.map_err(of_output)?;
     Ok(ExitCode::SUCCESS)
 }
 

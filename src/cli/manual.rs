@@ -1,7 +1,7 @@
 //! `freight manual` and `freight completions`: what packages install beside the binary, made from the flags themselves.
 #![forbid(unsafe_code)]
 
-use super::CommandResult;
+use super::{CommandResult, of_output};
 use clap::Command;
 use clap_complete::{Shell, generate};
 use std::fs;
@@ -37,6 +37,6 @@ pub(super) fn write_pages(args: &ManualArgs, command: Command) -> CommandResult 
 pub(super) fn print_completions(args: &CompletionsArgs, mut command: Command) -> CommandResult {
     let mut script = Vec::new();
     generate(args.shell, &mut command, "freight", &mut script);
-    io::stdout().write_all(&script)?;
+    io::stdout().write_all(&script).map_err(of_output)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,6 @@
 //! The command line: flags to configurations, errors to one line and an exit code.
 //!
-//! Exit codes: 0 done, 1 the key is absent or a benchmark met errors, 2 anything else that went wrong.
+//! Exit codes are told by `freight --help`.
 #![forbid(unsafe_code)]
 
 mod bench;
@@ -36,14 +36,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::env;
 use std::error::Error;
 use std::fmt::Display;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 /// A sharded, linearizable, in-memory key-value store whose unit of transport is a batch.
 #[derive(Debug, Parser)]
-#[command(name = "freight", version, max_term_width = 110)]
+#[command(name = "freight", version, max_term_width = 110, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -82,10 +82,14 @@ enum Command {
     Manual(manual::ManualArgs),
     /// Prints completions for a shell
     Completions(manual::CompletionsArgs),
-    /// The users who may use a node: add, passwd, remove, list
+    /// The users who may use a node: add, passwd, remove, limit, list
     #[command(subcommand)]
     User(user::UserCommand),
 }
+
+/// What scripts go by.
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 a key or a user is absent, a benchmark met errors, or `cluster status` \
+found a node that is not as the map says; 2 anything else that went wrong, in one line; 130 interrupted.";
 
 /// What a command ends with, but for errors.
 type CommandResult = Result<ExitCode, Box<dyn Error>>;
@@ -95,6 +99,14 @@ const NOT_AS_EXPECTED: u8 = 1;
 
 /// The code for what went wrong.
 const FAILED: u8 = 2;
+
+/// The code of an interrupted command: 128 + SIGINT, as a shell says it.
+const INTERRUPTED: u8 = 130;
+
+/// What an interrupted command ends with.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted: {0}")]
+struct Interrupted(String);
 
 /// Lets this process open as many files as the system allows it, for each connection is one; says how many.
 fn raise_descriptor_limit() -> usize {
@@ -140,7 +152,7 @@ pub fn run() -> ExitCode {
     result.unwrap_or_else(|error| {
         let tip = if is_refused(&*error) { "; is a node running there? `freight serve` starts one" } else { "" };
         eprintln!("freight: {error}{tip}");
-        ExitCode::from(FAILED)
+        ExitCode::from(if error.is::<Interrupted>() { INTERRUPTED } else { FAILED })
     })
 }
 
@@ -186,7 +198,12 @@ fn misread(error: &clap::Error) -> ExitCode {
 
 /// Prints a line on standard output; a reader that has gone is an error, not a panic.
 fn print(line: impl Display) -> io::Result<()> {
-    writeln!(io::stdout(), "{line}")
+    writeln!(io::stdout(), "{line}").map_err(of_output)
+}
+
+/// Says what could not be written.
+fn of_output(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("standard output: {error}"))
 }
 
 /// Refuses processors outside the process's affinity mask.
@@ -198,13 +215,21 @@ fn check_cores(cores: Option<&CoreList>) -> Result<(), String> {
     }
 }
 
-/// What cannot be written should not be found out after the run. `-` is standard output.
+/// What cannot be written should not be found out after the run; a run that fails leaves no empty file behind. `-` is
+/// standard output.
 fn check_writable(path: &Path) -> Result<(), String> {
     if path.as_os_str() == "-" {
         return Ok(());
     }
-    let opened = File::options().create(true).append(true).open(path);
-    opened.map(drop).map_err(|error| format!("{}: {error}", path.display()))
+    let tried = match File::options().create_new(true).write(true).open(path) {
+        Ok(_made) => fs::remove_file(path),
+        // Or a link to nowhere.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            File::options().create(true).append(true).open(path).map(drop)
+        }
+        Err(error) => Err(error),
+    };
+    tried.map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// A runtime for commands that talk to nodes.

@@ -1,12 +1,19 @@
 //! Passwords, which are read and never given as words of a command: those stand in every list of processes.
 #![forbid(unsafe_code)]
 
+use super::{INTERRUPTED, runtime};
 use crate::auth::PASSWORD_BYTES_MAX;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::path::Path;
+use std::process;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::spawn_blocking;
+
+/// The exit code where SIGTERM ends the question, as a shell says it.
+const TERMINATED: u8 = 143;
 
 /// A password: 1 to [`PASSWORD_BYTES_MAX`] bytes.
 #[derive(Clone, PartialEq, Eq)]
@@ -42,11 +49,23 @@ impl Password {
     }
 
     fn asked(words: &str) -> Result<Self, String> {
-        let said = write!(io::stderr(), "{words}").and_then(|()| io::stderr().flush());
-        let silence = said.and_then(|()| Silence::begin()).map_err(|error| error.to_string())?;
-        let read = Self::of_line(io::stdin().lock());
+        let runtime = runtime().map_err(|error| error.to_string())?;
+        let read = runtime.block_on(Self::typed(words));
+        read.map_err(|error| error.to_string())?
+    }
+
+    /// The terminal shows again what is typed, whether a line or a signal comes.
+    async fn typed(words: &str) -> io::Result<Result<Self, String>> {
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let silence = Silence::begin()?;
+        write!(io::stderr(), "{words}").and_then(|()| io::stderr().flush())?;
+        let read = tokio::select! {
+            read = spawn_blocking(|| Self::of_line(io::stdin().lock())) => read,
+            _ = interrupt.recv() => silence.leave(INTERRUPTED),
+            _ = terminate.recv() => silence.leave(TERMINATED),
+        };
         drop(silence);
-        read
+        read.map_err(io::Error::other)
     }
 
     fn of_line(reader: impl BufRead) -> Result<Self, String> {
@@ -79,6 +98,15 @@ impl Silence {
         silent.local_modes.insert(LocalModes::ECHONL);
         tcsetattr(io::stdin(), OptionalActions::Flush, &silent)?;
         Ok(Self { before })
+    }
+}
+
+impl Silence {
+    /// Ends the process, which nobody can do for the thread that still reads.
+    fn leave(self, code: u8) -> ! {
+        drop(self);
+        eprintln!();
+        process::exit(code.into())
     }
 }
 

@@ -28,7 +28,8 @@ struct Charts {
 pub(super) fn run(args: &PlotArgs) -> CommandResult {
     let report = args.report.display();
     let text = fs::read_to_string(&args.report).map_err(|error| format!("{report}: {error}"))?;
-    let Charts { charts } = serde_json::from_str(&text).map_err(|error| format!("{report}: {error}"))?;
+    let Charts { charts } =
+        serde_json::from_str(&text).map_err(|error| format!("{report}: no report with charts: {error}"))?;
     let folder = args.folder.as_deref().or(args.report.parent()).unwrap_or(Path::new("."));
     if let Some(name) = charts.keys().find(|name| name.contains('/')) {
         return Err(format!("{report}: the chart's name '{name}' is none of a file").into());

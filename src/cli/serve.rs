@@ -10,10 +10,11 @@ use super::manager;
 use super::tls::{NodeTlsArgs, TlsReload};
 use super::user::UsersReload;
 use super::{CommandResult, check_cores, check_writable, print, raise_descriptor_limit, runtime};
-use crate::auth::Users;
+use crate::auth::{Users, UsersFileError};
 use crate::bench::config::BenchConfig;
 use crate::bench::sizes;
 use crate::cores::{self, CoreList, Placement};
+use crate::files::FileError;
 use crate::limits;
 use crate::profile::Profile;
 use crate::server::{Identity, Limits, Node, NodeConfig};
@@ -27,7 +28,7 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -74,7 +75,7 @@ pub(super) struct ServeArgs {
     pub(super) log_level: LogLevel,
     /// Tell metrics at http://ADDRESS/metrics, for Prometheus, and whether the node lives and can be used at /healthz
     /// and /readyz. Whoever reaches it may read them [default: nowhere]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     metrics: Option<SocketAddr>,
     /// Log batches that take so long in the store, like 10ms, ten a second at most [default: none]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
@@ -106,7 +107,7 @@ pub(super) struct NodeArgs {
     /// Shards, a power of two [default: four a thread]
     #[arg(long, value_name = "COUNT", value_parser = shards)]
     shards: Option<u32>,
-    /// The index of each shard
+    /// The index of each shard: buckets, our own, or leapfrog, the crate, to compare with
     #[arg(long, default_value_t, value_name = "NAME")]
     #[serde(serialize_with = "as_text")]
     index: IndexKind,
@@ -146,6 +147,10 @@ struct CoreArgs {
 
 fn as_text<S: serde::Serializer>(value: &impl std::fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("'{text}' is no address with a port, like 127.0.0.1:9411 or [::1]:9411"))
 }
 
 fn shards(text: &str) -> Result<u32, String> {
@@ -207,14 +212,21 @@ impl NodeArgs {
 }
 
 /// Serves no more connections than there are descriptors for, and says so: one too many is refused, not left waiting.
-fn fit_descriptors(config: &mut NodeConfig, descriptors: usize) {
-    let room = descriptors.saturating_sub(DESCRIPTORS_KEPT + DESCRIPTORS_A_THREAD * config.threads);
+fn fit_descriptors(config: &mut NodeConfig, descriptors: usize) -> Result<(), String> {
+    let kept = DESCRIPTORS_KEPT + DESCRIPTORS_A_THREAD * config.threads;
+    let room = descriptors.saturating_sub(kept);
+    if room == 0 {
+        return Err(format!(
+            "{descriptors} open files are allowed (ulimit -n), and a node takes {kept} besides those of its connections"
+        ));
+    }
     if config.connections_max > room {
         let wanted = std::mem::replace(&mut config.connections_max, room);
         tracing::warn!(
             "{wanted} connections need more than the {descriptors} open files allowed (ulimit -n): {room} are served"
         );
     }
+    Ok(())
 }
 
 /// Open files that are no connections: what is listened at, what is logged to, and peers that are being refused.
@@ -264,7 +276,7 @@ impl ServeArgs {
     /// What clients may take of the node.
     pub(super) fn limits(&self) -> Result<Limits, Box<dyn Error>> {
         let mut config = self.config()?;
-        fit_descriptors(&mut config, raise_descriptor_limit());
+        fit_descriptors(&mut config, raise_descriptor_limit())?;
         Ok(config.limits())
     }
 }
@@ -294,6 +306,17 @@ pub(super) fn run(line: impl Iterator<Item = OsString>) -> CommandResult {
     ended
 }
 
+/// The users of a node that starts; where the file is not there, how it is made.
+fn read_users(path: &Path) -> Result<Users, String> {
+    let hint = |error: &UsersFileError| match error {
+        UsersFileError::File(FileError::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            format!("; `freight user add NAME --users {}` makes it", path.display())
+        }
+        _ => String::new(),
+    };
+    Users::read(path).map_err(|error| format!("{error}{}", hint(&error)))
+}
+
 /// A node until it is told to stop.
 fn serve(args: &ServeArgs, log: &Log, reloader: Option<Reloader>, runtime: &Runtime) -> CommandResult {
     if let Some(path) = &args.profile {
@@ -302,7 +325,7 @@ fn serve(args: &ServeArgs, log: &Log, reloader: Option<Reloader>, runtime: &Runt
     let profile = args.profile.as_deref().map(Profile::start).transpose()?;
     // Before the node listens, so that no signal finds the default action.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let users = args.users.as_deref().map(Users::read).transpose()?;
+    let users = args.users.as_deref().map(read_users).transpose()?;
     if users.as_ref().is_some_and(|users| users.iter().next().is_none()) {
         tracing::warn!("there are no users: nobody can connect until `freight user add` and SIGHUP");
     }
@@ -310,7 +333,7 @@ fn serve(args: &ServeArgs, log: &Log, reloader: Option<Reloader>, runtime: &Runt
     let tls_reload = args.tls.are_given().then(TlsReload::new).transpose()?;
     let password_reload = PasswordReload::new(&args.credentials)?;
     let mut config = NodeConfig { users, ..args.config()? };
-    fit_descriptors(&mut config, raise_descriptor_limit());
+    fit_descriptors(&mut config, raise_descriptor_limit())?;
     let follower = args.map.as_deref().map(Follower::new).transpose()?;
     let first = follower.as_ref().map(|follower| runtime.block_on(follower.first())).transpose()?.flatten();
     let node = Node::start(config)?;

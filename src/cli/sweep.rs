@@ -1,10 +1,12 @@
 //! `freight bench sweep`: points one after the other, a table, JSON and plots of them.
 #![forbid(unsafe_code)]
 
-use super::bench::{INTERRUPTED, OwnNode, announce, node_cores, node_flags};
+use super::bench::{OwnNode, announce, node_cores, node_flags};
 use super::serve::NodeArgs;
 use super::tls::TlsArgs;
-use super::{CommandResult, NOT_AS_EXPECTED, check_cores, check_writable, plot, print, runtime, sweep_charts};
+use super::{
+    CommandResult, INTERRUPTED, NOT_AS_EXPECTED, check_cores, check_writable, plot, print, runtime, sweep_charts,
+};
 use crate::bench::Target;
 use crate::bench::config::BenchConfig;
 use crate::bench::sweep::config::SweepConfig;
@@ -96,7 +98,7 @@ async fn measure(
                     keep(&points)?;
                     eprintln!("freight: interrupted, {} of {} points measured", points.len(), steps.len());
                     // At once: whoever interrupts does not wait until client threads have drawn their pools.
-                    std::process::exit(INTERRUPTED)
+                    std::process::exit(INTERRUPTED.into())
                 }
             }
         };

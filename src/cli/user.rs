@@ -1,4 +1,4 @@
-//! `freight user add | passwd | remove | list`: the file of users, which a node reads with `serve --users`.
+//! `freight user add | passwd | remove | limit | list`: the file of users, which a node reads with `serve --users`.
 #![forbid(unsafe_code)]
 
 use super::hangup::Hangups;
@@ -42,7 +42,7 @@ pub(super) struct PasswordArgs {
     /// The file whose first line is the password [default: asked for at a terminal, else standard input]
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
-    /// How much work a guess of the password is, and connecting for whoever knows it
+    /// Rounds of PBKDF2: how much work each guess of the password is, and each connection of whoever knows it
     #[arg(long, value_name = "COUNT", default_value_t = ITERATIONS_DEFAULT)]
     #[arg(value_parser = value_parser!(u32).range(i64::from(ITERATIONS_MIN)..=i64::from(ITERATIONS_MAX)))]
     iterations: u32,
@@ -52,7 +52,7 @@ pub(super) struct PasswordArgs {
 pub(super) struct AddArgs {
     /// Its name: letters, digits and .-_@+; `default` is who Redis clients are that give a password alone
     name: String,
-    /// What it may do, of read, write and admin: to be told what records hold, to change them, to move slots
+    /// What it may do, of read, write and admin: read records, change them, move slots and look inside nodes
     #[arg(long, value_name = "RIGHTS", default_value = "read,write")]
     rights: Rights,
     /// Operations a second that it may have on each node, 0 for any number [default: what the node's own flag says]
@@ -123,7 +123,7 @@ fn add(args: &AddArgs) -> CommandResult {
 
 fn passwd(args: &PasswdArgs) -> CommandResult {
     let mut users = Users::read(&args.file.users)?;
-    let Some(before) = users.get(&args.name).cloned() else { return Ok(ExitCode::from(NOT_AS_EXPECTED)) };
+    let Some(before) = users.get(&args.name).cloned() else { return Ok(absent(&args.name)) };
     users.set(User { verifier: args.password.verifier()?, ..User::clone(&before) })?;
     users.write(&args.file.users)?;
     Ok(ExitCode::SUCCESS)
@@ -131,7 +131,7 @@ fn passwd(args: &PasswdArgs) -> CommandResult {
 
 fn limit(args: &LimitArgs) -> CommandResult {
     let mut users = Users::read(&args.file.users)?;
-    let Some(before) = users.get(&args.name).cloned() else { return Ok(ExitCode::from(NOT_AS_EXPECTED)) };
+    let Some(before) = users.get(&args.name).cloned() else { return Ok(absent(&args.name)) };
     users.set(User { ops_per_second: args.ops_per_second, ..User::clone(&before) })?;
     users.write(&args.file.users)?;
     Ok(ExitCode::SUCCESS)
@@ -140,10 +140,16 @@ fn limit(args: &LimitArgs) -> CommandResult {
 fn remove(args: &RemoveArgs) -> CommandResult {
     let mut users = Users::read(&args.file.users)?;
     if !users.remove(&args.name) {
-        return Ok(ExitCode::from(NOT_AS_EXPECTED));
+        return Ok(absent(&args.name));
     }
     users.write(&args.file.users)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says that there is no such user: unlike a key, it was expected.
+fn absent(name: &str) -> ExitCode {
+    eprintln!("freight: there is no user '{name}'");
+    ExitCode::from(NOT_AS_EXPECTED)
 }
 
 fn list(args: &FileArgs) -> CommandResult {

@@ -100,7 +100,7 @@ pub enum ClientError {
         source: Unsent,
     },
     /// The node does not own the key's slot; nothing was executed.
-    #[error("{endpoint} does not own the key's slot by its map of epoch {epoch}: use the map, not a list of servers")]
+    #[error("{}", not_owned(endpoint, *epoch))]
     WrongNode {
         /// The node.
         endpoint: Endpoint,
@@ -131,7 +131,7 @@ pub enum ClientError {
         deadline: Duration,
     },
     /// Nobody has made a map yet.
-    #[error("there is no shard map yet")]
+    #[error("there is no shard map yet: `freight cluster create` makes one")]
     NoMap,
     /// What came back is no reply to what was sent.
     #[error("{endpoint} sent a malformed reply: {source}")]
@@ -275,6 +275,16 @@ impl ClientError {
                 | Self::Malformed { .. }
                 | Self::WrongOutcome { .. }
         )
+    }
+}
+
+/// What a node says of a key that is not its own; epoch 0 is no map.
+fn not_owned(endpoint: &Endpoint, epoch: u64) -> String {
+    match epoch {
+        0 => format!("{endpoint} waits for its first shard map, and owns no key until then: `freight cluster create`"),
+        epoch => format!(
+            "{endpoint} does not own the key's slot by its map of epoch {epoch}: use the map, not a list of servers"
+        ),
     }
 }
 

@@ -13,7 +13,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum MoveError {
     /// There is no map to change.
-    #[error("there is no shard map yet")]
+    #[error("there is no shard map yet: `freight cluster create` makes one")]
     NoMap,
     /// The map does not name the node.
     #[error("the map of epoch {epoch} names no node {incarnation}")]

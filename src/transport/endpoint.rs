@@ -1,6 +1,7 @@
 //! Endpoints: where a node listens, and by which transport.
 #![forbid(unsafe_code)]
 
+use super::RedisEndpoint;
 use std::fmt;
 use std::net::{ToSocketAddrs, UdpSocket};
 use std::path::Path;
@@ -71,7 +72,7 @@ pub enum EndpointError {
         got: String,
     },
     /// A scheme that no transport here has.
-    #[error("unknown transport '{got}': this build knows {}", Scheme::ALL.map(Scheme::name).join(", "))]
+    #[error("{}", unknown(got))]
     UnknownScheme {
         /// The scheme.
         got: String,
@@ -86,6 +87,14 @@ pub enum EndpointError {
         /// The form it should have.
         wanted: &'static str,
     },
+}
+
+/// Those that are for users: the simulated one is for tests.
+fn unknown(got: &str) -> String {
+    if RedisEndpoint::is_scheme(got) {
+        return format!("{got} is for Redis clients: tcp, tls, shm or rdma is needed here");
+    }
+    format!("unknown transport '{got}': there are tcp, tls, shm and rdma, and resp and resps for Redis clients")
 }
 
 impl Endpoint {
@@ -195,7 +204,9 @@ mod tests {
     fn other_text_is_refused_with_its_reason() {
         let parse = |text: &str| text.parse::<Endpoint>().expect_err("not an endpoint");
         assert!(matches!(parse("localhost:7411"), EndpointError::NoScheme { .. }));
-        assert!(matches!(parse("quic://a:1"), EndpointError::UnknownScheme { .. }));
+        let quic = parse("quic://a:1").to_string();
+        assert!(quic.ends_with("there are tcp, tls, shm and rdma, and resp and resps for Redis clients"), "{quic}");
+        assert!(parse("resp://a:1").to_string().starts_with("resp is for Redis clients: tcp, tls, shm or rdma"));
         for text in ["tcp://", "tcp://a", "tcp://:1", "tcp://a:", "tcp://a:65536", "tcp://::1:1", "tcp://a:+1"] {
             assert!(matches!(parse(text), EndpointError::BadAddress { .. }), "{text}");
         }

@@ -239,7 +239,7 @@ pub enum BuildError {
 /// is.
 fn or_tls(magic: u32) -> &'static str {
     match magic.to_le_bytes() {
-        [20..=23, 3, ..] | [20..=23, 0, 0, 0] => "; it looks like TLS: is one of both at tls://?",
+        [20..=23, 3, ..] | [20..=23, 0, 0, 0] => "; it looks like TLS: is one end at tls://?",
         _ => "",
     }
 }

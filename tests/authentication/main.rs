@@ -73,7 +73,7 @@ async fn whoever_does_not_stays_outside(cluster: &mut Cluster) {
     let wrong = refusal(cluster, with_password("ada", "ada-wort")).await;
     assert_unauthorized(&wrong, "wrong user or password");
     assert_unauthorized(&refusal(cluster, with_password("eve", "ada-word")).await, "wrong user or password");
-    let required = "this node requires authentication: give a user and a password";
+    let required = "this node requires authentication: give a user and a password (--user, --password-file)";
     assert_unauthorized(&refusal(cluster, ClientConfig::default()).await, required);
     assert_eq!(cluster.client_with(as_user("ada")).await.get(b"k").await.expect("she may"), None);
 }

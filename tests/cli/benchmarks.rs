@@ -97,6 +97,31 @@ fn a_benchmark_writes_its_report_to_a_file_and_tells_people() {
 }
 
 #[test]
+fn a_benchmark_that_fails_leaves_no_empty_report_and_keeps_an_older_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [report, older] = ["report.json", "older.json"].map(|name| folder.path().join(name));
+    std::fs::write(&older, "{}").expect("written");
+    for path in [&report, &older] {
+        let nobody = ["bench", "--servers", "tcp://127.0.0.1:1", "--json", path.to_str().expect("text")];
+        assert_eq!(run(&nobody).code, Some(2));
+    }
+    assert!(!report.exists(), "it is empty");
+    assert_eq!(std::fs::read_to_string(older).expect("it is there"), "{}");
+}
+
+#[test]
+fn a_node_without_samples_writes_no_empty_profile() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let flames = folder.path().join("node.svg");
+    let mut node = serve_one(&["--profile", flames.to_str().expect("text")]);
+    node.process.signal(Signal::TERM);
+    let (code, said) = node.process.end();
+    let is_told = said.iter().any(|line| line.contains("node.svg is not written: no samples: nothing ran meanwhile"));
+    assert_eq!((code, flames.exists()), (Some(0), !is_told), "{said:?}");
+    assert!(is_told || std::fs::metadata(flames).expect("it is there").len() > 0, "{said:?}");
+}
+
+#[test]
 fn bench_and_serve_write_their_profiles() {
     let folder = tempfile::tempdir().expect("a folder");
     let [flames, samples] = ["node.svg", "bench.pb.gz"].map(|name| folder.path().join(name));

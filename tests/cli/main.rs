@@ -155,6 +155,7 @@ fn what_is_wrong_with_a_command_line_is_said_in_one_line() {
         // Which of library, kernel, device and address is missing depends on the machine.
         ("get k --servers rdma://a:1", "cannot connect to rdma://a:1"),
         ("get k --servers localhost:1", "'localhost:1' is no endpoint"),
+        ("get k --servers resp://a:1", "resp is for Redis clients: tcp, tls, shm or rdma is needed here"),
         ("get k --servers tcp://a:99999", "is no address of transport tcp"),
         ("get k --deadline soon", "--deadline"),
         ("get", "<KEY>"),
@@ -184,6 +185,9 @@ fn what_is_wrong_with_a_command_line_is_said_in_one_line() {
         ("serve --placement near", "paired, split, free"),
         ("serve --frame-limit 1", "not within 10 to 1024 MiB"),
         ("serve --profile flames.png", ".svg"),
+        ("serve --metrics localhost:9411", "'localhost:9411' is no address with a port, like 127.0.0.1:9411"),
+        ("serve --users nowhere.toml", "`freight user add NAME --users nowhere.toml` makes it"),
+        ("plot /dev/null", "/dev/null: no report with charts: "),
         ("serve --profile /nowhere/flames.svg", "/nowhere/flames.svg"),
         ("bench --transport quic", "unknown transport 'quic'"),
         ("get k --servers shm://node.sock", "an absolute path"),
@@ -260,6 +264,9 @@ fn flags_stand_under_the_heading_they_belong_to() {
             assert_eq!(heading, Some(&expected), "{command} {flag}");
         }
     }
+    // Who asks for a summary is not shown what only RDMA has.
+    let summary = String::from_utf8(run(&["get", "-h"]).stdout).expect("text");
+    assert!(summary.contains("--servers") && !summary.contains("--cq-mod"), "{summary}");
 }
 
 #[test]
@@ -375,6 +382,15 @@ fn a_node_serves_no_more_connections_than_it_may_open_files_and_says_so() {
 }
 
 #[test]
+fn a_node_that_may_open_no_file_for_a_connection_does_not_start() {
+    let script = "ulimit -n 64 && exec \"$0\" serve --threads 1 --listen tcp://127.0.0.1:0";
+    let done = Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_freight")]).output().expect("a shell");
+    let words =
+        "freight: 64 open files are allowed (ulimit -n), and a node takes 132 besides those of its connections\n";
+    assert_eq!((done.status.code(), &String::from_utf8_lossy(&done.stderr)[..]), (Some(2), words));
+}
+
+#[test]
 fn insecure_lets_a_node_listen_beyond_this_machine() {
     let node = serve(&["tcp://0.0.0.0:0"], &["--insecure"]);
     let port = node.endpoint().rsplit(':').next().expect("a port");
@@ -390,7 +406,7 @@ fn a_reader_that_has_gone_is_an_error_and_no_panic() {
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(2));
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.ends_with("\nfreight: Broken pipe (os error 32)\n"), "{stderr}");
+    assert!(stderr.ends_with("\nfreight: standard output: Broken pipe (os error 32)\n"), "{stderr}");
 }
 
 /// Three frames are in flight, the reply of the first too large for the kernel's buffers, so that the node is told

@@ -4,7 +4,9 @@
 use crate::binary::{Done, Served, freight, run, run_with_input, serve, serve_one};
 use freight::auth::Credentials;
 use freight::client::ClientConfig;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, tcgetattr};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -67,7 +69,10 @@ fn users_are_added_listed_and_removed_and_no_password_is_in_their_file() {
     users.add("a,b", &[]).assert_one_line("'a,b' is no user's name");
     users.add("bob", &["--rights", "read,fly"]).assert_one_line("'fly' is no right: read, write and admin are");
     assert_eq!(run(&["user", "remove", "ada", "--users", &users.file()]).code, Some(0));
-    assert_eq!(run(&["user", "remove", "ada", "--users", &users.file()]).code, Some(1), "absent");
+    for what in ["remove", "passwd", "limit"] {
+        let absent = run(&["user", what, "ada", "--users", &users.file()]);
+        assert_eq!((absent.code, &absent.stderr[..]), (Some(1), "freight: there is no user 'ada'\n"));
+    }
     assert_eq!(list(), "reader read\n");
     run_with_input(&["user", "add", "eve", "--users", &users.file()], b"\n").assert_one_line("no password");
     fs::set_permissions(users.file(), PermissionsExt::from_mode(0o644)).expect("ours");
@@ -114,6 +119,34 @@ fn a_user_is_held_to_what_the_file_says_once_the_node_reads_it_again() {
     node.process.signal(Signal::HUP);
     node.process.wait_for("SIGHUP: 3 users");
     assert_eq!(crate::denial(node.endpoint(), as_bob(), 11), None);
+}
+
+#[test]
+fn a_terminal_shows_again_what_is_typed_however_the_question_ends() {
+    let users = Users::new();
+    let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&controller).and_then(|()| unlockpt(&controller)).expect("ours");
+    let name = ptsname(&controller, Vec::new()).expect("it has one").into_string().expect("text");
+    let terminal = fs::File::options().read(true).write(true).open(name).expect("it is there");
+    let echoes = || tcgetattr(&terminal).expect("a terminal").local_modes.contains(LocalModes::ECHO);
+    for (signal, code) in [(None, 0), (Some(Signal::INT), 130), (Some(Signal::TERM), 143)] {
+        let mut command = freight(&["user", "passwd", "ada", "--iterations", "4096", "--users", &users.file()]);
+        let mut asks = command.stdin(terminal.try_clone().expect("ours")).spawn().expect("the binary starts");
+        let mut said = asks.stderr.take().expect("piped");
+        let mut question = [0; 10];
+        said.read_exact(&mut question).expect("a question");
+        assert_eq!((&question, echoes()), (b"Password: ", false));
+        match signal {
+            Some(signal) => kill_process(Pid::from_child(&asks), signal).expect("it runs"),
+            None => {
+                rustix::io::write(&controller, b"new-word\n").expect("a terminal");
+                said.read_exact(&mut question).expect("once more");
+                assert_eq!((&question, echoes()), (b"Once more:", false));
+                rustix::io::write(&controller, b"new-word\n").expect("a terminal");
+            }
+        }
+        assert_eq!((asks.wait().expect("it ends").code(), echoes()), (Some(code), true), "{signal:?}");
+    }
 }
 
 #[test]

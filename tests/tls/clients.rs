@@ -87,12 +87,12 @@ fn whoever_mixes_up_plain_and_tls_is_told_so() {
     let authority = Authority::with_node();
     let mut secure = node(&authority, &["tls"], &[]);
     let plain = format!("tcp://{}", address(secure.endpoint()));
-    run(&["get", "k", "--servers", &plain]).assert_one_line("it looks like TLS: is one of both at tls://?");
-    secure.process.wait_for("the other end does not speak TLS: is one of both at tcp:// or resp://?");
+    run(&["get", "k", "--servers", &plain]).assert_one_line("it looks like TLS: is one end at tls://?");
+    secure.process.wait_for("the other end does not speak TLS: is one end at tcp:// or resp://?");
     let mut open = serve_one(&[]);
     let tls = format!("tls://{}", address(open.endpoint()));
     at(&authority, &tls, &["get", "k"]).assert_one_line("the other end does not speak TLS");
-    open.process.wait_for("it looks like TLS: is one of both at tls://?");
+    open.process.wait_for("it looks like TLS: is one end at tls://?");
     // Neither is the worse for it.
     assert_eq!(at(&authority, secure.endpoint(), &["put", "k", "v"]).code, Some(0));
     assert_eq!(open.run(&["put", "k", "v"]).code, Some(0));

@@ -49,6 +49,8 @@ fn each_file_that_cannot_be_used_is_named() {
     wrong("node.pem", "node.key", &["--tls-ca", &odd], "odd.pem: ");
     fs::write(authority.path("long.pem"), vec![b'\n'; (1 << 20) + 1]).expect("ours");
     wrong("long.pem", "node.key", &[], "long.pem: longer than 1048576 bytes");
+    authority.openssl("x509 -req -in node.csr -CA ca.pem -CAkey ca.key -days 10 -out first.pem");
+    wrong("first.pem", "node.key", &[], "first.pem: it is of X.509 version 1, 3 is needed: ");
     authority.openssl("pkey -in node.key -aes256 -passout pass:word -out secret.key");
     wrong("node.pem", "secret.key", &[], "secret.key: no key without a password in it: ");
 }

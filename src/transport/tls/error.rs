@@ -30,7 +30,7 @@ pub enum TlsError {
         got: String,
     },
     /// The other end speaks something else.
-    #[error("the other end does not speak TLS: is one of both at tcp:// or resp://?")]
+    #[error("the other end does not speak TLS: is one end at tcp:// or resp://?")]
     NotTls,
     /// The other end speaks an older TLS.
     #[error("the other end does not speak TLS 1.3 as this one does: {why}")]
@@ -146,7 +146,7 @@ impl TlsError {
             }
             CertificateError::Expired => Self::OutOfTime { what: "expired".to_owned() },
             CertificateError::NotValidYet => Self::OutOfTime { what: "is not valid yet".to_owned() },
-            why => Self::Certificate { why: why.to_string() },
+            why => Self::Certificate { why: plainly(why) },
         }
     }
 
@@ -175,6 +175,16 @@ pub(super) fn told(error: io::Error, side: Side) -> io::Error {
 
 fn found(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref()
+}
+
+/// What is wrong with a certificate, for people: what openssl makes by itself is of a version that nobody takes.
+pub(super) fn plainly(why: &CertificateError) -> String {
+    match why.to_string() {
+        words if words.contains("UnsupportedCertVersion") => {
+            "it is of X.509 version 1, 3 is needed: make it with an extension, like a subjectAltName".to_owned()
+        }
+        words => words,
+    }
 }
 
 /// A time for people, UTC.

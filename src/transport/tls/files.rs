@@ -1,6 +1,7 @@
 //! Certificates and keys in PEM files: whoever reads a key can pose as its owner, so nobody else does.
 #![forbid(unsafe_code)]
 
+use super::error::plainly;
 use crate::files::{self, FileError};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -58,7 +59,7 @@ impl TlsFileError {
         match error {
             rustls::Error::InconsistentKeys(_) => Self::OtherKey { identity: identity.clone() },
             rustls::Error::InvalidCertificate(why) => {
-                Self::Unusable { path: identity.certificate.clone(), why: why.to_string() }
+                Self::Unusable { path: identity.certificate.clone(), why: plainly(why) }
             }
             error => Self::Unusable { path: identity.key.clone(), why: error.to_string() },
         }

@@ -4,6 +4,17 @@
 #
 # Installs only what is missing, as root or by a sudo that asks nothing; otherwise names it and fails.
 
+# What the tests need. Where systemd runs, etcd's package starts one that listens on the loopback address; tests start
+# their own.
+# shellcheck disable=SC2034
+readonly test_packages=(
+    cc:gcc crt1.o:libc6-dev python3 ip:iproute2 unshare:util-linux
+    etcd:etcd-server openssl setpriv:util-linux man:man-db
+    redis-server redis-cli:redis-tools /usr/lib/python3/dist-packages/redis:python3-redis
+    /usr/lib/python3/dist-packages/prometheus_client:python3-prometheus-client
+    /usr/include/infiniband/verbs.h:libibverbs-dev
+)
+
 need_packages() {
     local entry missing=()
     for entry in "$@"; do

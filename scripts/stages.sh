@@ -1,10 +1,13 @@
 # Stages with their times and one closing report. Sourced by scripts/verify and scripts/nightly.
 #
 #   stage NAME COMMAND...     runs a command, shows its output, notes its time and whether it failed
-#   not_run NAME REASON       notes a stage that this machine cannot run
+#   not_run NAME REASON       notes a stage, or all those whose names begin with NAME-, that this machine cannot run
 #   closing_report            the table of stages, the lines of the test runners, `N passed, M failed`
 #
-# A command that ends with 77 says that this machine cannot run it. CI has no such machines: there it has failed.
+# Whoever wants NAME gets NAME-A and NAME-B too; who wants what is no stage has failed.
+#
+# A command that ends with 77 says that this machine cannot run it, and in its last line why. CI has no such machines:
+# there it has failed.
 #
 # A stage that fails does not stop the others: one run shows everything that is wrong.
 
@@ -14,6 +17,7 @@ stage_lines=()
 stages_failed=0
 stages_wanted=("$@")
 stages_known=()
+stages_found=
 
 stage() {
     local name=$1 began=$SECONDS outcome=ok status
@@ -29,24 +33,41 @@ stage() {
     status=${PIPESTATUS[0]}
     set -e
     if ((status == 77)) && [[ ${CI:-} != true ]]; then
-        outcome='not run'
+        outcome="not run: $(tail -n 1 "$stage_logs/$name" | sed 's/^not run: //')"
     elif ((status != 0)); then
         outcome="FAILED ($status)"
         stages_failed=$((stages_failed + 1))
     fi
-    stage_lines+=("$(printf '%-16s %5d s   %s' "$name" $((SECONDS - began)) "$outcome")")
+    stage_lines+=("$(printf '%-20s %5d s   %s' "$name" $((SECONDS - began)) "$outcome")")
 }
 
 not_run() {
-    is_wanted "$1" || return 0
+    local wanted found=1
+    ! is_wanted "$1" || found=0
+    # One of them, by its own name.
+    for wanted in "${stages_wanted[@]}"; do
+        if [[ $wanted == "$1"-* ]]; then
+            stages_found+=" $wanted "
+            found=0
+        fi
+    done
+    ((found == 0)) || return 0
     printf '\n==> %s\nnot run: %s\n' "$1" "$2"
-    stage_lines+=("$(printf '%-16s %5s     not run: %s' "$1" - "$2")")
+    stage_lines+=("$(printf '%-20s %5s     not run: %s' "$1" - "$2")")
 }
 
-# With arguments only those stages run, else all.
+# With arguments only those stages run, else all. Notes which of the arguments are stages.
 is_wanted() {
+    local wanted found=1
     stages_known+=("$1")
-    [[ ${#stages_wanted[@]} -eq 0 || " ${stages_wanted[*]} " == *" $1 "* ]]
+    ((${#stages_wanted[@]} > 0)) || return 0
+    for wanted in "${stages_wanted[@]}"; do
+        if [[ $1 == "$wanted" || $1 == "$wanted"-* ]]; then
+            stages_found+=" $wanted "
+            found=0
+        fi
+    done
+    return $found
 }
 
 closing_report() {
@@ -54,7 +75,7 @@ closing_report() {
     echo
     refuse_unknown
     printf '%s\n' "${stage_lines[@]}"
-    printf '%-16s %5d s\n\n' total "$SECONDS"
+    printf '%-20s %5d s\n\n' total "$SECONDS"
     closing_lines
     passed=$(count_of passed)
     failed=$(count_of failed)
@@ -70,7 +91,7 @@ closing_report() {
 refuse_unknown() {
     local name
     for name in "${stages_wanted[@]}"; do
-        if [[ " ${stages_known[*]} " != *" $name "* ]]; then
+        if [[ $stages_found != *" $name "* ]]; then
             echo "there is no stage '$name', but: ${stages_known[*]}" >&2
             stages_failed=$((stages_failed + 1))
         fi

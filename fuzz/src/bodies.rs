@@ -177,12 +177,12 @@ fn handed<'a>(entries: impl Iterator<Item = Handed<'a>>, payload: &[u8]) {
     let mut chunk = MoveChunk::new(Vec::new()).expect("a vector grows");
     let (mut bytes, mut is_whole) = (0, true);
     for entry in entries {
-        let (key, value) = match entry {
-            Handed::Record(Carried { key, value, .. }) => (key, value),
-            Handed::Completions(bytes) => (&[][..], bytes),
+        let (key, value, deadline_bytes) = match entry {
+            Handed::Record(Carried { key, value, deadline, .. }) => (key, value, deadline.map_or(0, |_| 8)),
+            Handed::Completions(bytes) => (&[][..], bytes, 0),
         };
         assert!(key.len() <= KEY_BYTES_MAX as usize && value.len() <= VALUE_BYTES_MAX as usize);
-        bytes += 16 + key.len() + value.len();
+        bytes += 16 + key.len() + value.len() + deadline_bytes;
         is_whole &= chunk.push(entry);
     }
     assert_eq!(bytes, payload.len());

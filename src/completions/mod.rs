@@ -24,6 +24,7 @@
 mod account;
 mod carrier;
 mod record;
+mod records;
 mod replay;
 mod rest;
 mod session;

@@ -4,11 +4,10 @@
 use super::account::Account;
 use super::carrier::Identity;
 use super::record::Draft;
-use std::collections::BTreeMap;
-use std::ops::Bound;
+use super::records::Records;
 
-/// What a record is accounted with beside its bytes: its place in the map, half of which may be empty.
-pub(super) const RECORD_BYTES: u64 = 96;
+/// What a record is accounted with beside its bytes and its place: what the allocator takes.
+const RECORD_BYTES: u64 = 32;
 
 /// The most that is kept for one of the next records, and for how many: as many batches are in flight.
 const SPARE_BYTES_MAX: usize = 64 << 10;
@@ -45,8 +44,8 @@ pub(super) struct Session {
     /// What has a lower sequence and is not recorded was acknowledged or forgotten: it is not executed any more.
     floor: u64,
     doubt: Option<Doubt>,
-    records: BTreeMap<u64, Vec<u8>>,
-    /// The memory of acknowledged records, for the next.
+    records: Records,
+    /// The memory of acknowledged records, for the next; none of a client that left.
     spares: Vec<Vec<u8>>,
     bytes: u64,
     /// The sequence that is being executed, and stays here where that panics.
@@ -107,16 +106,14 @@ impl Session {
         self.floor
     }
 
-    /// Bytes accounted for its records, and for the memory of the next.
+    /// Bytes accounted for its records and their places, and for the memory of the next.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// The record that comes next behind a sequence, or first.
     pub(super) fn record_behind(&self, sequence: Option<u64>) -> Option<(u64, &[u8])> {
-        let from = sequence.map_or(Bound::Unbounded, Bound::Excluded);
-        let (sequence, record) = self.records.range((from, Bound::Unbounded)).next()?;
-        Some((*sequence, record))
+        self.records.behind(sequence)
     }
 
     /// What executing left half done is not known.
@@ -128,8 +125,7 @@ impl Session {
 
     /// The replies below `sequence` have arrived: their outcomes go.
     pub(super) fn acknowledge(&mut self, sequence: u64, account: &Account) {
-        while let Some(first) = self.records.first_entry().filter(|first| *first.key() < sequence) {
-            let record = first.remove();
+        while let Some(record) = self.records.pop_below(sequence) {
             self.give_back(record, account);
         }
         self.raise_floor(sequence);
@@ -155,7 +151,7 @@ impl Session {
     /// Takes out what is known of a sequence, which is then to be executed, and [`Session::keep`] given what became of
     /// it.
     pub(super) fn take(&mut self, sequence: u64, account: &Account) -> Known {
-        if let Some(record) = self.records.remove(&sequence) {
+        if let Some(record) = self.records.remove(sequence) {
             self.bytes -= RECORD_BYTES + record.capacity() as u64;
             account.give_back(RECORD_BYTES);
             self.executing = Some(sequence);
@@ -176,8 +172,8 @@ impl Session {
                 self.bytes += record.capacity() as u64;
                 self.put_by(record, account);
             }
-            Some(record) if account.take(RECORD_BYTES) => {
-                self.bytes += RECORD_BYTES + record.capacity() as u64;
+            Some(record) if account.take(RECORD_BYTES + self.records.growth_bytes()) => {
+                self.bytes += RECORD_BYTES + self.records.growth_bytes() + record.capacity() as u64;
                 self.records.insert(sequence, record);
             }
             Some(record) => {
@@ -188,25 +184,36 @@ impl Session {
         }
     }
 
-    /// Forgets the oldest records until no more than so many bytes are left, and the memory for the next.
+    /// Forgets the oldest records until no more than so many bytes are left, their places, and the memory for the next.
     pub(super) fn forget(&mut self, bytes_left: u64, account: &Account) {
-        while self.bytes - self.spare_bytes() > bytes_left {
+        while self.bytes - self.spare_bytes() - self.records.empty_bytes() > bytes_left {
             let Some((sequence, record)) = self.records.pop_first() else { break };
             self.give_back(record, account);
             self.raise_floor(sequence.saturating_add(1));
         }
-        while !self.spares.is_empty() {
-            drop(self.draft(account));
+        let places = self.records.place_bytes();
+        self.records.shrink();
+        let given_back = places - self.records.place_bytes();
+        self.bytes -= given_back;
+        account.give_back(given_back);
+        self.drop_spares(account);
+    }
+
+    /// Gives back the memory for the next records.
+    pub(super) fn drop_spares(&mut self, account: &Account) {
+        for spare in std::mem::take(&mut self.spares) {
+            self.bytes -= spare.capacity() as u64;
+            account.give_back(spare.capacity() as u64);
         }
     }
 
+    /// Gives a record back, or keeps its memory for the next.
     fn give_back(&mut self, record: Vec<u8>, account: &Account) {
         self.bytes -= RECORD_BYTES;
         account.give_back(RECORD_BYTES);
         self.put_by(record, account);
     }
 
-    /// Keeps a record's memory for the next, or gives it back.
     fn put_by(&mut self, mut record: Vec<u8>, account: &Account) {
         if (1..=SPARE_BYTES_MAX).contains(&record.capacity()) {
             record.clear();

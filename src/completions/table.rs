@@ -9,17 +9,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What a session is accounted with beside its records, and what its mark is.
-const SESSION_BYTES: u64 = 256;
-const MARK_BYTES: u64 = 64;
+/// What a session is accounted with beside its records, and what its mark is: theirs, the allocator's, and their places
+/// in trees that may be half empty (`tests/allocations/completions.rs` looks).
+const SESSION_BYTES: u64 = 320;
+const MARK_BYTES: u64 = 160;
 
 /// Marks kept for each session that may be.
 const MARKS_PER_SESSION: usize = 2;
 
-/// Bytes that stand behind each session, were there as many as there may be: most of them for records.
+/// Bytes that stand behind each session, were there as many as there may be: a third of them for records.
 const BYTES_PER_SESSION: u64 = 1 << 10;
 
-const _: () = assert!(2 * (SESSION_BYTES + MARKS_PER_SESSION as u64 * MARK_BYTES) <= BYTES_PER_SESSION);
+const _: () = assert!(3 * (SESSION_BYTES + MARKS_PER_SESSION as u64 * MARK_BYTES) <= 2 * BYTES_PER_SESSION);
 
 /// What bounds the sessions of a node.
 #[derive(Debug, Clone)]
@@ -152,6 +153,10 @@ impl Completions {
         let entry = table.sessions.get_mut(&id).expect("a session in use is kept");
         entry.users -= 1;
         if entry.users == 0 {
+            let mut session = entry.held.lock();
+            session.drop_spares(&self.account);
+            entry.held.count(&session);
+            drop(session);
             table.leave(id);
         }
     }

@@ -1,7 +1,7 @@
 //! What comes again costs memory by what comes, not by what else its frame did.
 #![forbid(unsafe_code)]
 
-use crate::allocations;
+use crate::{allocations, counting};
 use freight::budget::Budget;
 use freight::completions::{Carrier, Completions, CompletionsConfig, Identity};
 use freight::hash::Key;
@@ -31,13 +31,18 @@ impl Batch for Last {
     }
 }
 
-/// How often a retry of one operation of a frame of `ops` adds allocates.
-fn of_a_retry(ops: u32) -> u64 {
+/// A store of four shards, and what a node remembers in so many bytes.
+fn node(bytes_max: u64) -> (Store, Arc<Completions>) {
     let budget = Arc::new(Budget::new(u64::MAX));
-    let config = CompletionsConfig::new(Arc::clone(&budget));
+    let config = CompletionsConfig { bytes_max, budget: Arc::clone(&budget) };
     let store =
         StoreConfig { shards: 4, index: IndexKind::Buckets, hash_secret: [9; 32], budget, eviction: Eviction::None };
-    let (store, completions) = (Store::new(store).expect("a valid configuration"), Arc::new(Completions::new(config)));
+    (Store::new(store).expect("a valid configuration"), Arc::new(Completions::new(config)))
+}
+
+/// How often a retry of one operation of a frame of `ops` adds allocates.
+fn of_a_retry(ops: u32) -> u64 {
+    let (store, completions) = node(64 << 20);
     let (mut carrier, mut scratch) = (Carrier::new(&completions), Scratch::new(0));
     let first = Identity { session: 1, sequence: 1, acknowledged_up_to: 0, is_retry: false };
     let add = Op { key: b"counter", action: Action::Add { delta: 1 }, version_wanted: false };
@@ -57,4 +62,31 @@ fn of_a_retry(ops: u32) -> u64 {
 #[test]
 fn a_retry_of_one_operation_allocates_as_often_whatever_its_frame_held() {
     assert_eq!(of_a_retry(60_000), of_a_retry(2));
+}
+
+/// Clients come, change something and go: what is left of each takes no more than it is accounted with, as a session,
+/// and as a mark once there are too many.
+#[test]
+fn sessions_and_marks_take_no_more_memory_than_they_are_accounted_with() {
+    let (store, completions) = node(4 << 20);
+    let (mut carrier, mut scratch) = (Carrier::new(&completions), Scratch::new(0));
+    let put = |value| Op { key: b"key", action: Action::Put { value }, version_wanted: false };
+    let (batch, mut outcomes) = ([&b"1"[..], b"2", b"3"].map(put).into_iter().collect::<OpList>(), OutcomeList::new());
+    store.execute(&batch, 0, &mut outcomes, &mut scratch);
+    let (mut session, before) = (1_u64, counting::bytes_here());
+    for clients in [1_000, 3_000, 8_000, 20_000, 60_000] {
+        for sequence in 0..clients {
+            // As random as clients', and two frames of every third.
+            session = session.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            for sequence in 1..=1 + u64::from(sequence % 3 == 0) {
+                let identity = Identity { session, sequence, acknowledged_up_to: 0, is_retry: false };
+                outcomes = OutcomeList::new();
+                carrier.execute(&store, &batch, 0, identity, &mut outcomes, &mut scratch).expect("memory");
+            }
+        }
+        let (taken, accounted) = (counting::bytes_here() - before, completions.bytes_used());
+        let sessions = completions.sessions();
+        println!("{sessions} sessions, {accounted} bytes accounted, {taken} taken");
+        assert!(taken <= accounted as i64, "{taken} bytes taken, {accounted} accounted, {sessions} sessions");
+    }
 }

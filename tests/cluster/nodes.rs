@@ -19,7 +19,8 @@ use freight::slots::SlotSet;
 use freight::transport::Endpoint;
 use rustix::process::Signal;
 use std::fs;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::sleep;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 const PORT: u16 = 7411;
+const METRICS_PORT: u16 = 7412;
 
 /// What a cluster is made of.
 #[derive(Debug, Clone, Copy)]
@@ -129,8 +131,10 @@ impl<'a> Cluster<'a> {
 
     /// Starts a node that is not running: it owns nothing until a map names it.
     pub(crate) fn start_node(&mut self, number: usize) {
-        let (map, endpoint) = (self.maps.of_nodes(), endpoint(&self.nodes[number].host));
+        let host = &self.nodes[number].host;
+        let (map, endpoint, metrics) = (self.maps.of_nodes(), endpoint(host), metrics(host).to_string());
         let mut words = vec!["serve", "--threads", "1", "--placement", "free", "--insecure", "--listen", &endpoint];
+        words.extend(["--metrics", &metrics]);
         if self.plan.mapped {
             words.extend(["--map", map.to_str().expect("text")]);
         }
@@ -156,6 +160,17 @@ impl<'a> Cluster<'a> {
             let client = Client::connect(&[endpoint], config).await;
             client.expect("it listens").stats().await.expect("it answers").remove(0)
         })
+    }
+
+    /// Bytes that a node has charged to its account for something.
+    pub(crate) fn charged(&self, number: usize, class: &str) -> u64 {
+        let mut stream = TcpStream::connect(metrics(&self.nodes[number].host)).expect("it listens");
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n").expect("it listens");
+        let mut page = String::new();
+        stream.read_to_string(&mut page).expect("text");
+        let metric = format!("freight_memory_bytes{{class=\"{class}\"}} ");
+        let bytes = page.lines().find_map(|line| line.strip_prefix(&metric)).expect("it tells");
+        bytes.parse().expect("a number")
     }
 
     /// Runs a future here, outside of the hosts: no fault is in its way.
@@ -323,6 +338,10 @@ fn endpoint(host: &Host) -> String {
 
 fn socket(host: &Host) -> SocketAddr {
     SocketAddr::new(host.address.into(), PORT)
+}
+
+fn metrics(host: &Host) -> SocketAddr {
+    SocketAddr::new(host.address.into(), METRICS_PORT)
 }
 
 /// How the system calls the state of a process: T for stopped.

@@ -9,6 +9,7 @@
 //!
 //! One test alone: threads of another would be counted as the node's.
 
+#[allow(dead_code, reason = "the other counts bytes too")]
 mod counting;
 
 use counting::{everywhere, here};
@@ -121,7 +122,7 @@ async fn execute_abreast(client: &Client, kind: Kind, ops: usize) {
 
 async fn execute(client: &Client, kind: Kind, ops: usize) {
     let number = BATCHES.fetch_add(1, Ordering::Relaxed);
-    let (gets, first) = (kind == Kind::Gets || kind == Kind::InTurn && number % 2 == 0, number * ops as u64);
+    let (gets, first) = (kind == Kind::Gets || kind == Kind::InTurn && number.is_multiple_of(2), number * ops as u64);
     let mut batch = client.batch(ops as u32);
     for op in 0..ops as u64 {
         match kind {

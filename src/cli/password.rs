@@ -8,9 +8,8 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::path::Path;
-use std::process;
+use std::{process, thread};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::spawn_blocking;
 
 /// The exit code where SIGTERM ends the question, as a shell says it.
 const TERMINATED: u8 = 143;
@@ -41,6 +40,7 @@ impl Password {
         if !io::stdin().is_terminal() {
             return Self::of_line(io::stdin().lock());
         }
+        end_at_signals().map_err(|error| error.to_string())?;
         let password = Self::asked("Password: ")?;
         if password != Self::asked("Once more: ")? {
             return Err("the passwords differ".to_owned());
@@ -48,24 +48,13 @@ impl Password {
         Ok(password)
     }
 
-    fn asked(words: &str) -> Result<Self, String> {
-        let runtime = runtime().map_err(|error| error.to_string())?;
-        let read = runtime.block_on(Self::typed(words));
-        read.map_err(|error| error.to_string())?
-    }
-
     /// The terminal shows again what is typed, whether a line or a signal comes.
-    async fn typed(words: &str) -> io::Result<Result<Self, String>> {
-        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let silence = Silence::begin()?;
-        write!(io::stderr(), "{words}").and_then(|()| io::stderr().flush())?;
-        let read = tokio::select! {
-            read = spawn_blocking(|| Self::of_line(io::stdin().lock())) => read,
-            _ = interrupt.recv() => silence.leave(INTERRUPTED),
-            _ = terminate.recv() => silence.leave(TERMINATED),
-        };
-        drop(silence);
-        read.map_err(io::Error::other)
+    fn asked(words: &str) -> Result<Self, String> {
+        let read = Silence::begin().and_then(|silence| {
+            write!(io::stderr(), "{words}").and_then(|()| io::stderr().flush())?;
+            Ok((Self::of_line(io::stdin().lock()), silence))
+        });
+        read.map_err(|error| error.to_string())?.0
     }
 
     fn of_line(reader: impl BufRead) -> Result<Self, String> {
@@ -85,6 +74,29 @@ impl Password {
     }
 }
 
+/// From now on SIGINT and SIGTERM end the process as they would have, and leave the terminal as it is now.
+fn end_at_signals() -> io::Result<()> {
+    let (before, runtime) = (tcgetattr(io::stdin())?, runtime()?);
+    let (mut interrupt, mut terminate) = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    // A thread of its own: another one may be reading, or hashing a password.
+    thread::spawn(move || {
+        let code = runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => INTERRUPTED,
+                _ = terminate.recv() => TERMINATED,
+            }
+        });
+        // A terminal that has gone needs no echo.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &before);
+        eprintln!();
+        process::exit(code.into())
+    });
+    Ok(())
+}
+
 /// A terminal that does not show what is typed, as long as it lives.
 struct Silence {
     before: Termios,
@@ -98,15 +110,6 @@ impl Silence {
         silent.local_modes.insert(LocalModes::ECHONL);
         tcsetattr(io::stdin(), OptionalActions::Flush, &silent)?;
         Ok(Self { before })
-    }
-}
-
-impl Silence {
-    /// Ends the process, which nobody can do for the thread that still reads.
-    fn leave(self, code: u8) -> ! {
-        drop(self);
-        eprintln!();
-        process::exit(code.into())
     }
 }
 

@@ -14,6 +14,10 @@ const PLACE_BYTES: u64 = size_of::<(u64, Vec<u8>)>() as u64;
 pub(super) struct Records(VecDeque<(u64, Vec<u8>)>);
 
 impl Records {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Bytes of all places, the empty ones included.
     pub(super) fn place_bytes(&self) -> u64 {
         self.0.capacity() as u64 * PLACE_BYTES

@@ -13,6 +13,9 @@ const RECORD_BYTES: u64 = 32;
 const SPARE_BYTES_MAX: usize = 64 << 10;
 const SPARES: usize = 4;
 
+/// Most records of a session: each is found among the others for every frame that is sent again.
+const RECORDS_MAX: usize = 1 << 16;
+
 /// Why a node may not know all that was executed of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Doubt {
@@ -175,6 +178,9 @@ impl Session {
             Some(record) if account.take(RECORD_BYTES + self.records.growth_bytes()) => {
                 self.bytes += RECORD_BYTES + self.records.growth_bytes() + record.capacity() as u64;
                 self.records.insert(sequence, record);
+                if self.records.len() > RECORDS_MAX {
+                    self.forget_first(account);
+                }
             }
             Some(record) => {
                 account.give_back(record.capacity() as u64);
@@ -187,9 +193,9 @@ impl Session {
     /// Forgets the oldest records until no more than so many bytes are left, their places, and the memory for the next.
     pub(super) fn forget(&mut self, bytes_left: u64, account: &Account) {
         while self.bytes - self.spare_bytes() - self.records.empty_bytes() > bytes_left {
-            let Some((sequence, record)) = self.records.pop_first() else { break };
-            self.give_back(record, account);
-            self.raise_floor(sequence.saturating_add(1));
+            if !self.forget_first(account) {
+                break;
+            }
         }
         let places = self.records.place_bytes();
         self.records.shrink();
@@ -197,6 +203,14 @@ impl Session {
         self.bytes -= given_back;
         account.give_back(given_back);
         self.drop_spares(account);
+    }
+
+    /// Forgets the oldest record; false where there is none.
+    fn forget_first(&mut self, account: &Account) -> bool {
+        let Some((sequence, record)) = self.records.pop_first() else { return false };
+        self.give_back(record, account);
+        self.raise_floor(sequence.saturating_add(1));
+        true
     }
 
     /// Gives back the memory for the next records.

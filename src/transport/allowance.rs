@@ -92,6 +92,8 @@ impl Allowance {
                 if !line.waiting.is_empty() {
                     line.late_bytes += bytes;
                     counted.late_for = Some(line.turn);
+                    // Until now they counted for whoever is first, and others may have come to their end meanwhile.
+                    self.let_in(&mut line);
                 }
             }
         }
@@ -186,20 +188,41 @@ pub(crate) struct OnTheWay {
     late_for: Option<u64>,
 }
 
-impl Drop for OnTheWay {
-    fn drop(&mut self) {
-        if self.bytes == 0 {
-            return;
+impl OnTheWay {
+    /// Counts so many bytes from now on, for whom they counted before. What is more does not wait.
+    pub(crate) fn set_bytes(&mut self, bytes: u64) {
+        if bytes < self.bytes {
+            self.give_back(self.bytes - bytes);
+        } else if self.allowance.bytes_max.load(Ordering::Relaxed) != u64::MAX {
+            let more = bytes - self.bytes;
+            let late_line = self.late_for.map(|_| self.allowance.line());
+            self.allowance.bytes.fetch_add(more, Ordering::Relaxed);
+            if let Some(mut line) = late_line.filter(|line| self.late_for == Some(line.turn)) {
+                line.late_bytes += more;
+            }
+            self.bytes = bytes;
         }
+    }
+
+    fn give_back(&mut self, bytes: u64) {
+        self.bytes -= bytes;
         // Late bytes leave both counts together, as far as anybody sees who has the lock.
         let mut late_line = self.late_for.map(|_| self.allowance.line());
         if let Some(line) = late_line.as_mut().filter(|line| self.late_for == Some(line.turn)) {
-            line.late_bytes -= self.bytes;
+            line.late_bytes -= bytes;
         }
-        let before = self.allowance.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        let before = self.allowance.bytes.fetch_sub(bytes, Ordering::Relaxed);
         if before & SOMEBODY_WAITS != 0 {
             let line = &mut late_line.unwrap_or_else(|| self.allowance.line());
             self.allowance.let_in(line);
+        }
+    }
+}
+
+impl Drop for OnTheWay {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.give_back(self.bytes);
         }
     }
 }

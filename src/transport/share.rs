@@ -34,6 +34,11 @@ impl Share {
         self.waiting.is_none()
     }
 
+    /// Leaves the line: whoever only looks whether a frame is here does not stand there meanwhile.
+    pub(super) fn step_back(&mut self) {
+        self.waiting = None;
+    }
+
     /// Whether the frame at hand has to wait.
     pub(super) fn is_waiting(&self) -> bool {
         self.waiting.is_some()

@@ -254,6 +254,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> FrameReceiver for StreamReceiver<R> 
         if self.partial.is_none() {
             self.share.end();
             if !matches!(self.begin_frame()?, Begun::Yes) {
+                self.share.step_back();
                 return Ok(None);
             }
         }

@@ -37,6 +37,17 @@ fn the_oldest_outcomes_go_first_and_are_unknown_then() {
 }
 
 #[test]
+fn a_session_has_so_many_outcomes_and_no_more() {
+    let mut node = Node::with(64 << 20);
+    let mut one = node.connect();
+    for sequence in 1..=(1 << 16) + 10 {
+        assert_eq!(node.add(&mut one, first(1, sequence), b"k"), Some(sequence as i64));
+    }
+    assert_eq!(node.add(&mut one, again(1, 10), b"k"), None, "the oldest went");
+    assert_eq!(node.add(&mut one, again(1, 11), b"k"), Some(11), "the others are known");
+}
+
+#[test]
 fn a_session_in_use_is_not_pushed_out_by_others() {
     let mut node = Node::with(SMALL);
     let (mut mine, mut flood) = (node.connect(), node.connect());

@@ -129,21 +129,29 @@ fn a_terminal_shows_again_what_is_typed_however_the_question_ends() {
     let name = ptsname(&controller, Vec::new()).expect("it has one").into_string().expect("text");
     let terminal = fs::File::options().read(true).write(true).open(name).expect("it is there");
     let echoes = || tcgetattr(&terminal).expect("a terminal").local_modes.contains(LocalModes::ECHO);
-    for (signal, code) in [(None, 0), (Some(Signal::INT), 130), (Some(Signal::TERM), 143)] {
-        let mut command = freight(&["user", "passwd", "ada", "--iterations", "4096", "--users", &users.file()]);
+    // In the last rounds while it works on the password, for longer than anybody waits.
+    let (int, term) = (Some(Signal::INT), Some(Signal::TERM));
+    for (rounds, signal, code) in
+        [("4096", None, 0), ("4096", int, 130), ("4096", term, 143), ("10000000", int, 130), ("10000000", term, 143)]
+    {
+        let is_working = rounds != "4096";
+        let mut command = freight(&["user", "passwd", "ada", "--iterations", rounds, "--users", &users.file()]);
         let mut asks = command.stdin(terminal.try_clone().expect("ours")).spawn().expect("the binary starts");
         let mut said = asks.stderr.take().expect("piped");
         let mut question = [0; 10];
         said.read_exact(&mut question).expect("a question");
         assert_eq!((&question, echoes()), (b"Password: ", false));
-        match signal {
-            Some(signal) => kill_process(Pid::from_child(&asks), signal).expect("it runs"),
-            None => {
-                rustix::io::write(&controller, b"new-word\n").expect("a terminal");
-                said.read_exact(&mut question).expect("once more");
-                assert_eq!((&question, echoes()), (b"Once more:", false));
-                rustix::io::write(&controller, b"new-word\n").expect("a terminal");
-            }
+        if is_working || signal.is_none() {
+            rustix::io::write(&controller, b"new-word\n").expect("a terminal");
+            said.read_exact(&mut question).expect("once more");
+            assert_eq!((&question, echoes()), (b"Once more:", false));
+            rustix::io::write(&controller, b"new-word\n").expect("a terminal");
+        }
+        while is_working && !echoes() {
+            std::thread::yield_now();
+        }
+        if let Some(signal) = signal {
+            kill_process(Pid::from_child(&asks), signal).expect("it runs");
         }
         assert_eq!((asks.wait().expect("it ends").code(), echoes()), (Some(code), true), "{signal:?}");
     }

@@ -48,13 +48,14 @@ impl<'a> Serving<'a> {
         if needed <= u64::from(UNCOUNTED_BYTES) {
             return Ok(());
         }
+        if let Some(admitted) = &mut self.on_the_way {
+            admitted.set_bytes(needed);
+            return Ok(());
+        }
         let allowance = Arc::clone(&self.member().account().allowance);
-        let admitted = match self.on_the_way {
-            Some(_) => None,
-            None => match allowance.enter(needed) {
-                Ok(admitted) => Some(admitted),
-                Err(mut waiting) => self.meanwhile(waiting.admitted()).await?,
-            },
+        let admitted = match allowance.enter(needed) {
+            Ok(admitted) => Some(admitted),
+            Err(mut waiting) => self.meanwhile(waiting.admitted()).await?,
         };
         self.on_the_way = Some(admitted.unwrap_or_else(|| allowance.overdraw(needed)));
         Ok(())
@@ -83,7 +84,12 @@ impl<'a> Serving<'a> {
     /// Counts the replies that wait to be taken, where they are many bytes.
     pub(super) fn count_replies(&mut self) {
         let waiting = self.output.waiting_bytes() as u64;
-        let is_long = waiting > u64::from(UNCOUNTED_BYTES);
-        self.replies = is_long.then(|| self.member().account().allowance.overdraw(waiting));
+        if waiting <= u64::from(UNCOUNTED_BYTES) {
+            self.replies = None;
+        } else if let Some(replies) = &mut self.replies {
+            replies.set_bytes(waiting);
+        } else {
+            self.replies = Some(self.member().account().allowance.overdraw(waiting));
+        }
     }
 }

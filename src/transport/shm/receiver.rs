@@ -364,7 +364,9 @@ impl FrameReceiver for ShmReceiver {
     fn receive_now(&mut self) -> Result<Option<Frame>, TransportError> {
         self.forget_last();
         let link = Arc::clone(self.lender.link());
-        link.segments().map_or(Ok(None), |segments| self.advance_paced(segments))
+        let frame = link.segments().map_or(Ok(None), |segments| self.advance_paced(segments))?;
+        self.share.step_back();
+        Ok(frame)
     }
 
     fn set_frame_bytes_max(&mut self, frame_bytes_max: u32) {

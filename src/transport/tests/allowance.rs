@@ -48,6 +48,23 @@ fn what_there_is_no_room_for_waits_until_there_is() {
 }
 
 #[test]
+fn what_grows_while_others_wait_counts_for_them_as_before() {
+    let (allowance, _) = allowance(100);
+    let mut first = allowance.enter(60).expect("nothing is on its way");
+    let mut second = wait(&allowance, 60);
+    first.set_bytes(80);
+    assert!(let_in(&mut second).is_none(), "it waits for all of what was there before it");
+    let mut late = allowance.overdraw(50);
+    late.set_bytes(70);
+    first.set_bytes(30);
+    let second = let_in(&mut second).expect("what is late does not count for it");
+    assert!(allowance.try_enter(1).is_none());
+    late.set_bytes(10);
+    drop((first, second));
+    assert!(allowance.try_enter(90).is_some() && allowance.try_enter(91).is_none());
+}
+
+#[test]
 fn one_that_is_longer_than_all_there_is_room_for_goes_alone() {
     let (allowance, _) = allowance(100);
     let long = allowance.enter(1_000).expect("nothing else is on its way");

@@ -1,6 +1,7 @@
 # Stages with their times and one closing report. Sourced by scripts/verify and scripts/nightly.
 #
 #   stage NAME COMMAND...     runs a command, shows its output, notes its time and whether it failed
+#   begin NAME COMMAND...     begins a command beside the stages that come; `stage NAME ended NAME` waits for it
 #   not_run NAME REASON       notes a stage, or all those whose names begin with NAME-, that this machine cannot run
 #   closing_report            the table of stages, the lines of the test runners, `N passed, M failed`
 #
@@ -39,6 +40,26 @@ stage() {
         stages_failed=$((stages_failed + 1))
     fi
     stage_lines+=("$(printf '%-20s %5d s   %s' "$name" $((SECONDS - began)) "$outcome")")
+}
+
+begin() {
+    local name=$1
+    shift
+    is_wanted "$name" || return 0
+    (
+        status=0
+        "$@" >"$stage_logs/$name.said" 2>&1 </dev/null || status=$?
+        echo $status >"$stage_logs/$name.ended"
+    ) &
+}
+
+# Waits for what was begun, and shows what it said.
+ended() {
+    until [[ -s $stage_logs/$1.ended ]]; do
+        sleep 0.2
+    done
+    cat "$stage_logs/$1.said"
+    return "$(<"$stage_logs/$1.ended")"
 }
 
 not_run() {

@@ -197,8 +197,10 @@ impl<'a> UsersReload<'a> {
     pub(super) async fn run(self, node: &Node) -> Infallible {
         let reload = || match Users::read(self.path) {
             Ok(users) => {
-                tracing::info!("SIGHUP: {} users", users.iter().count());
+                let count = users.iter().count();
                 node.set_users(users);
+                // Who reads this finds them taken.
+                tracing::info!("SIGHUP: {count} users");
             }
             Err(error) => tracing::error!("SIGHUP: the users stay as they are: {error}"),
         };

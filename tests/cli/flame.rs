@@ -73,10 +73,11 @@ fn a_busy_node_is_drawn_and_goes_on() {
 #[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
 fn a_busy_node_is_drawn_over_rdma() {
     let (_folder, svg) = scratch("out.svg");
-    let node = serve_over_rdma(&["--allow-profile"]);
+    // Node, load and whoever asks share one emulated core: a connection may take long to come about.
+    let node = serve_over_rdma(&["--allow-profile", "--handshake-timeout", "60s"]);
     let mut bench = load(node.endpoint());
     bench.wait_for("measuring");
-    let done = flame(node.endpoint(), "1", &svg);
+    let done = node.run(&["flame", &svg, "--seconds", "1", "--deadline", "60s"]);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     let (names, _) = profiles::of_flamegraph(&fs::read_to_string(&svg).expect("written"));
     assert!(names.iter().any(|name| name.contains("freight::shard::")), "{names:?}");
@@ -84,7 +85,7 @@ fn a_busy_node_is_drawn_over_rdma() {
     bench.signal(Signal::INT);
     let (_, said) = bench.end();
     assert!(!said.iter().any(|line| line.contains("rror")), "{said:?}");
-    assert_eq!(node.run(&["ping"]).code, Some(0));
+    assert_eq!(node.run(&["ping", "--deadline", "60s"]).code, Some(0));
 }
 
 #[test]

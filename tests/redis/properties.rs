@@ -134,6 +134,27 @@ fn what_has_expired_is_gone_for_every_command_and_what_changes_keeps_its_life_or
 }
 
 #[test]
+fn of_two_times_from_now_the_later_one_is_greater() {
+    let (node, time) = timed();
+    let mut client = node.client();
+    client.says("SET k 5 PX 100000");
+    for (later_ms, asked, expected) in [
+        (0, "PEXPIRE k 100000 GT", ":0\r\n"),
+        (0, "PEXPIRE k 100000 LT", ":0\r\n"),
+        (1, "PEXPIRE k 100000 gt", ":1\r\n"),
+        (1, "PEXPIRE k 100000 LT", ":0\r\n"),
+        (0, "PEXPIRE k 99998 LT", ":1\r\n"),
+        (0, "EXPIRE k 99 GT", ":0\r\n"),
+        (0, "EXPIRE k 99 LT", ":1\r\n"),
+        (0, "EXPIRE k 100 GT", ":1\r\n"),
+    ] {
+        time.fetch_add(later_ms, Ordering::SeqCst);
+        assert_eq!(client.says(asked), expected, "{asked} after {later_ms} ms");
+    }
+    assert_eq!(client.says("PTTL k"), ":100000\r\n");
+}
+
+#[test]
 fn a_client_learns_about_itself_and_the_others() {
     let node = node(|_| {});
     let (mut one, mut two) = (node.client(), node.client());

@@ -35,7 +35,8 @@ impl Users {
     /// Why it cannot be used: others may read it, for one.
     pub fn read(path: &Path) -> Result<Self, UsersFileError> {
         let text = String::from_utf8(files::read_secret(path, FILE_BYTES_MAX)?);
-        let text = text.map_err(|_| FileError::system(path)(io::ErrorKind::InvalidData.into()))?;
+        let no_text = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+        let text = text.map_err(no_text).map_err(FileError::system(path))?;
         Self::parse(&text).map_err(|source| UsersFileError::Content { path: path.to_owned(), source })
     }
 

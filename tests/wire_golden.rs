@@ -265,6 +265,17 @@ fn statistics_and_wire_limit_frames_are_the_golden_bytes() {
     assert_eq!(reply, golden::frame("wire_limit_reply"));
 }
 
+/// Builder and view agree with a golden reply to a step of a move.
+fn holds_move_reply(name: &str, body: &MoveReplyBody, carried: &[Handed<'_>]) -> Vec<u8> {
+    let mut chunk = MoveChunk::new(Vec::new()).expect("room");
+    assert!(carried.iter().all(|carried| chunk.push(*carried)), "{name}");
+    let (mut reply, bytes) = chunk.finish(5, body);
+    reply.truncate(bytes as usize);
+    assert_eq!(reply, golden::frame(name), "{name}");
+    assert!(MoveReplyView::parse(&reply).expect("valid").entries().eq(carried.iter().copied()), "{name}");
+    reply
+}
+
 #[test]
 fn moves_are_the_golden_bytes() {
     let id = std::array::from_fn(|index| index as u8);
@@ -280,14 +291,9 @@ fn moves_are_the_golden_bytes() {
         keys_left: 7.into(),
         version_max: 43.into(),
     };
-    let mut chunk = MoveChunk::new(Vec::new()).expect("room");
-    assert!(carried.into_iter().all(|carried| chunk.push(carried)));
-    let (mut reply, bytes) = chunk.finish(5, &body);
-    reply.truncate(bytes as usize);
-    assert_eq!(reply, golden::frame("move_reply"));
+    let reply = holds_move_reply("move_reply", &body, &carried);
     let view = MoveReplyView::parse(&reply).expect("valid");
     assert_eq!((view.status, view.keys_left(), *view.body), (MoveStatus::Done, Some(7), body));
-    assert!(view.entries().eq(carried));
     // What a reply brings is handed on as it is.
     let import = wire::move_request(6, &MoveBody::new(MoveCommand::Import, id, 5, 4, 0), view.payload);
     assert_eq!(import, golden::frame("move_import"));
@@ -297,6 +303,8 @@ fn moves_are_the_golden_bytes() {
     assert_eq!(next, golden::frame("move_next"));
     let view = MoveView::parse(&next).expect("valid");
     assert_eq!((view.command, view.body.sequence.get(), view.body.argument.get()), (MoveCommand::ExportNext, 3, 2));
+    let expiring = Carried { key: b"key", version: 42, value: b"value", deadline: Some(NEW_YEAR) };
+    holds_move_reply("move_reply_expiring", &MoveReplyBody { keys_left: 0.into(), ..body }, &[expiring.into()]);
 }
 
 #[test]

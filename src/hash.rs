@@ -161,20 +161,21 @@ impl KeyHasher {
     pub fn index_hash<'k>(&self, key: impl Into<Key<'k>>) -> u64 {
         let key = key.into();
         match key.short() {
-            Some(ShortKey { word, bytes }) => self.index_hash_of_word(word, bytes.into()),
+            Some(short) => self.index_hash_of_short(short),
             None => self.index_hash_of_long(&key),
         }
     }
 
+    /// The same, of a short key.
     #[inline(always)]
-    fn index_hash_of_word(&self, word: u64, bytes: usize) -> u64 {
+    pub(crate) fn index_hash_of_short(&self, ShortKey { word, bytes }: ShortKey) -> u64 {
         let [s0, s1, s2, s3] = self.secret;
-        let state = s0 ^ bytes as u64;
+        let state = s0 ^ u64::from(bytes);
         fold(fold(word ^ s1, state) ^ s2, s3 ^ state)
     }
 
-    #[inline(always)]
-    fn index_hash_of_long(&self, key: &[u8]) -> u64 {
+    #[inline(never)]
+    pub(crate) fn index_hash_of_long(&self, key: &[u8]) -> u64 {
         let [s0, s1, s2, s3] = self.secret;
         let mut state = s0 ^ key.len() as u64;
         let mut rest = key;
@@ -211,10 +212,19 @@ fn word_of(bytes: &[u8]) -> u64 {
 /// The lowest `bytes` of a word's 8 bytes.
 #[inline(always)]
 fn low_bytes(word: u64, bytes: usize) -> u64 {
-    // Two shifts: one by 64 would be none.
-    let unused = 4 * (8 - bytes as u32);
-    word << unused << unused >> unused >> unused
+    word & LOW_BYTES[bytes]
 }
+
+/// The lowest so many bytes: a mask that is looked up is quicker than one that is shifted.
+const LOW_BYTES: [u64; WORD_BYTES + 1] = {
+    let mut masks = [0; WORD_BYTES + 1];
+    let mut bytes = 1;
+    while bytes <= WORD_BYTES {
+        masks[bytes] = masks[bytes - 1] << 8 | 0xFF;
+        bytes += 1;
+    }
+    masks
+};
 
 /// XXH3-64 (seed 0, default secret) of a key of up to 8 bytes, given as a word: what [`routing_hash`] says of the same
 /// key, with both of its cases worked out and one taken.

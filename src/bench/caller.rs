@@ -142,7 +142,7 @@ pub(super) trait Ops {
 impl Ops for Batch {
     type Error = BatchError;
 
-    #[inline]
+    #[inline(always)]
     fn get(&mut self, key: hash::Key<'_>) -> Result<(), BatchError> {
         Self::get(self, key)
     }

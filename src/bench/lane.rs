@@ -12,11 +12,12 @@
 use super::caller::{Caller, Ops};
 use super::measure::{Measure, Window};
 use super::pace::Timer;
-use super::pool::{Cursor, Pool, Step};
+use super::pool::{Cursor, Pool, Step, Visit};
 use super::talk::Talker;
 use super::values::{self, Stamp};
 use super::workload::Key;
 use crate::client::{BatchError, Client, ClientError};
+use crate::hash;
 use crate::op::Outcome;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -195,14 +196,7 @@ impl Asker {
     #[inline]
     fn build<O: Ops>(&mut self, batch: &mut O) -> Result<Cursor, O::Error> {
         let Self { pool, cursor, stamp, value, config, .. } = self;
-        pool.walk(*cursor, |step, key| match step {
-            Step::Get => batch.get(key),
-            Step::Put => {
-                *stamp = stamp.next();
-                values::fill(&key, *stamp, config.seed, value);
-                batch.put(key, value)
-            }
-        })
+        pool.walk(*cursor, Build { batch, stamp, value, seed: config.seed })
     }
 
     /// Checks and counts the outcomes of the batch at `from`, which has so many gets.
@@ -240,7 +234,7 @@ impl Asker {
         mut outcomes: impl Iterator<Item = Result<Outcome<'a>, &'static str>>,
         measure: &mut Measure,
     ) {
-        let walked = self.pool.walk(from, |step, key| {
+        let walked = self.pool.walk(from, |step: Step, key: hash::Key<'_>| {
             match (step, outcomes.next()) {
                 (Step::Get, Some(Ok(Outcome::Value { value, .. }))) => self.check_value(&key, value, measure),
                 (Step::Get, Some(Ok(Outcome::NotFound))) => self.missed(measure),
@@ -278,7 +272,7 @@ impl Asker {
     /// One operation through the client's single calls, two for a read-modify-write.
     async fn issue_single(&mut self, client: &Client, measure: &mut Measure) -> Instant {
         let (mut get, mut put) = (None, None);
-        let walked = self.pool.walk(self.cursor, |step, key| {
+        let walked = self.pool.walk(self.cursor, |step: Step, key: hash::Key<'_>| {
             let place = if step == Step::Get { &mut get } else { &mut put };
             *place = Some(Key::copied(&key));
             Ok::<_, std::convert::Infallible>(())
@@ -326,12 +320,34 @@ impl Asker {
     }
 }
 
+/// Appends operations to a batch.
+struct Build<'a, O> {
+    batch: &'a mut O,
+    stamp: &'a mut Stamp,
+    value: &'a mut [u8],
+    seed: u64,
+}
+
+impl<O: Ops> Visit<O::Error> for Build<'_, O> {
+    #[inline(always)]
+    fn visit(&mut self, step: Step, key: hash::Key<'_>) -> Result<(), O::Error> {
+        match step {
+            Step::Get => self.batch.get(key),
+            Step::Put => {
+                *self.stamp = self.stamp.next();
+                values::fill(&key, *self.stamp, self.seed, self.value);
+                self.batch.put(key, self.value)
+            }
+        }
+    }
+}
+
 const WRONG_LENGTH: &str = "WrongLength";
 
 const WRONG_OUTCOME: &str = "WrongOutcome";
 
-/// Counts outcomes and checks lengths.
-#[inline]
+/// Counts outcomes and checks lengths. Apart, so that it has its registers for itself.
+#[inline(never)]
 fn count<'a>(
     outcomes: impl Iterator<Item = Result<Outcome<'a>, &'static str>>,
     value_bytes: usize,

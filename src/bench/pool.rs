@@ -104,6 +104,19 @@ pub enum Step {
     Put,
 }
 
+/// Takes operations in order. A closure does; so does what must be inlined at each place that calls it.
+pub(super) trait Visit<E> {
+    /// Takes one; an error ends the walk.
+    fn visit(&mut self, step: Step, key: hash::Key<'_>) -> Result<(), E>;
+}
+
+impl<E, F: FnMut(Step, hash::Key<'_>) -> Result<(), E>> Visit<E> for F {
+    #[inline(always)]
+    fn visit(&mut self, step: Step, key: hash::Key<'_>) -> Result<(), E> {
+        self(step, key)
+    }
+}
+
 impl Pool {
     /// Draws the pool of lane `lane`: the same for the same spec and lane, another for any other lane.
     #[must_use]
@@ -123,9 +136,9 @@ impl Pool {
     /// Visits the operations of the batch at `from`, in order, and returns where the next batch begins.
     ///
     /// # Errors
-    /// The first error of `visit`, at once.
+    /// The first error of the visitor, at once.
     #[inline]
-    pub fn walk<E>(&self, from: Cursor, visit: impl FnMut(Step, hash::Key<'_>) -> Result<(), E>) -> Result<Cursor, E> {
+    pub(super) fn walk<E>(&self, from: Cursor, visit: impl Visit<E>) -> Result<Cursor, E> {
         let after = match &self.entries {
             Entries::Named(bytes) => walk_named(bytes, self.batch, from, visit)?,
             Entries::Recent(recent) => recent.walk(self.batch, from, visit)?,
@@ -154,24 +167,18 @@ impl Pool {
 }
 
 #[inline]
-fn walk_named<E>(
-    bytes: &[u8],
-    batch: u32,
-    from: Cursor,
-    mut visit: impl FnMut(Step, hash::Key<'_>) -> Result<(), E>,
-) -> Result<Cursor, E> {
+fn walk_named<E>(bytes: &[u8], batch: u32, from: Cursor, mut visitor: impl Visit<E>) -> Result<Cursor, E> {
     let mut rest = &bytes[from.offset..];
     for _ in 0..batch {
         let (&tag, after) = rest.split_first().expect("a pool holds whole batches");
         let key = hash::Key::at_front(after, usize::from(tag & ((1 << LENGTH_BITS) - 1)));
         rest = &after[key.len()..];
-        match tag >> LENGTH_BITS {
-            GET => visit(Step::Get, key)?,
-            PUT => visit(Step::Put, key)?,
-            _ => {
-                visit(Step::Get, key)?;
-                visit(Step::Put, key)?;
-            }
+        let kind = tag >> LENGTH_BITS;
+        if kind != PUT {
+            visitor.visit(Step::Get, key)?;
+        }
+        if kind != GET {
+            visitor.visit(Step::Put, key)?;
         }
     }
     Ok(Cursor { batch: from.batch + 1, offset: bytes.len() - rest.len(), inserted: 0 })
@@ -183,20 +190,15 @@ const GET_THEN_PUT: u8 = 2;
 
 impl Recent {
     #[inline]
-    fn walk<E>(
-        &self,
-        batch: u32,
-        from: Cursor,
-        mut visit: impl FnMut(Step, hash::Key<'_>) -> Result<(), E>,
-    ) -> Result<Cursor, E> {
+    fn walk<E>(&self, batch: u32, from: Cursor, mut visitor: impl Visit<E>) -> Result<Cursor, E> {
         let after = from.offset + batch as usize;
         let mut inserted = from.inserted;
         for entry in &self.entries[from.offset..after] {
             if entry >> DISTANCE_BITS == 1 {
-                visit(Step::Put, Key::of(self.keys, self.own(inserted)).as_bytes().into())?;
+                visitor.visit(Step::Put, Key::of(self.keys, self.own(inserted)).as_bytes().into())?;
                 inserted += 1;
             } else {
-                visit(Step::Get, Key::of(self.keys, self.number(inserted, *entry)).as_bytes().into())?;
+                visitor.visit(Step::Get, Key::of(self.keys, self.number(inserted, *entry)).as_bytes().into())?;
             }
         }
         Ok(Cursor { batch: from.batch + 1, offset: after, inserted })
@@ -268,7 +270,7 @@ mod tests {
 
     fn steps(pool: &Pool, from: Cursor) -> (Vec<(Step, Vec<u8>)>, Cursor) {
         let mut steps = Vec::new();
-        let after = pool.walk(from, |step, key| {
+        let after = pool.walk(from, |step: Step, key: hash::Key<'_>| {
             steps.push((step, key.to_vec()));
             Ok::<_, Infallible>(())
         });

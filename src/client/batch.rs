@@ -68,7 +68,7 @@ impl Batch {
     ///
     /// # Errors
     /// Why it does not fit; the batch is as before and can be executed.
-    #[inline]
+    #[inline(never)]
     pub fn push(&mut self, op: &Op<'_>) -> Result<(), BatchError> {
         let part = self.routing.part_of(op.key);
         let builder = match &mut self.builders[part] {
@@ -94,16 +94,17 @@ impl Batch {
     ///
     /// # Errors
     /// As [`Batch::push`].
-    #[inline]
+    #[inline(always)]
     pub fn get<'k>(&mut self, key: impl Into<Key<'k>>) -> Result<(), BatchError> {
         let key = key.into();
         let part = self.routing.part_of(key);
-        // A frame begun is the rule in a loop of gets.
+        // A frame begun that has room is the rule in a loop of gets.
         if let Some(builder) = &mut self.builders[part] {
             let index = builder.op_count();
-            builder.push_get(key)?;
-            self.placed(part, index);
-            return Ok(());
+            if builder.push_get_in_place(key) {
+                self.placed(part, index);
+                return Ok(());
+            }
         }
         self.push(&Op { key: key.as_bytes(), action: Action::Get, version_wanted: false })
     }

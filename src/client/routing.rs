@@ -68,12 +68,13 @@ impl Routing {
     }
 
     /// The part of a key: the place of its node, one past the last where nobody owns it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn part_of<'k>(&self, key: impl Into<Key<'k>>) -> usize {
-        if self.is_single {
-            return 0;
-        }
-        let slot = hash::slot(key);
+        if self.is_single { 0 } else { self.part_of_slot(hash::slot(key)) }
+    }
+
+    #[inline]
+    fn part_of_slot(&self, slot: u16) -> usize {
         match &self.map {
             None => even_owner(slot, self.nodes.len()),
             Some(map) => map.owner(slot).unwrap_or(self.nodes.len()),

@@ -173,7 +173,7 @@ pub(super) async fn settle(
 }
 
 fn op_count(request: &Frame) -> u32 {
-    RequestView::parse(request).expect("the view reads what the builder wrote").op_count()
+    RequestView::parsed(request).op_count()
 }
 
 /// What a reply left out and is asked again, and whether it left out changes: those are not, for what stands behind

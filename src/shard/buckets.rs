@@ -194,7 +194,8 @@ impl BucketIndex {
 
     #[inline(always)]
     fn segment(&self, segment: Handle) -> &Segment {
-        Segment::ref_from_bytes(self.segments.slot(segment)).expect("slots of 4 KiB are aligned to 4 KiB")
+        let bytes = self.segments.slot_of::<{ SEGMENT_BYTES as usize }>(segment);
+        Segment::ref_from_bytes(bytes).expect("slots of 4 KiB are aligned to 4 KiB")
     }
 
     fn segment_mut(&mut self, segment: Handle) -> &mut Segment {

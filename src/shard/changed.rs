@@ -24,20 +24,21 @@ impl Changed {
     /// what the key holds: `visit` says whether an operation tells. Equal keys lie in one bin, in order.
     pub(super) fn visit(&mut self, bins: &[Vec<Entry>], mut visit: impl FnMut(Position) -> bool) {
         for bin in bins {
-            let changes = bin.iter().filter(|entry| !entry.is_plain_get).count();
+            let changes = bin.iter().filter(|entry| !entry.is_plain_get()).count();
             if changes == 0 {
                 continue;
             }
             self.places.clear();
             self.places.resize((changes * PLACES_PER_CHANGE).next_power_of_two(), 0);
-            for entry in bin.iter().filter(|entry| !entry.is_plain_get) {
+            for entry in bin.iter().filter(|entry| !entry.is_plain_get()) {
                 let place = self.place(entry);
                 self.places[place] = key_of(entry);
             }
             for entry in bin {
                 let place = self.place(entry);
                 let is_changed = self.places[place] != 0;
-                if is_changed && !(entry.is_plain_get && self.places[place] & IS_TOLD != 0) && visit(entry.position()) {
+                if is_changed && !(entry.is_plain_get() && self.places[place] & IS_TOLD != 0) && visit(entry.position())
+                {
                     self.places[place] |= IS_TOLD;
                 }
             }

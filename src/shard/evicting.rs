@@ -162,7 +162,7 @@ impl<I: Index> Shard<I> {
         for (done, (entry, hint)) in entries.iter().zip(hints).enumerate() {
             let hint = if self.handles_freed() == handles_freed { *hint } else { Handle::NONE };
             let (index, hash) = (entry.position().index, entry.hash());
-            if entry.is_plain_get {
+            if entry.is_plain_get() {
                 let found = match entry.short_get() {
                     Some(key) => self.find_handle(|other| other.is(key), hash, hint),
                     None => {

@@ -4,8 +4,8 @@
 //!   pass 0   every key, in order --> (index hash, position, short key) into the bin of its shard
 //!   then for each shard with a bin, this thread's own first, busy ones last, under one lock:
 //!     pass 1   prefetch index buckets            32 }
-//!     pass 2   find cells, prefetch records      16 } operations ahead of pass 3, a few at a time, so that memory
-//!     pass 3   execute, in request order          0 } is at work while the processor is
+//!     pass 2   find cells, prefetch records      16 } operations ahead of pass 3, in one loop, so that memory is at
+//!     pass 3   execute, in request order          0 } work while the processor is
 //! ```
 //!
 //! Operations on one key meet in one bin, in the order of the batch. Small bins make a group, whose shards are locked
@@ -22,17 +22,13 @@ use crate::hash::{Key, KeyHasher, ShortKey, slot};
 use crate::hot_keys::Sampler;
 use crate::limits::FRAME_OPS_MAX;
 use crate::op::{Batch, Outcomes, Position, Time};
+use std::slice;
 
 /// Pass 1 is so many operations ahead of pass 2, and pass 2 of pass 3.
 const AHEAD_OPS: usize = 16;
 
-/// Operations that a pass takes at a time.
-const STEP_OPS: usize = 4;
-
-/// Operations whose records are found before they are executed: a ring for a large bin, all of several small ones.
+/// Operations of a group of small bins, whose records are all found before any is executed.
 pub(super) const GROUP_OPS: usize = 32;
-
-const _: () = assert!(GROUP_OPS >= AHEAD_OPS + STEP_OPS && GROUP_OPS.is_multiple_of(STEP_OPS));
 
 /// An operation on its way to its shard. One that is a plain get of a short key, as most are, is all here: its request,
 /// which is out of reach by now, is not read again.
@@ -42,28 +38,40 @@ pub(super) struct Entry {
     word: u64,
     offset: u32,
     index: u16,
-    /// The length of the key in `word`, of which this is a plain get; else [`ASK_BATCH`].
-    word_bytes: u8,
-    pub(super) is_plain_get: bool,
+    /// The length of the key in `word`, of which this is a plain get; else [`LONG_GET`] or [`NO_GET`].
+    word_bytes: u16,
 }
 
-/// The operation is not all in its entry.
-const ASK_BATCH: u8 = u8::MAX;
+/// A plain get, whose key is not in its entry.
+const LONG_GET: u16 = u16::MAX - 1;
+
+/// The operation is not in its entry, and no plain get.
+const NO_GET: u16 = u16::MAX;
 
 const _: () = assert!(size_of::<Entry>() == 24 && FRAME_OPS_MAX - 1 <= u16::MAX as u32);
 
 impl Entry {
     #[inline(always)]
-    fn new(hash: u64, position: Position, key: Key<'_>, is_plain_get: bool) -> Self {
-        let short = key.short().filter(|_| is_plain_get);
-        let ShortKey { word, bytes: word_bytes } = short.unwrap_or(ShortKey { word: 0, bytes: ASK_BATCH });
+    fn new(hasher: &KeyHasher, position: Position, key: Key<'_>, is_plain_get: bool) -> Self {
         let Position { index, offset } = position;
-        Self { hash, word, offset, index: index as u16, word_bytes, is_plain_get }
+        let index = index as u16;
+        if let Some(short) = key.short() {
+            let (hash, word) = (hasher.index_hash_of_short(short), short.word);
+            let word_bytes = if is_plain_get { short.bytes.into() } else { NO_GET };
+            return Self { hash, word, offset, index, word_bytes };
+        }
+        let word_bytes = if is_plain_get { LONG_GET } else { NO_GET };
+        Self { hash: hasher.index_hash_of_long(&key), word: 0, offset, index, word_bytes }
+    }
+
+    #[inline(always)]
+    pub(super) fn is_plain_get(&self) -> bool {
+        self.word_bytes != NO_GET
     }
 
     #[inline(always)]
     pub(super) fn short_get(&self) -> Option<ShortKey> {
-        (self.word_bytes != ASK_BATCH).then_some(ShortKey { word: self.word, bytes: self.word_bytes })
+        (self.word_bytes < LONG_GET).then_some(ShortKey { word: self.word, bytes: self.word_bytes as u8 })
     }
 
     #[inline(always)]
@@ -139,13 +147,13 @@ impl Scratch {
             if !is_owned(key) {
                 return foreign.push(position.index);
             }
-            let hash = hasher.index_hash(key);
-            let shard = shard_of(hash, shards);
+            let entry = Entry::new(hasher, position, key, is_plain_get);
+            let shard = shard_of(entry.hash, shards);
             let bin = &mut bins[shard];
             if bin.is_empty() {
                 filled[shard / 64] |= 1 << (shard % 64);
             }
-            bin.push(Entry::new(hash, position, key, is_plain_get));
+            bin.push(entry);
         });
     }
 
@@ -233,26 +241,30 @@ impl<I: Index> Shard<I> {
         may_refuse: bool,
         outcomes: &mut impl Outcomes,
     ) -> usize {
-        let mut hints = [Handle::NONE; GROUP_OPS];
-        self.prefetch_buckets(part(bin, 0, 2 * AHEAD_OPS));
-        self.prefetch_records(part(bin, 0, AHEAD_OPS), &mut hints);
-        for first in (0..bin.len()).step_by(STEP_OPS) {
-            let ahead = first + AHEAD_OPS;
-            self.prefetch_buckets(part(bin, ahead + AHEAD_OPS, STEP_OPS));
-            self.prefetch_records(part(bin, ahead, STEP_OPS), &mut hints[ahead % GROUP_OPS..]);
-            let handles_freed = self.handles_freed();
-            let (entries, own) = (part(bin, first, STEP_OPS), &hints[first % GROUP_OPS..]);
+        let mut hints = [Handle::NONE; AHEAD_OPS];
+        self.prefetch_buckets(&bin[..bin.len().min(2 * AHEAD_OPS)]);
+        self.prefetch_records(bin, &mut hints);
+        let mut handles_freed = self.handles_freed();
+        for (i, entry) in bin.iter().enumerate() {
+            if let Some(later) = bin.get(i + 2 * AHEAD_OPS) {
+                self.prefetch_index(later.hash);
+            }
+            let hint = hints[i % AHEAD_OPS];
+            if let Some(later) = bin.get(i + AHEAD_OPS) {
+                hints[i % AHEAD_OPS] = self.prefetch_record(later.hash);
+            }
             if EVICTS {
-                let done = self.execute_evicting(entries, own, batch, may_refuse && first == 0, outcomes);
-                if done < entries.len() {
-                    return first + done;
+                let (entry, hint) = (slice::from_ref(entry), slice::from_ref(&hint));
+                if self.execute_evicting(entry, hint, batch, may_refuse && i == 0, outcomes) == 0 {
+                    return i;
                 }
             } else {
-                self.execute_group(entries, own, batch, outcomes);
+                self.execute_entry(entry, hint, batch, outcomes);
             }
             if self.handles_freed() != handles_freed {
                 // Any hint may name what was freed.
-                hints = [Handle::NONE; GROUP_OPS];
+                hints = [Handle::NONE; AHEAD_OPS];
+                handles_freed = self.handles_freed();
             }
         }
         bin.len()
@@ -292,29 +304,32 @@ impl<I: Index> Shard<I> {
         bin.len()
     }
 
-    /// Pass 3: executes operations, in order. One function for both callers, so that execution is inlined here.
-    #[inline(never)]
+    /// Pass 3 of several operations, in order.
     fn execute_group(&mut self, entries: &[Entry], hints: &[Handle], batch: &impl Batch, outcomes: &mut impl Outcomes) {
         let handles_freed = self.handles_freed();
         for (entry, hint) in entries.iter().zip(hints) {
             // An operation before this one may have freed the handle that the hint names.
             let hint = if self.handles_freed() == handles_freed { *hint } else { Handle::NONE };
-            let index = entry.index.into();
-            if let Some(short) = entry.short_get() {
-                self.get(|key| key.is(short), entry.hash, hint, index, outcomes);
-            } else if entry.is_plain_get {
-                let wanted = batch.plain_get(entry.position());
-                self.get(|key| *key == *wanted, entry.hash, hint, index, outcomes);
-            } else {
-                self.execute(&batch.op(entry.position()), entry.hash, hint, index, outcomes);
-            }
+            self.execute_entry(entry, hint, batch, outcomes);
         }
     }
-}
 
-/// The entries from `first` on, `ops` of them if there are so many.
-#[inline(always)]
-fn part(bin: &[Entry], first: usize, ops: usize) -> &[Entry] {
-    let rest = bin.get(first..).unwrap_or(&[]);
-    &rest[..ops.min(rest.len())]
+    /// Pass 3: executes one operation.
+    #[inline(always)]
+    fn execute_entry(&mut self, entry: &Entry, hint: Handle, batch: &impl Batch, outcomes: &mut impl Outcomes) {
+        let index = entry.index.into();
+        if let Some(short) = entry.short_get() {
+            self.get(|key| key.is(short), entry.hash, hint, index, outcomes);
+        } else if entry.is_plain_get() {
+            let wanted = batch.plain_get(entry.position());
+            self.get(|key| *key == *wanted, entry.hash, hint, index, outcomes);
+        } else {
+            self.execute_other(entry, hint, batch, outcomes);
+        }
+    }
+
+    #[inline(never)]
+    fn execute_other(&mut self, entry: &Entry, hint: Handle, batch: &impl Batch, outcomes: &mut impl Outcomes) {
+        self.execute(&batch.op(entry.position()), entry.hash, hint, entry.index.into(), outcomes);
+    }
 }

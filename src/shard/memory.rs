@@ -328,6 +328,16 @@ impl Span {
         &self.as_bytes()[begin..begin + self.slot_bytes as usize]
     }
 
+    /// One slot's bytes, whose number is known beforehand.
+    ///
+    /// # Panics
+    /// On a slot beyond the span: our own bug.
+    #[inline]
+    pub(super) fn slot_of<const BYTES: usize>(&self, slot: usize) -> &[u8; BYTES] {
+        debug_assert_eq!(self.slot_bytes as usize, BYTES, "slots of another size");
+        self.as_bytes()[slot * BYTES..].first_chunk().expect("a slot lies in its span")
+    }
+
     /// One slot's bytes, to write.
     ///
     /// # Panics

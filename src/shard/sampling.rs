@@ -40,7 +40,7 @@ impl Scratch {
 
 fn sampled<'a>(batch: &'a impl Batch, entry: &Entry) -> Sampled<'a> {
     let hash = entry.hash();
-    if entry.is_plain_get {
+    if entry.is_plain_get() {
         return Sampled { hash, key: batch.plain_get(entry.position()), is_write: false };
     }
     let op = batch.op(entry.position());

@@ -76,14 +76,14 @@ impl<I: Index> Shard<I> {
     }
 
     /// Asks the processor for what [`Shard::prefetch_record`] will read.
-    #[inline]
+    #[inline(always)]
     pub(super) fn prefetch_index(&self, hash: u64) {
         self.index.prefetch(hash);
     }
 
     /// Asks the processor for the record that probably has this hash, and gives its handle as a hint, valid until
     /// [`Shard::handles_freed`] changes. [`Handle::NONE`] if there is none.
-    #[inline]
+    #[inline(always)]
     pub(super) fn prefetch_record(&self, hash: u64) -> Handle {
         let candidate = self.index.find(hash, |_| true);
         candidate.inspect(|handle| self.records.prefetch(*handle)).unwrap_or(Handle::NONE)

@@ -129,6 +129,12 @@ impl Slab {
         self.spans[handle.span()].slot(handle.slot())
     }
 
+    /// The slot's bytes, where all slots have so many.
+    #[inline]
+    pub(super) fn slot_of<const BYTES: usize>(&self, handle: Handle) -> &[u8; BYTES] {
+        self.spans[handle.span()].slot_of(handle.slot())
+    }
+
     /// The slot's bytes, to write.
     #[inline]
     pub(super) fn slot_mut(&mut self, handle: Handle) -> &mut [u8] {

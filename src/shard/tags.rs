@@ -21,12 +21,12 @@ pub(super) fn matches(bucket: &Bucket, tag: u16) -> u32 {
 #[target_feature(enable = "sse2")]
 #[inline]
 fn matches_sse2(bucket: &Bucket, tag: u16) -> u32 {
-    use std::arch::x86_64::{_mm_cmpeq_epi16, _mm_movemask_epi8, _mm_packs_epi16, _mm_set_epi64x, _mm_set1_epi16};
-    let words: &[i64; 8] = zerocopy::transmute_ref!(bucket);
+    use std::arch::x86_64::{__m128i, _mm_cmpeq_epi16, _mm_movemask_epi8, _mm_packs_epi16, _mm_set1_epi16};
+    let vectors: &[__m128i; 4] = zerocopy::transmute_ref!(bucket);
     let wanted = _mm_set1_epi16(tag.cast_signed());
-    let first = _mm_cmpeq_epi16(_mm_set_epi64x(words[1], words[0]), wanted);
+    let first = _mm_cmpeq_epi16(vectors[0], wanted);
     // Tags 8 and 9; what follows them is masked off below.
-    let second = _mm_cmpeq_epi16(_mm_set_epi64x(words[3], words[2]), wanted);
+    let second = _mm_cmpeq_epi16(vectors[1], wanted);
     _mm_movemask_epi8(_mm_packs_epi16(first, second)).cast_unsigned() & ALL_CELLS
 }
 

@@ -140,24 +140,21 @@ impl<'a> ReplyView<'a> {
         let payload_bytes = u64::from(length(payload.len()));
         let payload_begin = frame_end.saturating_sub(payload_bytes);
         let mut used = 0_u64;
-        let (mut cover, mut may_leave_out, mut has_edited) = (Cover::default(), false, false);
+        let (mut cover, mut others) = (Cover::default(), Others::default());
         for (op_index, descriptor) in (0..op_count).zip(descriptors) {
             let bytes = match descriptor.plain_value_bytes() {
                 Some(bytes) if bytes <= limits::VALUE_BYTES_MAX => u64::from(bytes),
-                _ => {
-                    may_leave_out |= descriptor.leaves_out();
-                    has_edited |= descriptor.is_edited();
-                    descriptor.check(op_index)?
-                }
+                _ => others.check(*descriptor, op_index)?,
             };
             let begin = u64::from(descriptor.offset.get());
-            let end = begin.saturating_add(bytes);
+            let end = begin.wrapping_add(bytes);
             debug_assert!(bytes <= u64::from(limits::VALUE_BYTES_MAX).saturating_add(20), "lengths were checked");
             if begin < payload_begin || end > frame_end {
                 let (index, payload_end) = (op_index, frame_end);
                 return Err(WireError::OutOfFrame { index, begin, end, payload_begin, payload_end });
             }
-            used = used.saturating_add(bytes);
+            // 65,536 times what a descriptor may say is far below 2^64.
+            used = used.wrapping_add(bytes);
             cover.add(begin, end);
         }
         if used != payload_bytes {
@@ -166,10 +163,10 @@ impl<'a> ReplyView<'a> {
         if !cover.is_exactly(payload_begin, frame_end) {
             return Err(first_overlap(descriptors));
         }
-        if has_edited {
+        if others.has_edited {
             check_edited(descriptors, frame)?;
         }
-        Ok(Self { header, descriptors, frame, may_leave_out })
+        Ok(Self { header, descriptors, frame, may_leave_out: others.may_leave_out })
     }
 
     /// A view of a frame that [`ReplyView::parse`] has already taken, without validating it again.
@@ -240,6 +237,23 @@ impl<'a> ReplyView<'a> {
 
     fn has(&self, status: Status) -> bool {
         self.may_leave_out && self.descriptors.iter().any(|descriptor| descriptor.status == status.code())
+    }
+}
+
+/// What was met among outcomes that are no plain values.
+#[derive(Default)]
+struct Others {
+    may_leave_out: bool,
+    has_edited: bool,
+}
+
+impl Others {
+    /// Bytes behind such a descriptor. Apart, so that the loop over the others has its registers for itself.
+    #[inline(never)]
+    fn check(&mut self, descriptor: ReplyDescriptor, op_index: u32) -> Result<u64, WireError> {
+        self.may_leave_out |= descriptor.leaves_out();
+        self.has_edited |= descriptor.is_edited();
+        descriptor.check(op_index)
     }
 }
 

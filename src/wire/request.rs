@@ -142,8 +142,12 @@ impl<'a> RequestView<'a> {
         self.header
     }
 
-    /// A view of a frame that [`RequestView::parse`] has already taken, without validating it again.
-    pub(super) fn parsed(frame: &'a [u8]) -> Self {
+    /// A view of a frame that [`RequestView::parse`] has already taken, or a builder wrote, without validating it again.
+    ///
+    /// # Panics
+    /// On bytes that are no request; operations of a frame that was never validated may panic too.
+    #[must_use]
+    pub fn parsed(frame: &'a [u8]) -> Self {
         let (header, rest) = Header::ref_from_prefix(frame).expect("a validated frame has a header");
         debug_assert_eq!(header.kind, FrameKind::Request.code(), "a validated request is one");
         let op_count = header.op_count.get();
@@ -184,14 +188,20 @@ impl Batch for RequestView<'_> {
 
     #[inline]
     fn for_each_key<'a>(&'a self, mut visit: impl FnMut(Position, Key<'a>, bool)) {
-        let mut offset = 0;
+        let mut offset = 0_u32;
         for (op_index, descriptor) in (0..).zip(self.descriptors) {
-            let rest = self.payload.get(offset..).expect("parse validated every operation");
-            let (key, op_bytes) = key_at(*descriptor, rest);
-            visit(Position { index: op_index, offset: length(offset) }, key, descriptor.is_plain_get());
+            let rest = self.payload.get(index(offset)..).expect("parse validated every operation");
+            let is_plain_get = descriptor.is_plain_get();
+            let (key, op_bytes) = if is_plain_get {
+                let key_bytes = descriptor.key_bytes.get();
+                (Key::at_front(rest, key_bytes.into()), key_bytes.into())
+            } else {
+                any_key_at(*descriptor, rest)
+            };
+            visit(Position { index: op_index, offset }, key, is_plain_get);
             offset = offset.wrapping_add(op_bytes);
         }
-        debug_assert_eq!(offset, self.payload.len(), "the operations fill the payload");
+        debug_assert_eq!(index(offset), self.payload.len(), "the operations fill the payload");
     }
 
     #[inline(always)]
@@ -227,20 +237,11 @@ fn indices(rest: &[u8], count: u32) -> Result<(&[U16], &[u8]), WireError> {
     Ok((indices, rest))
 }
 
-/// The key of the operation at the front of `rest` in a validated request, and how many bytes the operation has.
-#[inline(always)]
-fn key_at(descriptor: OpDescriptor, rest: &[u8]) -> (Key<'_>, usize) {
-    if descriptor.is_plain_get() {
-        let key_bytes = usize::from(descriptor.key_bytes.get());
-        return (Key::at_front(rest, key_bytes), key_bytes);
-    }
-    any_key_at(descriptor, rest)
-}
-
-/// The same of any operation: where the key and the value's length stand goes by its code.
+/// The key of the operation at the front of `rest` in a validated request, and how many bytes the operation has: where
+/// the key and the value's length stand goes by its code.
 #[inline(never)]
 #[expect(clippy::indexing_slicing, reason = "parse validated every operation")]
-fn any_key_at(descriptor: OpDescriptor, rest: &[u8]) -> (Key<'_>, usize) {
+fn any_key_at(descriptor: OpDescriptor, rest: &[u8]) -> (Key<'_>, u32) {
     let (operand_bytes, length_at) = match OpCode::from_code(descriptor.code) {
         Some(OpCode::Put) => (size_of::<U32>(), Some(0)),
         Some(OpCode::CompareAndSwap) => {
@@ -257,7 +258,7 @@ fn any_key_at(descriptor: OpDescriptor, rest: &[u8]) -> (Key<'_>, usize) {
     let key_bytes = usize::from(descriptor.key_bytes.get());
     let op_bytes = operand_bytes.wrapping_add(key_bytes).wrapping_add(value_bytes);
     debug_assert!(op_bytes <= rest.len(), "an operation lies in its frame");
-    (Key::at_front(&rest[operand_bytes..], key_bytes), op_bytes)
+    (Key::at_front(&rest[operand_bytes..], key_bytes), length(op_bytes))
 }
 
 #[inline(never)]

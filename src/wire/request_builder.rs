@@ -98,6 +98,15 @@ impl<B: FrameBuffer> RequestBuilder<B> {
     #[inline]
     pub fn push_get<'k>(&mut self, key: impl Into<Key<'k>>) -> Result<(), BuildError> {
         let key = key.into();
+        if self.push_get_in_place(key) {
+            return Ok(());
+        }
+        self.push(&Op { key: key.as_bytes(), action: Action::Get, version_wanted: false })
+    }
+
+    /// Appends a plain get, if there is room for it as it is: false, and nothing is changed, where there is none.
+    #[inline(always)]
+    pub(crate) fn push_get_in_place(&mut self, key: Key<'_>) -> bool {
         let end = self.end.saturating_add(key.len());
         let at = payload_begin(self.op_count);
         if let Ok(key_bytes) = u16::try_from(key.len())
@@ -113,9 +122,9 @@ impl<B: FrameBuffer> RequestBuilder<B> {
             key.copy_to(bytes);
             self.op_count = self.op_count.wrapping_add(1);
             self.end = end;
-            return Ok(());
+            return true;
         }
-        self.push(&Op { key: key.as_bytes(), action: Action::Get, version_wanted: false })
+        false
     }
 
     /// The finished frame: the buffer and how many of its bytes are the frame.

@@ -67,8 +67,14 @@ pub enum RdmaError {
     #[error("no registered memory for a message")]
     NoMemory,
     /// The device failed.
-    #[error("the RDMA device failed")]
+    #[error("the RDMA device failed: see `dmesg`; a new connection opens it anew")]
     Device,
+    /// The device reports that what this connection is made of failed.
+    #[error("the RDMA device reports of this connection: {what}")]
+    Reported {
+        /// What happened.
+        what: &'static str,
+    },
     /// A verb was refused.
     #[error(transparent)]
     Verbs(#[from] VerbsError),

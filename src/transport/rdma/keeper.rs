@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::RdmaError;
+use super::events::Events;
 use super::greeting::{self, GREETING_BYTES, Greeting, READY, REFUSAL_TOTAL_BYTES};
 use super::place::Place;
 use super::shared::Shared;
@@ -56,18 +57,27 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Opens the connection and watches it until it ends, on the calling thread's runtime.
     pub(super) fn start(self, shared: &Arc<Shared>) {
-        shared.set_keeper(tokio::spawn(self.keep()).abort_handle());
+        let events = Events::new(&self.place.context, shared);
+        shared.set_keeper(tokio::spawn(self.keep(events)).abort_handle());
     }
 
-    async fn keep(mut self) {
-        let opened = timeout(OPEN_WAIT, self.open()).await;
-        let ended = match opened.unwrap_or(Err(RdmaError::Stalled { waited: OPEN_WAIT })) {
-            Ok(()) => self.watch().await,
-            Err(error) => error,
+    async fn keep(mut self, events: Events) {
+        let ended = tokio::select! {
+            reported = events.watch() => reported.unwrap_or_else(control),
+            ended = self.open_and_watch() => ended,
         };
         tracing::debug!(peer = self.peer, "connection ends: {ended}");
         if let Some(shared) = self.shared.upgrade() {
             shared.change(|queue| queue.fail(ended));
+        }
+    }
+
+    /// Returns why the connection ends.
+    async fn open_and_watch(&mut self) -> RdmaError {
+        let opened = timeout(OPEN_WAIT, self.open()).await;
+        match opened.unwrap_or(Err(RdmaError::Stalled { waited: OPEN_WAIT })) {
+            Ok(()) => self.watch().await,
+            Err(error) => error,
         }
     }
 
@@ -133,39 +143,19 @@ impl Keeper {
         Greeting::decode(&bytes)
     }
 
-    /// Returns why the connection ends.
+    /// Watches the control connection: why it ends.
     async fn watch(&mut self) -> RdmaError {
-        let context = Arc::clone(&self.place.context);
-        let events = match context.watch_events() {
-            Ok(events) => events,
-            Err(error) => return control(error),
-        };
         let mut byte = [0];
         loop {
-            let mut ready = tokio::select! {
+            tokio::select! {
                 read = self.stream.read(&mut byte) => return match read {
                     Ok(0) => RdmaError::Gone,
                     Ok(_) => RdmaError::Protocol { what: "it talks on the control connection" },
                     Err(error) => control(error),
                 },
-                () = sleep(IDLE) => {
-                    if let Some(shared) = self.shared.upgrade() {
-                        shared.pool.give_back_unused();
-                    }
-                    continue;
+                () = sleep(IDLE) => if let Some(shared) = self.shared.upgrade() {
+                    shared.pool.give_back_unused();
                 }
-                ready = events.readable() => match ready {
-                    Ok(ready) => ready,
-                    Err(error) => return control(error),
-                },
-            };
-            // All keepers of the device are woken, and one of them finds each event.
-            while let Some(event) = context.next_event() {
-                tracing::warn!(device = context.name(), "{}", event.name());
-            }
-            ready.clear_ready();
-            if context.has_failed() {
-                return RdmaError::Device;
             }
         }
     }

@@ -15,6 +15,7 @@
 mod connection;
 mod counts;
 mod error;
+mod events;
 mod greeting;
 mod inbound;
 mod keeper;

@@ -36,7 +36,13 @@ impl Place {
         let names = options.rdma_device.clone().map_or_else(Context::names, |name| Ok(vec![name]))?;
         let mut refused = None;
         for name in names {
-            let context = Context::open(&name)?;
+            let context = match Context::open(&name) {
+                Ok(context) => context,
+                Err(error) => {
+                    refused = Some(error);
+                    continue;
+                }
+            };
             let ports = options.rdma_port.map_or(1..=context.limits().ports, |port| port..=port);
             for port in ports {
                 match Self::at(&context, port, options, own) {
@@ -48,7 +54,9 @@ impl Place {
             }
         }
         let named = options.rdma_device.is_some() || options.rdma_port.is_some() || options.rdma_gid.is_some();
-        Err(refused.filter(|_| named).unwrap_or(VerbsError::NoOwner { address: own }))
+        // A device that cannot be opened may be the one that owns it.
+        let tell = |error: &VerbsError| named || matches!(error, VerbsError::NotOpened { .. });
+        Err(refused.filter(tell).unwrap_or(VerbsError::NoOwner { address: own }))
     }
 
     /// The place on this port; `None` where it does not own the address.
@@ -117,7 +125,13 @@ pub fn describe(options: &RdmaOptions) -> Result<String, VerbsError> {
     let mut addresses = Vec::new();
     let mut line = |line: fmt::Arguments<'_>| writeln!(text, "{line}").expect("strings take any text");
     for name in Context::names()? {
-        let context = Context::open(&name)?;
+        let context = match Context::open(&name) {
+            Ok(context) => context,
+            Err(error) => {
+                line(format_args!("{name}: {error}"));
+                continue;
+            }
+        };
         line(format_args!("{name}"));
         for port in 1..=context.limits().ports {
             let state = context.port(port)?;
@@ -150,9 +164,15 @@ pub fn describe(options: &RdmaOptions) -> Result<String, VerbsError> {
 /// # Errors
 /// No device owns an address.
 pub fn local_address(options: &RdmaOptions) -> Result<IpAddr, VerbsError> {
-    let mut found = None;
+    let (mut found, mut refused) = (None, VerbsError::NoDevice);
     for name in options.rdma_device.clone().map_or_else(Context::names, |name| Ok(vec![name]))? {
-        let context = Context::open(&name)?;
+        let context = match Context::open(&name) {
+            Ok(context) => context,
+            Err(error) => {
+                refused = error;
+                continue;
+            }
+        };
         for port in 1..=context.limits().ports {
             let state = context.port(port)?;
             let own = gids(&context, port, state.gids).filter(|_| state.active && state.ethernet);
@@ -165,7 +185,7 @@ pub fn local_address(options: &RdmaOptions) -> Result<IpAddr, VerbsError> {
             }
         }
     }
-    found.ok_or(VerbsError::NoDevice)
+    found.ok_or(refused)
 }
 
 /// An address as endpoints have it.

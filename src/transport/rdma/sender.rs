@@ -18,7 +18,7 @@ const CLOSE_WAIT: Duration = Duration::from_millis(200);
 /// Sends frames by SEND, and announces those that the peer must READ.
 #[derive(Debug)]
 pub struct RdmaSender {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     send_wait: Duration,
     pace: Pace,
 }

@@ -11,13 +11,14 @@
 //! sleeps: it must look again, and arm again.
 #![forbid(unsafe_code)]
 
+use super::RdmaError;
 use super::counts::Counts;
 use super::options::PollMode;
 use super::pool::RegisteredPool;
 use super::queue::{Half, Queue};
 use super::slab::Span;
 use super::spin::Spin;
-use super::verbs::CompletionChannel;
+use super::verbs::{AsyncEvent, CompletionChannel};
 use crate::transport::HeapPool;
 use std::fmt;
 use std::io;
@@ -142,6 +143,11 @@ impl Shared {
         let mut queue = self.lock();
         queue.give_back(span);
         queue.ring();
+    }
+
+    /// Why an event of the device ends the connection, if it does.
+    pub(super) fn ended_by(&self, event: AsyncEvent) -> Option<RdmaError> {
+        self.lock().work.ended_by(event)
     }
 
     /// What was posted so far.

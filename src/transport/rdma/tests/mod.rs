@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod counting;
+mod events;
 mod failures;
 mod hostile;
 mod idle;
@@ -18,7 +19,7 @@ use crate::transport::{
 };
 use crate::wire::wire_limit_reply;
 use peer::{Manners, Peer};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
@@ -80,7 +81,11 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
-        let address = std::env::var("FREIGHT_RDMA_ADDRESS").unwrap_or_else(|_| "127.0.0.1".to_owned());
+        Self::at(&address()).await
+    }
+
+    /// At an address that a device owns.
+    async fn at(address: &str) -> Self {
         let endpoint: Endpoint = format!("rdma://{address}:0").parse().expect("an endpoint");
         let rdma = Rdma::new(RdmaOptions { poll: PollMode::Event, ..RdmaOptions::default() });
         let mut listener = rdma.listen(&endpoint).await.expect("the endpoint is free");
@@ -101,12 +106,17 @@ impl Scene {
         tokio::join!(Peer::connect(&endpoint, manners), accepting)
     }
 
-    /// The peer did what it did: others are served as before, and its connection leaves nothing behind.
-    async fn end(mut self, end: End) {
+    /// The other connection carries frames, by SEND and by READ.
+    async fn exchange(&mut self) {
         for bytes in [300, 100_000] {
             let (sent, ()) = tokio::join!(self.near.send(bytes), self.far.expect(bytes));
             sent.expect("the other end is there");
         }
+    }
+
+    /// The peer did what it did: others are served as before, and its connection leaves nothing behind.
+    async fn end(mut self, end: End) {
+        self.exchange().await;
         let budget = Arc::clone(&end.budget);
         drop(end);
         assert_eq!(budget.bytes_used(), 0, "it leaves memory behind");
@@ -117,7 +127,24 @@ fn config() -> ConnectionConfig {
     ConnectionConfig::of_client(HeapPool::new(Arc::new(Budget::new(u64::MAX))), 1 << 20)
 }
 
+/// An address that an RDMA device owns.
+fn address() -> String {
+    std::env::var("FREIGHT_RDMA_ADDRESS").unwrap_or_else(|_| "127.0.0.1".to_owned())
+}
+
+/// Held by tests that others may run beside; alone by those that do to the device what the others would feel.
+static DEVICE: RwLock<()> = RwLock::new(());
+
 fn run(test: impl AsyncFnOnce(Scene)) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async { test(Scene::new().await).await });
+    let _shared = DEVICE.read().unwrap_or_else(PoisonError::into_inner);
+    block_on(async { test(Scene::new().await).await });
+}
+
+fn run_alone(test: impl AsyncFnOnce()) {
+    let _alone = DEVICE.write().unwrap_or_else(PoisonError::into_inner);
+    block_on(test());
+}
+
+fn block_on(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(test);
 }

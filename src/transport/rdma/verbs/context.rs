@@ -3,6 +3,7 @@
 
 use super::VerbsError;
 use super::abi::{self, DeviceAttributes, Operations, PORT_ACTIVE, PortAttributes, RawContext, RawEvent, RawGid};
+use super::async_event::AsyncEvent;
 use super::device::DeviceList;
 use super::library::Library;
 use std::io;
@@ -13,6 +14,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::broadcast;
+
+/// Events kept for who is slow to hear of them: who has missed some still learns whether the device failed.
+const EVENTS_KEPT: usize = 64;
 
 /// An opened device.
 #[derive(Debug)]
@@ -22,6 +27,9 @@ pub(in super::super) struct Context {
     name: String,
     attributes: DeviceAttributes,
     failed: AtomicBool,
+    events: broadcast::Sender<AsyncEvent>,
+    #[cfg(test)]
+    feigned: std::sync::OnceLock<super::feigned::Feigned>,
 }
 
 // SAFETY: libibverbs locks what threads share; a context may be used by several.
@@ -54,43 +62,18 @@ pub(in super::super) struct PortState {
     pub(in super::super) ethernet: bool,
 }
 
-/// What the device itself reports, unasked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) struct AsyncEvent {
-    pub(in super::super) kind: i32,
-}
-
-impl AsyncEvent {
-    /// Whether nothing works after it.
-    pub(in super::super) fn is_fatal(self) -> bool {
-        [abi::EVENT_QUEUE_ERROR, abi::EVENT_DEVICE_FATAL].contains(&self.kind)
-    }
-
-    /// Its name.
-    pub(in super::super) fn name(self) -> &'static str {
-        match self.kind {
-            abi::EVENT_QUEUE_ERROR => "a completion queue overran",
-            abi::EVENT_PAIR_FATAL | abi::EVENT_PAIR_REQUEST | abi::EVENT_PAIR_ACCESS => "a queue pair failed",
-            abi::EVENT_DEVICE_FATAL => "the device failed",
-            abi::EVENT_PORT_ACTIVE => "a port came up",
-            abi::EVENT_PORT_ERROR => "a port went down",
-            abi::EVENT_GID_CHANGE => "the table of GIDs changed",
-            _ => "something changed",
-        }
-    }
-}
-
 impl Context {
     /// The names of all devices.
     pub(in super::super) fn names() -> Result<Vec<String>, VerbsError> {
         Ok(DeviceList::get()?.names())
     }
 
-    /// The device of a name: the one that is open already, where it is.
+    /// The device of a name: the one that is open already, where it is and has not failed. One that failed is opened
+    /// anew: its driver may have brought it back, or says why not.
     pub(in super::super) fn open(name: &str) -> Result<Arc<Self>, VerbsError> {
         static OPEN: Mutex<Vec<Weak<Context>>> = Mutex::new(Vec::new());
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|context| context.strong_count() > 0);
+        open.retain(|context| context.upgrade().is_some_and(|context| !context.has_failed()));
         if let Some(context) = open.iter().filter_map(Weak::upgrade).find(|context| context.name == name) {
             return Ok(context);
         }
@@ -105,13 +88,22 @@ impl Context {
         let library = super::library::library()?;
         // SAFETY: the device is of a list that lives.
         let raw = unsafe { (library.ibv_open_device)(device) };
-        let raw = NonNull::new(raw).ok_or_else(|| VerbsError::last("cannot open the RDMA device"))?;
+        let raw = NonNull::new(raw).ok_or_else(|| VerbsError::not_opened(name))?;
         let mut attributes = MaybeUninit::<DeviceAttributes>::zeroed();
         // SAFETY: the context is open, and the function fills the struct of that size.
         let failed = unsafe { (library.ibv_query_device)(raw.as_ptr(), attributes.as_mut_ptr()) };
         // SAFETY: numbers, which are valid as zeroes and as whatever was written.
         let attributes = unsafe { attributes.assume_init() };
-        let context = Self { library, raw, name: name.to_owned(), attributes, failed: AtomicBool::new(false) };
+        let context = Self {
+            library,
+            raw,
+            name: name.to_owned(),
+            attributes,
+            failed: AtomicBool::new(false),
+            events: broadcast::Sender::new(EVENTS_KEPT),
+            #[cfg(test)]
+            feigned: std::sync::OnceLock::new(),
+        };
         if failed == 0 { Ok(context) } else { Err(VerbsError::returned("cannot ask the RDMA device", failed)) }
     }
 
@@ -179,21 +171,28 @@ impl Context {
         (failed == 0 && gid != [0; 16]).then_some(gid)
     }
 
-    /// Takes the next asynchronous event and acknowledges it, so that it keeps nobody from being destroyed. `None`
-    /// where there is none now; the descriptor must not block.
+    /// Takes the next asynchronous event, tells all who hear of them, and acknowledges it, so that it keeps nobody from
+    /// being destroyed. `None` where there is none now; the descriptor must not block.
     pub(in super::super) fn next_event(&self) -> Option<AsyncEvent> {
-        let mut event = RawEvent { element: std::ptr::null_mut(), kind: 0 };
+        let mut raw = RawEvent { element: std::ptr::null_mut(), kind: 0 };
         // SAFETY: the context is open, and the function fills one event.
-        let failed = unsafe { (self.library.ibv_get_async_event)(self.raw(), &raw mut event) };
+        let failed = unsafe { (self.library.ibv_get_async_event)(self.of_events().as_ptr(), &raw mut raw) };
         if failed != 0 {
             return None;
         }
+        let event = AsyncEvent { kind: raw.kind, element: raw.element.addr() };
+        // Relaxed: who hears of the event does so by a lock, who only looks needs nothing else of it.
+        self.failed.fetch_or(event.is_of_device(), Ordering::Relaxed);
+        // Before it is acknowledged: until then what it is about cannot be destroyed, so nobody else has its address.
+        let _nobody_hears = self.events.send(event);
         // SAFETY: the event was taken above, and is acknowledged once.
-        unsafe { (self.library.ibv_ack_async_event)(&raw mut event) };
-        let event = AsyncEvent { kind: event.kind };
-        // Relaxed: whoever is woken by the event looks again; nothing else hangs on it.
-        self.failed.fetch_or(event.is_fatal(), Ordering::Relaxed);
+        unsafe { (self.library.ibv_ack_async_event)(&raw mut raw) };
         Some(event)
+    }
+
+    /// What is taken by [`Context::next_event`] from now on, on whatever thread.
+    pub(in super::super) fn events(&self) -> broadcast::Receiver<AsyncEvent> {
+        self.events.subscribe()
     }
 
     /// Whether the device has reported that it failed.
@@ -204,7 +203,7 @@ impl Context {
     /// Has the calling thread's runtime watch for asynchronous events, by a descriptor of its own.
     pub(in super::super) fn watch_events(&self) -> io::Result<AsyncFd<OwnedFd>> {
         // SAFETY: the context lives as long as `self`, and its descriptors don't change.
-        let context = unsafe { self.raw.as_ref() };
+        let context = unsafe { self.of_events().as_ref() };
         // SAFETY: the descriptor is open as long as the context.
         let fd = unsafe { BorrowedFd::borrow_raw(context.async_fd) };
         rustix::io::ioctl_fionbio(fd, true)?;
@@ -212,6 +211,27 @@ impl Context {
         // SAFETY: an owned descriptor is open and the same as long as the watcher owns it.
         let watched = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
         Ok(watched?)
+    }
+
+    /// The context that events are asked of.
+    fn of_events(&self) -> NonNull<RawContext> {
+        #[cfg(test)]
+        if let Some(feigned) = self.feigned.get() {
+            return feigned.raw();
+        }
+        self.raw
+    }
+
+    /// Takes what is written to the file for the device's asynchronous events from now on. Connections must be made
+    /// after it.
+    #[cfg(test)]
+    pub(in super::super) fn feign_events(&self) -> io::Result<std::fs::File> {
+        let whole = self.raw.as_ptr().wrapping_byte_sub(super::feigned::CONTEXT_BEGINS);
+        // SAFETY: the library opened so much, as the test of the ABI compares, and it is numbers and pointers.
+        let whole = unsafe { whole.cast::<super::feigned::Whole>().read() };
+        let (feigned, writer) = super::feigned::Feigned::new(whole)?;
+        assert!(self.feigned.set(feigned).is_ok(), "once a context");
+        Ok(writer)
     }
 }
 

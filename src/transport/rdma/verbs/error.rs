@@ -37,6 +37,14 @@ pub enum VerbsError {
         /// Those that exist.
         there: Vec<String>,
     },
+    /// A device that is there cannot be opened.
+    #[error("cannot open the RDMA device {device}: {source}; see `dmesg`, and who may use /dev/infiniband")]
+    NotOpened {
+        /// The device.
+        device: String,
+        /// The system's reason.
+        source: Arc<io::Error>,
+    },
     /// A device has no such port.
     #[error("{device} has no port {port}: it has 1 to {ports}")]
     UnknownPort {
@@ -111,6 +119,11 @@ impl VerbsError {
         Self::System { what, source: Arc::new(io::Error::last_os_error()) }
     }
 
+    /// That a device cannot be opened, and the error that the last call of this thread left behind.
+    pub(super) fn not_opened(device: &str) -> Self {
+        Self::NotOpened { device: device.to_owned(), source: Arc::new(io::Error::last_os_error()) }
+    }
+
     /// As [`VerbsError::last`] for calls that return the error.
     pub(super) fn returned(what: &'static str, code: i32) -> Self {
         Self::System { what, source: Arc::new(io::Error::from_raw_os_error(code.abs())) }
@@ -122,7 +135,7 @@ impl VerbsError {
         let kind = match &self {
             Self::NoLibrary { .. } | Self::OldLibrary { .. } | Self::NoKernel { .. } => io::ErrorKind::Unsupported,
             Self::LockedMemory { .. } | Self::Budget { .. } => io::ErrorKind::OutOfMemory,
-            Self::System { source, .. } => source.kind(),
+            Self::System { source, .. } | Self::NotOpened { source, .. } => source.kind(),
             _ => io::ErrorKind::NotFound,
         };
         io::Error::new(kind, self)

@@ -10,11 +10,14 @@
 //! Only plain verbs: extended completion queues complete wrongly on Soft-RoCE with the rdma-core of Debian 12.
 
 mod abi;
+mod async_event;
 mod completion_channel;
 mod completion_queue;
 mod context;
 mod device;
 mod error;
+#[cfg(test)]
+mod feigned;
 mod library;
 mod memory_region;
 mod protection_domain;
@@ -26,6 +29,7 @@ pub use completion_queue::Failure;
 pub use error::VerbsError;
 
 pub(super) use abi::Completion;
+pub(super) use async_event::{About, AsyncEvent};
 pub(super) use completion_channel::CompletionChannel;
 pub(super) use completion_queue::{CompletionQueue, Ended};
 pub(super) use context::{Context, PortState};

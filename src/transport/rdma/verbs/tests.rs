@@ -6,10 +6,15 @@ use super::abi::{
     PairCreation, PortAttributes, RawChannel, RawContext, RawEvent, RawGid, RawPair, RawQueue, RawRegion,
     ReceiveRequest, Segment, SendRequest,
 };
+use super::feigned::{CONTEXT_BEGINS, CONTEXT_WHOLE_BYTES};
 use std::fmt::Write as _;
 use std::mem::offset_of;
 use std::path::Path;
 use std::process::Command;
+
+/// Where the library counts the acknowledged events of a pair, and the asynchronous ones of a completion queue.
+pub(super) const PAIR_EVENTS_COMPLETED: usize = 152;
+pub(super) const QUEUE_EVENTS_COMPLETED: usize = 124;
 
 /// What C calls something, as an expression, and what we declare it to be.
 type Fact = (String, i64);
@@ -80,6 +85,10 @@ fn facts() -> Vec<Fact> {
     offsets!(facts, "struct ibv_wc" = Completion; "wr_id" = id, "status" = status, "opcode" = opcode,
         "byte_len" = bytes, "imm_data" = immediate);
     offsets!(facts, "struct ibv_async_event" = RawEvent; "element" = element, "event_type" = kind);
+    facts.push(("sizeof(struct verbs_context)".to_owned(), CONTEXT_WHOLE_BYTES as i64));
+    facts.push(("offsetof(struct verbs_context, context)".to_owned(), CONTEXT_BEGINS as i64));
+    facts.push(("offsetof(struct ibv_qp, events_completed)".to_owned(), PAIR_EVENTS_COMPLETED as i64));
+    facts.push(("offsetof(struct ibv_cq, async_events_completed)".to_owned(), QUEUE_EVENTS_COMPLETED as i64));
     facts.extend(NUMBERS.iter().map(|(name, value)| ((*name).to_owned(), *value)));
     facts
 }

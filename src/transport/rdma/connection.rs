@@ -106,6 +106,7 @@ fn make(
         receive_bytes,
         credits: rx_depth as u16,
         reads_served: limits.reads_served_max.clamp(1, READS_MAX as u8),
+        processor: u16::try_from(rustix::thread::sched_getcpu()).ok(),
     };
     // One in so many, but often enough that a full send queue empties in quarters.
     let signalled_one_in = options.cq_mod.min(tx_depth / 4).max(1);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   0 magic 4 | 4 version 2 | 6 status 2 | 8 queue pair 4 | 12 packet number 4 | 16 GID 16 | 32 LID 2 | 34 MTU 2 |
-//!   36 receive bytes 4 | 40 credits 2 | 42 READs served 1 | 43 reserved 5                             48 bytes
+//!   36 receive bytes 4 | 40 credits 2 | 42 READs served 1 | 43 reserved 1 | 44 processor 2 | 46 reserved 2
 //!
 //!   each side: greeting ------> takes the peer's, connects its queue pair ------> ready 4 ------> takes the peer's
 //! ```
@@ -50,7 +50,10 @@ struct RawGreeting {
     receive_bytes: U32,
     credits: U16,
     reads_served: u8,
-    reserved: [u8; 5],
+    reserved: u8,
+    /// One more than its number; 0 where it is not known.
+    processor: U16,
+    reserved_end: [u8; 2],
 }
 
 const _: () = {
@@ -58,6 +61,7 @@ const _: () = {
     assert!(std::mem::offset_of!(RawGreeting, gid) == 16);
     assert!(std::mem::offset_of!(RawGreeting, receive_bytes) == 36);
     assert!(std::mem::offset_of!(RawGreeting, reads_served) == 42);
+    assert!(std::mem::offset_of!(RawGreeting, processor) == 44);
 };
 
 /// What one side has to offer.
@@ -71,6 +75,8 @@ pub(super) struct Greeting {
     pub(super) credits: u16,
     /// READs of its memory that it serves at a time.
     pub(super) reads_served: u8,
+    /// The processor of its machine from which it opens the connection.
+    pub(super) processor: Option<u16>,
 }
 
 impl Greeting {
@@ -87,7 +93,9 @@ impl Greeting {
             receive_bytes: self.receive_bytes.into(),
             credits: self.credits.into(),
             reads_served: self.reads_served,
-            reserved: [0; 5],
+            reserved: 0,
+            processor: self.processor.map_or(0, |processor| processor.saturating_add(1)).into(),
+            reserved_end: [0; 2],
         };
         zerocopy::transmute!(raw)
     }
@@ -117,8 +125,16 @@ impl Greeting {
             receive_bytes: raw.receive_bytes.get(),
             credits: raw.credits.get(),
             reads_served: raw.reads_served.max(1),
+            processor: raw.processor.get().checked_sub(1),
         })
     }
+}
+
+/// The processor that a peer's greeting names; `None` where it is none, or names none.
+pub(super) fn processor(bytes: &[u8; GREETING_BYTES]) -> Option<u16> {
+    let start = bytes.first_chunk().expect("greetings are longer");
+    let refused = check_start(start).ok()?;
+    if refused { None } else { Greeting::decode(bytes).ok()?.processor }
 }
 
 /// Checks the first 8 bytes; true where a refusal's text follows instead of a greeting.
@@ -155,6 +171,7 @@ mod tests {
         receive_bytes: 8192,
         credits: 32,
         reads_served: 16,
+        processor: Some(5),
     };
 
     #[test]
@@ -162,6 +179,14 @@ mod tests {
         let bytes = GREETING.encode();
         assert!(matches!(check_start(bytes.first_chunk().expect("48 bytes")), Ok(false)));
         assert_eq!(Greeting::decode(&bytes).expect("a greeting"), GREETING);
+        assert_eq!(bytes[44..], [6, 0, 0, 0]);
+        for processor in [None, Some(0), Some(5)] {
+            let bytes = Greeting { processor, ..GREETING }.encode();
+            assert_eq!(super::processor(&bytes), processor);
+        }
+        let (mut refused, mut other) = (bytes, bytes);
+        (refused[6], other[0]) = (1, 0);
+        assert_eq!([refused, other].map(|bytes| super::processor(&bytes)), [None; 2]);
     }
 
     #[test]

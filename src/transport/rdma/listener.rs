@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::connection::RdmaConnection;
+use super::greeting::{self, GREETING_BYTES};
 use super::keeper;
 use super::options::RdmaOptions;
 use super::place::Place;
@@ -10,7 +11,12 @@ use crate::transport::{
     ConnectionConfig, Endpoint, Incoming, Listener, Scheme, Source, Transport, TransportError, tcp::bind, tcp::resolve,
 };
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+/// How long a new connection may stay silent before it is served without knowing its client's processor.
+const GREETING_WAIT: Duration = Duration::from_millis(20);
 
 /// RDMA on InfiniBand and RoCE.
 #[derive(Debug, Clone, Default)]
@@ -95,9 +101,15 @@ pub struct RdmaIncoming {
 impl Incoming for RdmaIncoming {
     type Connection = RdmaConnection;
 
-    /// Never known: the device writes to memory, and no processor is interrupted but for events.
+    /// The processor from which a client of this machine connected: its greeting says so. Of another machine's it is
+    /// none of ours, and the device writes to memory without interrupting any.
     async fn cpu(&self) -> Option<usize> {
-        None
+        if self.peer.ip() != self.stream.local_addr().ok()?.ip() {
+            return None;
+        }
+        let mut bytes = [0; GREETING_BYTES];
+        let peeked = timeout(GREETING_WAIT, self.stream.peek(&mut bytes)).await.ok()?;
+        (peeked.ok()? == GREETING_BYTES).then(|| greeting::processor(&bytes)).flatten().map(usize::from)
     }
 
     /// The host of its control connection.

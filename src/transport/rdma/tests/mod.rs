@@ -9,6 +9,7 @@ mod failures;
 mod hostile;
 mod idle;
 mod peer;
+mod processor;
 
 use super::listener::RdmaListener;
 use super::{PollMode, Rdma, RdmaConnection, RdmaError, RdmaOptions, RdmaReceiver, RdmaSender};

@@ -67,7 +67,14 @@ impl Peer {
             let mut spans = slab::spans(&domain, &budget, sizes, PeerMay::Nothing).expect("memory");
             work.post_receives(&mut spans).expect("room for receives");
         }
-        let own = Greeting { address, mtu_bytes: 4096, receive_bytes: RECEIVE_BYTES, credits: 32, reads_served: 16 };
+        let own = Greeting {
+            address,
+            mtu_bytes: 4096,
+            receive_bytes: RECEIVE_BYTES,
+            credits: 32,
+            reads_served: 16,
+            processor: None,
+        };
         control.write_all(&own.encode()).await.expect("somebody reads");
         let mut greeting = [0; GREETING_BYTES];
         control.read_exact(&mut greeting).await.expect("a greeting");

@@ -9,6 +9,7 @@ from contextlib import suppress
 from io import BytesIO
 from struct import iter_unpack
 
+sys.dont_write_bytecode = True  # It would lie among the sources.
 import frame_checks as check
 
 HEADER = "magic version kind flags frame_bytes op_count session sequence acknowledged_up_to map_epoch request time"
@@ -90,7 +91,7 @@ def decode_other(stream, kind, **_):
 
 def decode_entries(stream):
     for index, head in enumerate(iter(lambda: stream.read(16), b"")):
-        version, value_bytes, key_bytes, kind, _ = check.entry(check.take(BytesIO(head), "<QIHBB"), index)
+        version, value_bytes, key_bytes, kind, _ = check.entry(head, index)
         key, value = check.take(stream, f"{key_bytes}s{value_bytes}s")
         deadline = check.deadline(*check.take(stream, "<Q")) if kind == 4 else 0
         yield f"{index}: {shown(key)} {ENTRIES[kind].format(version, shown(value), value.hex(), deadline)}"

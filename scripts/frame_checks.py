@@ -2,6 +2,7 @@
 
 A function that finds nothing wrong gives back what it looked at.
 """
+from io import BytesIO
 from struct import calcsize, unpack
 from unicodedata import category
 
@@ -86,9 +87,9 @@ def behind(rest, kind, body):
         check(BadBody=all(category(char) != "Cc" for char in rest.decode()))
     return rest
 
-def entry(fields, index):
-    version, length, key_bytes, kind, reserved = fields
+def entry(head, index):
     check(TooManyOps=index < 4096)
+    fields = version, length, key_bytes, kind, reserved = take(BytesIO(head), "<QIHBB")
     check(BadBody=1 <= kind <= 4 and reserved == 0 and (kind != 3 or key_bytes == 0))
     check(BadBody=version in (range(1, VERSION_MAX + 1) if kind in (1, 4) else (0,)))
     check(ValueTooLong=length <= {2: 0, 3: VALUE_MAX + 64}.get(kind, VALUE_MAX))

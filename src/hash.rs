@@ -174,6 +174,7 @@ impl KeyHasher {
         fold(fold(word ^ s1, state) ^ s2, s3 ^ state)
     }
 
+    /// The same, of a longer one.
     #[inline(never)]
     pub(crate) fn index_hash_of_long(&self, key: &[u8]) -> u64 {
         let [s0, s1, s2, s3] = self.secret;

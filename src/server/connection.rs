@@ -36,8 +36,10 @@ const REFUSAL_WAIT: Duration = Duration::from_secs(1);
 const LAST_FRAME_WAIT: Duration = Duration::from_millis(20);
 
 /// Operations behind which a connection lets the others of its thread have their turn: few enough that nobody waits for
-/// many such frames, and so many that a turn costs nothing beside them.
+/// many such frames, and so many that a turn costs nothing beside them. Every frame counts as one, and so do so many of
+/// its bytes.
 const TURN_OPS: u32 = 4_096;
+const TURN_OP_BYTES: u32 = 256;
 
 /// Replies that are held back to be sent together, at most, and their bytes, but for the last one's: what a connection
 /// may hold is one long reply, not several.
@@ -300,6 +302,7 @@ impl<'a, S: FrameSender, R: FrameReceiver> Serving<'a, S, R> {
             match next {
                 Ok(Some(frame)) => {
                     answered_bytes += frame.len();
+                    self.turn_ops += 1 + frame.frame_bytes() / TURN_OP_BYTES;
                     if let Err(ended) = self.answer(frame).await {
                         break Err(ended);
                     }
@@ -318,8 +321,8 @@ impl<'a, S: FrameSender, R: FrameReceiver> Serving<'a, S, R> {
         ended?;
         if self.turn_ops > TURN_OPS {
             tokio::task::yield_now().await;
+            self.turn_ops = 0;
         }
-        self.turn_ops = 0;
         Ok(())
     }
 

@@ -328,7 +328,7 @@ impl Span {
         &self.as_bytes()[begin..begin + self.slot_bytes as usize]
     }
 
-    /// One slot's bytes, whose number is known beforehand.
+    /// One slot's bytes, whose length is known when this is compiled.
     ///
     /// # Panics
     /// On a slot beyond the span: our own bug.

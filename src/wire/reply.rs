@@ -140,11 +140,11 @@ impl<'a> ReplyView<'a> {
         let payload_bytes = u64::from(length(payload.len()));
         let payload_begin = frame_end.saturating_sub(payload_bytes);
         let mut used = 0_u64;
-        let (mut cover, mut others) = (Cover::default(), Others::default());
+        let (mut cover, mut rare) = (Cover::default(), Rare::default());
         for (op_index, descriptor) in (0..op_count).zip(descriptors) {
             let bytes = match descriptor.plain_value_bytes() {
                 Some(bytes) if bytes <= limits::VALUE_BYTES_MAX => u64::from(bytes),
-                _ => others.check(*descriptor, op_index)?,
+                _ => rare.check(*descriptor, op_index)?,
             };
             let begin = u64::from(descriptor.offset.get());
             let end = begin.wrapping_add(bytes);
@@ -163,10 +163,10 @@ impl<'a> ReplyView<'a> {
         if !cover.is_exactly(payload_begin, frame_end) {
             return Err(first_overlap(descriptors));
         }
-        if others.has_edited {
+        if rare.has_edited {
             check_edited(descriptors, frame)?;
         }
-        Ok(Self { header, descriptors, frame, may_leave_out: others.may_leave_out })
+        Ok(Self { header, descriptors, frame, may_leave_out: rare.may_leave_out })
     }
 
     /// A view of a frame that [`ReplyView::parse`] has already taken, without validating it again.
@@ -242,13 +242,13 @@ impl<'a> ReplyView<'a> {
 
 /// What was met among outcomes that are no plain values.
 #[derive(Default)]
-struct Others {
+struct Rare {
     may_leave_out: bool,
     has_edited: bool,
 }
 
-impl Others {
-    /// Bytes behind such a descriptor. Apart, so that the loop over the others has its registers for itself.
+impl Rare {
+    /// Bytes behind such a descriptor. Apart, so that the loop over plain values has its registers for itself.
     #[inline(never)]
     fn check(&mut self, descriptor: ReplyDescriptor, op_index: u32) -> Result<u64, WireError> {
         self.may_leave_out |= descriptor.leaves_out();

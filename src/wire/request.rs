@@ -147,7 +147,7 @@ impl<'a> RequestView<'a> {
     /// # Panics
     /// On bytes that are no request; operations of a frame that was never validated may panic too.
     #[must_use]
-    pub fn parsed(frame: &'a [u8]) -> Self {
+    pub(crate) fn parsed(frame: &'a [u8]) -> Self {
         let (header, rest) = Header::ref_from_prefix(frame).expect("a validated frame has a header");
         debug_assert_eq!(header.kind, FrameKind::Request.code(), "a validated request is one");
         let op_count = header.op_count.get();

@@ -9,9 +9,9 @@
 
 use super::RdmaError;
 use super::shared::Shared;
-use super::verbs::{AsyncEvent, Context};
+use super::verbs::{About, AsyncEvent, Context};
 use std::io;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 /// One connection's ear.
@@ -19,13 +19,16 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 pub(super) struct Events {
     context: Arc<Context>,
     reports: Receiver<AsyncEvent>,
-    shared: Weak<Shared>,
+    /// The connection's completion queue and queue pair, as the library names them.
+    queue: usize,
+    pair: usize,
 }
 
 impl Events {
     /// Hears of what happens from now on.
     pub(super) fn new(context: &Arc<Context>, shared: &Arc<Shared>) -> Self {
-        Self { context: Arc::clone(context), reports: context.events(), shared: Arc::downgrade(shared) }
+        let (queue, pair) = shared.elements();
+        Self { context: Arc::clone(context), reports: context.events(), queue, pair }
     }
 
     /// Takes events and hears of those that others took, until one ends the connection: why.
@@ -40,7 +43,7 @@ impl Events {
                 ready = watched.readable() => {
                     let mut ready = ready?;
                     while let Some(event) = self.context.next_event() {
-                        tracing::warn!(device = self.context.name(), "{event}");
+                        self.tell(event);
                     }
                     ready.clear_ready();
                 }
@@ -52,10 +55,24 @@ impl Events {
         Ok(RdmaError::Device)
     }
 
+    /// What a peer can bring about as often as it likes fills no log.
+    fn tell(&self, event: AsyncEvent) {
+        let device = self.context.name();
+        match event.about() {
+            About::Pair(_) => tracing::debug!(device, "{event}"),
+            _ => tracing::warn!(device, "{event}"),
+        }
+    }
+
+    /// Why an event ends this connection; `None` where it is about another one. Who has missed some goes by its completions.
     fn ended_by(&self, report: Result<AsyncEvent, RecvError>) -> Option<RdmaError> {
-        // Who has missed some goes by its completions.
         let event = report.ok()?;
-        let shared = self.shared.upgrade()?;
-        shared.ended_by(event)
+        let reported = RdmaError::Reported { what: event.what() };
+        match event.about() {
+            About::Device => Some(RdmaError::Device),
+            About::Queue(element) => (element == self.queue).then_some(reported),
+            About::Pair(element) => (element == self.pair).then_some(reported),
+            About::Nobody => None,
+        }
     }
 }

@@ -34,12 +34,12 @@ impl Place {
     /// Which of library, kernel, device, port and GID is missing.
     pub(super) fn pick(options: &RdmaOptions, own: IpAddr) -> Result<Self, VerbsError> {
         let names = options.rdma_device.clone().map_or_else(Context::names, |name| Ok(vec![name]))?;
-        let mut refused = None;
+        let (mut refused, mut not_opened) = (None, None);
         for name in names {
             let context = match Context::open(&name) {
                 Ok(context) => context,
                 Err(error) => {
-                    refused = Some(error);
+                    not_opened = Some(error);
                     continue;
                 }
             };
@@ -55,8 +55,7 @@ impl Place {
         }
         let named = options.rdma_device.is_some() || options.rdma_port.is_some() || options.rdma_gid.is_some();
         // A device that cannot be opened may be the one that owns it.
-        let tell = |error: &VerbsError| named || matches!(error, VerbsError::NotOpened { .. });
-        Err(refused.filter(tell).unwrap_or(VerbsError::NoOwner { address: own }))
+        Err(refused.filter(|_| named).or(not_opened).unwrap_or(VerbsError::NoOwner { address: own }))
     }
 
     /// The place on this port; `None` where it does not own the address.
@@ -134,7 +133,13 @@ pub fn describe(options: &RdmaOptions) -> Result<String, VerbsError> {
         };
         line(format_args!("{name}"));
         for port in 1..=context.limits().ports {
-            let state = context.port(port)?;
+            let state = match context.port(port) {
+                Ok(state) => state,
+                Err(error) => {
+                    line(format_args!("  port {port}: {error}"));
+                    continue;
+                }
+            };
             let PortState { mtu_bytes, mtu_bytes_max, .. } = state;
             let link = if state.ethernet { "Ethernet" } else { "InfiniBand" };
             line(format_args!("  port {port}: {}, {link}, MTU {mtu_bytes} of {mtu_bytes_max}", state.state));
@@ -174,7 +179,13 @@ pub fn local_address(options: &RdmaOptions) -> Result<IpAddr, VerbsError> {
             }
         };
         for port in 1..=context.limits().ports {
-            let state = context.port(port)?;
+            let state = match context.port(port) {
+                Ok(state) => state,
+                Err(error) => {
+                    refused = error;
+                    continue;
+                }
+            };
             let own = gids(&context, port, state.gids).filter(|_| state.active && state.ethernet);
             let is_linked = |own: &IpAddr| matches!(own, IpAddr::V6(own) if own.is_unicast_link_local());
             for own in own.map(|(_, gid)| address(&gid)).filter(|own| !is_linked(own)) {

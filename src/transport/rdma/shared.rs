@@ -18,7 +18,7 @@ use super::pool::RegisteredPool;
 use super::queue::{Half, Queue};
 use super::slab::Span;
 use super::spin::Spin;
-use super::verbs::{AsyncEvent, CompletionChannel};
+use super::verbs::CompletionChannel;
 use crate::transport::HeapPool;
 use std::fmt;
 use std::io;
@@ -145,9 +145,9 @@ impl Shared {
         queue.ring();
     }
 
-    /// Why an event of the device ends the connection, if it does.
-    pub(super) fn ended_by(&self, event: AsyncEvent) -> Option<RdmaError> {
-        self.lock().work.ended_by(event)
+    /// Its completion queue and its queue pair, as events of the device name them.
+    pub(super) fn elements(&self) -> (usize, usize) {
+        self.lock().work.elements()
     }
 
     /// What was posted so far.

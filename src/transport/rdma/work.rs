@@ -19,8 +19,7 @@ use super::message::Word;
 use super::reads::Reads;
 use super::slab::Span;
 use super::verbs::{
-    About, AsyncEvent, Completion, CompletionQueue, Ended, Failure, Piece, QueuePair, RECEIVES_AT_ONCE, Request,
-    SENDS_AT_ONCE, Verb,
+    Completion, CompletionQueue, Ended, Failure, Piece, QueuePair, RECEIVES_AT_ONCE, Request, SENDS_AT_ONCE, Verb,
 };
 use crate::transport::{Buffer, Frame, Memory};
 use std::collections::VecDeque;
@@ -153,15 +152,9 @@ impl Work {
         }
     }
 
-    /// Why an event ends this connection; `None` where it is about another one.
-    pub(super) fn ended_by(&self, event: AsyncEvent) -> Option<RdmaError> {
-        let reported = RdmaError::Reported { what: event.what() };
-        match event.about() {
-            About::Device => Some(RdmaError::Device),
-            About::Queue(element) => (element == self.completions.element()).then_some(reported),
-            About::Pair(element) => (element == self.pair.element()).then_some(reported),
-            About::Nobody => None,
-        }
+    /// Its completion queue and its queue pair, as events of the device name them.
+    pub(super) fn elements(&self) -> (usize, usize) {
+        (self.completions.element(), self.pair.element())
     }
 
     /// Posts receives.

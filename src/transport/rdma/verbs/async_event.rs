@@ -60,7 +60,7 @@ impl AsyncEvent {
     }
 
     /// What comes of it, and what there is to do.
-    fn so(self) -> &'static str {
+    fn consequence(self) -> &'static str {
         match self.kind {
             abi::EVENT_DEVICE_FATAL => "its connections end, and new ones open it anew; see `dmesg`",
             abi::EVENT_QUEUE_ERROR => "its connection ends; try a smaller --tx-depth and --rx-depth",
@@ -85,7 +85,7 @@ impl fmt::Display for AsyncEvent {
             (About::Nobody, kind) => write!(f, " (event {kind})")?,
             _ => {}
         }
-        write!(f, ": {}", self.so())
+        write!(f, ": {}", self.consequence())
     }
 }
 

@@ -104,7 +104,7 @@ pub enum Step {
     Put,
 }
 
-/// Takes operations in order. A closure does; a type of its own can have its method inlined at each place that calls it.
+/// Takes operations in order. A closure does; a type of its own can have its method inlined wherever it is called.
 pub(super) trait Visit<E> {
     /// Takes one; an error ends the walk.
     fn visit(&mut self, step: Step, key: hash::Key<'_>) -> Result<(), E>;

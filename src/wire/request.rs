@@ -142,7 +142,7 @@ impl<'a> RequestView<'a> {
         self.header
     }
 
-    /// A view of a frame that [`RequestView::parse`] has already taken, or a builder wrote, without validating it again.
+    /// A view of a frame that [`RequestView::parse`] has taken, or a builder wrote, without validating it again.
     ///
     /// # Panics
     /// On bytes that are no request; operations of a frame that was never validated may panic too.

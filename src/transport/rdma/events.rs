@@ -64,7 +64,8 @@ impl Events {
         }
     }
 
-    /// Why an event ends this connection; `None` where it is about another one. Who has missed some goes by its completions.
+    /// Why an event ends this connection; `None` where it is about another one. Who has missed some goes by its
+    /// completions.
     fn ended_by(&self, report: Result<AsyncEvent, RecvError>) -> Option<RdmaError> {
         let event = report.ok()?;
         let reported = RdmaError::Reported { what: event.what() };

@@ -15,8 +15,8 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-/// How long a new connection of this machine may stay silent before it is served without knowing its client's processor:
-/// its client opens a device first.
+/// How long a new connection of this machine may stay silent before it is served without knowing its client's
+/// processor: the client opens a device first.
 const GREETING_WAIT: Duration = Duration::from_millis(500);
 
 /// RDMA on InfiniBand and RoCE.

@@ -11,7 +11,6 @@
 //! sleeps: it must look again, and arm again.
 #![forbid(unsafe_code)]
 
-use super::RdmaError;
 use super::counts::Counts;
 use super::options::PollMode;
 use super::pool::RegisteredPool;

@@ -3,7 +3,9 @@
 
 mod greeting;
 mod pacing;
+mod turn;
 
+use self::turn::Turn;
 use super::accounts::{Member, TooMany};
 use super::ended::Endings;
 use super::idle::Idle;
@@ -34,12 +36,6 @@ const REFUSAL_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a draining node waits for a frame that may be on its way.
 const LAST_FRAME_WAIT: Duration = Duration::from_millis(20);
-
-/// Operations behind which a connection lets the others of its thread have their turn: few enough that nobody waits for
-/// many such frames, and so many that a turn costs nothing beside them. Every frame counts as one, and so do so many of
-/// its bytes.
-const TURN_OPS: u32 = 4_096;
-const TURN_OP_BYTES: u32 = 256;
 
 /// Replies that are held back to be sent together, at most, and their bytes, but for the last one's: what a connection
 /// may hold is one long reply, not several.
@@ -151,7 +147,7 @@ pub(super) async fn serve<C: Connection>(
         reply_bytes_last: 0,
         held: Vec::new(),
         held_bytes: 0,
-        turn_ops: 0,
+        turn: Turn::default(),
     };
     tracing::debug!(%peer, "connected");
     match serving.run().await {
@@ -244,8 +240,7 @@ struct Serving<'a, S, R> {
     /// Answers to frames behind which others were here already, and their bytes.
     held: Vec<Frame>,
     held_bytes: usize,
-    /// Operations executed since the other connections had their turn.
-    turn_ops: u32,
+    turn: Turn,
 }
 
 impl<'a, S: FrameSender, R: FrameReceiver> Serving<'a, S, R> {
@@ -302,7 +297,7 @@ impl<'a, S: FrameSender, R: FrameReceiver> Serving<'a, S, R> {
             match next {
                 Ok(Some(frame)) => {
                     answered_bytes += frame.len();
-                    self.turn_ops += 1 + frame.frame_bytes() / TURN_OP_BYTES;
+                    self.turn.count_frame(frame.frame_bytes());
                     if let Err(ended) = self.answer(frame).await {
                         break Err(ended);
                     }
@@ -311,7 +306,7 @@ impl<'a, S: FrameSender, R: FrameReceiver> Serving<'a, S, R> {
                 Err(error) => break Err(error.into()),
             }
             let is_full = self.held.len() >= HELD_MAX || self.held_bytes >= HELD_BYTES_MAX;
-            if is_full || answered_bytes >= ANSWERED_BYTES_MAX || self.turn_ops > TURN_OPS {
+            if is_full || answered_bytes >= ANSWERED_BYTES_MAX || self.turn.is_over() {
                 break Ok(());
             }
             next = self.receiver.receive_now();
@@ -319,10 +314,7 @@ impl<'a, S: FrameSender, R: FrameReceiver> Serving<'a, S, R> {
         // What was executed is answered, whatever came behind it.
         self.send_held().await?;
         ended?;
-        if self.turn_ops > TURN_OPS {
-            tokio::task::yield_now().await;
-            self.turn_ops = 0;
-        }
+        self.turn.give().await;
         Ok(())
     }
 
@@ -354,7 +346,7 @@ impl<'a, S: FrameSender, R: FrameReceiver> Serving<'a, S, R> {
             FrameKind::Request => match self.execute(&frame, ops) {
                 Ok(reply) => {
                     Counters::add(&self.worker.counters.operations, u64::from(ops));
-                    self.turn_ops += ops;
+                    self.turn.count_ops(ops);
                     reply
                 }
                 Err(denied @ SessionError::NotAllowed { .. }) => self.copied(&denial(request, &denied.to_string()))?,

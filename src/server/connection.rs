@@ -42,9 +42,6 @@ const LAST_FRAME_WAIT: Duration = Duration::from_millis(20);
 const HELD_MAX: usize = 16;
 const HELD_BYTES_MAX: usize = 128 << 10;
 
-/// Bytes of frames behind which answers go out: the first of several long frames need not wait for the last.
-const ANSWERED_BYTES_MAX: usize = 1 << 20;
-
 /// Why a connection ends, other than by its client closing it.
 #[derive(Debug, Error)]
 enum Ended {
@@ -291,12 +288,10 @@ impl<'a, S: FrameSender, R: FrameReceiver> Serving<'a, S, R> {
 
     /// Answers a frame and those that are here behind it, and sends the answers together.
     async fn answer_all(&mut self, frame: Frame) -> Result<(), Ended> {
-        let mut answered_bytes = 0;
         let mut next: Result<_, TransportError> = Ok(Some(frame));
         let ended = loop {
             match next {
                 Ok(Some(frame)) => {
-                    answered_bytes += frame.len();
                     self.turn.count_frame(frame.frame_bytes());
                     if let Err(ended) = self.answer(frame).await {
                         break Err(ended);
@@ -306,7 +301,7 @@ impl<'a, S: FrameSender, R: FrameReceiver> Serving<'a, S, R> {
                 Err(error) => break Err(error.into()),
             }
             let is_full = self.held.len() >= HELD_MAX || self.held_bytes >= HELD_BYTES_MAX;
-            if is_full || answered_bytes >= ANSWERED_BYTES_MAX || self.turn.is_over() {
+            if is_full || self.turn.is_over() {
                 break Ok(());
             }
             next = self.receiver.receive_now();

@@ -9,8 +9,11 @@ use tokio::task::yield_now;
 /// costs nothing beside them.
 const OPS_MAX: u32 = 4_096;
 
-/// So many bytes of a frame count as an operation, and so does a frame.
+/// So many bytes of a frame count as an operation, and so does a frame: a turn is 1 MiB of frames at most, so that the
+/// first of several long ones need not wait for the answer to the last.
 const OP_BYTES: u32 = 256;
+
+const _: () = assert!(OPS_MAX * OP_BYTES == 1 << 20);
 
 /// What a connection did since the others had their turn.
 #[derive(Debug, Default)]

@@ -55,7 +55,7 @@ impl Bystander {
 #[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
 fn a_killed_node_ends_the_calls_of_its_clients() {
     run(async || {
-        let (doomed, other) = (node(), node());
+        let (mut doomed, other) = (node(), node());
         let client = client_of(doomed.endpoint(), HANG).await;
         let bystander = Bystander::of(other.endpoint()).await;
         client.put(b"k", &[7; 100_000]).await.expect("written");
@@ -65,6 +65,8 @@ fn a_killed_node_ends_the_calls_of_its_clients() {
         };
         let (error, ()) = tokio::join!(failure_of_gets(&client), killing);
         assert!(matches!(error, ClientError::Lost { .. }), "{error:?}");
+        // A process closes one thing after another: until it has ended, a connection may still be begun.
+        assert_eq!(doomed.process.end().0, None, "it was killed");
         let error = failure_of_gets(&client).await;
         assert!(matches!(error, ClientError::Connect(_)), "{error:?}");
         bystander.assert_unharmed().await;

@@ -31,7 +31,9 @@ impl<'a> Key<'a> {
     #[inline(always)]
     #[must_use]
     pub fn at_front(ahead: &'a [u8], bytes: usize) -> Self {
-        assert!(bytes <= ahead.len(), "a key of {bytes} bytes in {}", ahead.len());
+        if bytes > ahead.len() {
+            is_beyond(bytes, ahead.len());
+        }
         Self { ahead, bytes }
     }
 
@@ -59,7 +61,8 @@ impl<'a> Key<'a> {
 
     /// The key, if it is short enough to be carried instead of named.
     #[inline(always)]
-    pub(crate) fn short(self) -> Option<ShortKey> {
+    #[must_use]
+    pub fn short(self) -> Option<ShortKey> {
         (self.bytes <= WORD_BYTES).then(|| ShortKey { word: self.word(), bytes: self.bytes as u8 })
     }
 
@@ -79,11 +82,35 @@ impl<'a> Key<'a> {
     }
 }
 
+/// Takes numbers, where `assert!` would take their addresses, and so have them stored for every key.
+#[cold]
+#[inline(never)]
+fn is_beyond(bytes: usize, ahead: usize) -> ! {
+    panic!("a key of {bytes} bytes in {ahead}")
+}
+
 /// A key of up to [`WORD_BYTES`] bytes, as a word with zeros above it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct ShortKey {
+pub struct ShortKey {
     pub(crate) word: u64,
     pub(crate) bytes: u8,
+}
+
+impl ShortKey {
+    /// The most bytes of one.
+    pub(crate) const BYTES_MAX: usize = WORD_BYTES;
+
+    /// The first `bytes` bytes of `ahead`, up to all of them.
+    #[inline(always)]
+    pub(crate) fn at_front(ahead: &[u8; WORD_BYTES], bytes: u8) -> Self {
+        Self { word: low_bytes(u64::from_le_bytes(*ahead), bytes.into()), bytes }
+    }
+
+    /// As [`slot`].
+    #[inline(always)]
+    pub(crate) fn slot(self) -> u16 {
+        slot_of(routing_hash_of_word(self.word, self.bytes.into()))
+    }
 }
 
 impl<'a> From<&'a [u8]> for Key<'a> {
@@ -126,11 +153,15 @@ pub fn routing_hash(key: &[u8]) -> u64 {
 #[must_use]
 pub fn slot<'k>(key: impl Into<Key<'k>>) -> u16 {
     let key = key.into();
-    let hash = match key.short() {
-        Some(ShortKey { word, bytes }) => routing_hash_of_word(word, bytes.into()),
-        None => routing_hash(&key),
-    };
-    (hash & u64::from(SLOTS - 1)) as u16
+    match key.short() {
+        Some(short) => short.slot(),
+        None => slot_of(routing_hash(&key)),
+    }
+}
+
+#[inline(always)]
+fn slot_of(routing_hash: u64) -> u16 {
+    (routing_hash & u64::from(SLOTS - 1)) as u16
 }
 
 /// Hashes keys with a node's secret. Cheap to copy; safe to share.

@@ -8,7 +8,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
-use crate::hash::Key;
+use crate::hash::{Key, ShortKey};
 use std::num::NonZeroU64;
 use std::time::Duration;
 
@@ -382,6 +382,15 @@ pub trait Batch {
     /// reading the batch once from front to back.
     fn for_each_key<'a>(&'a self, visit: impl FnMut(Position, Key<'a>, bool));
 
+    /// Visits every key as [`Batch::for_each_key`] does, a short one of a plain get as a number.
+    #[inline]
+    fn visit_keys<'a>(&'a self, visitor: &mut impl VisitKeys<'a>) {
+        self.for_each_key(|position, key, is_plain_get| match key.short() {
+            Some(short) if is_plain_get => visitor.short_get(position, short),
+            _ => visitor.other(position, key, is_plain_get),
+        });
+    }
+
     /// The operation at a position that [`Batch::for_each_key`] gave.
     ///
     /// # Panics
@@ -406,11 +415,26 @@ pub trait Batch {
     }
 }
 
+/// Takes the keys of a batch, in request order.
+pub trait VisitKeys<'a> {
+    /// Of a get that wants no version, where it is short: what most operations are.
+    fn short_get(&mut self, position: Position, key: ShortKey);
+
+    /// Of any other, and whether it is a get that wants no version.
+    fn other(&mut self, position: Position, key: Key<'a>, is_plain_get: bool);
+}
+
 /// Collects the outcome of each operation, in any order, each exactly once.
 pub trait Outcomes {
     /// Takes the outcome of the operation at `index`. A value that no longer fits becomes [`Outcome::ReplyFull`]; every
     /// other outcome always fits.
     fn set(&mut self, index: u32, outcome: Outcome<'_>);
+
+    /// Takes the value of a get that wants no version: what most outcomes are.
+    #[inline]
+    fn set_plain_value(&mut self, index: u32, value: &[u8]) {
+        self.set(index, Outcome::Value { value, version: None });
+    }
 
     /// Whether the value that an edit should bring, of so many bytes, fits. Where it does not the edit is not executed.
     fn has_room(&mut self, value_bytes: usize) -> bool {

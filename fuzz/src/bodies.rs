@@ -7,8 +7,9 @@
 // Each target uses one body of the three.
 #![allow(dead_code, reason = "each fuzz target and test uses some of the bodies")]
 
+use freight::hash::{Key, ShortKey};
 use freight::limits::{DEADLINE_MAX, FRAME_BYTES_MAX, FRAME_OPS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use freight::op::{Action, Batch as _, Carried, Edit, Outcome, Outcomes as _};
+use freight::op::{Action, Batch as _, Carried, Edit, Outcome, Outcomes as _, Position, VisitKeys};
 use freight::wire::{
     self, FrameKind, Handed, Header, Hello, HelloReply, Inspect, Inspected, MoveChunk, MoveReplyView, MoveView,
     Refusal, ReplyBuilder, ReplyView, RequestBuilder, RequestView, WireError, WireLimitView,
@@ -38,6 +39,9 @@ pub(crate) fn request(bytes: &[u8]) -> Result<(), WireError> {
         visited += 1;
     });
     assert_eq!((ops.next(), visited), (None, view.op_count()));
+    let mut again = Again { view, visited: 0 };
+    view.visit_keys(&mut again);
+    assert_eq!(again.visited, visited);
     let origin = view.header().origin();
     let first: Vec<u16> = (0..visited).map(|index| view.first_index(index) as u16).collect();
     assert!(first.windows(2).all(|pair| pair[0] < pair[1]) && visited <= FRAME_OPS_MAX);
@@ -54,6 +58,34 @@ pub(crate) fn request(bytes: &[u8]) -> Result<(), WireError> {
     let is_get = |action| matches!(action, Action::Get | Action::Edit(Edit::READ));
     assert_eq!(view.has_changes(), view.ops().any(|op| !is_get(op.action)));
     Ok(())
+}
+
+/// Visits keys a second time, in the other way.
+struct Again<'v> {
+    view: RequestView<'v>,
+    visited: u32,
+}
+
+impl Again<'_> {
+    fn visit(&mut self, position: Position, key: &[u8], is_plain_get: bool) {
+        let op = self.view.op(position);
+        assert_eq!((position.index, key), (self.visited, op.key));
+        assert_eq!(is_plain_get, op.action == Action::Get && !op.version_wanted);
+        self.visited += 1;
+    }
+}
+
+impl<'a> VisitKeys<'a> for Again<'_> {
+    fn short_get(&mut self, position: Position, key: ShortKey) {
+        let view = self.view;
+        let wanted = view.op(position).key;
+        assert_eq!(Some(key), Key::from(wanted).short());
+        self.visit(position, wanted, true);
+    }
+
+    fn other(&mut self, position: Position, key: Key<'a>, is_plain_get: bool) {
+        self.visit(position, key.as_bytes(), is_plain_get);
+    }
 }
 
 /// Bytes as a reply.

@@ -30,7 +30,8 @@ const ENTRIES_A_SEGMENT_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct Directory {
     entries: Table<u32>,
-    depth: u32,
+    /// What is left of a hash's 64 bits below those that the directory takes.
+    shift: u32,
     segments: usize,
 }
 
@@ -39,7 +40,7 @@ impl Directory {
     pub(super) fn new(budget: &Arc<Budget>, segment: u32) -> Option<Self> {
         let mut entries = Table::new(budget);
         let done = (0..1 << DEPTH_START).all(|_| entries.push(segment));
-        done.then_some(Self { entries, depth: DEPTH_START, segments: 1 })
+        done.then_some(Self { entries, shift: 64 - DEPTH_START, segments: 1 })
     }
 
     /// The segment of a hash.
@@ -51,7 +52,7 @@ impl Directory {
     /// The entry of a hash.
     #[inline]
     pub(super) fn entry(&self, hash: u64) -> usize {
-        (hash >> (64 - self.depth)) as usize
+        (hash >> self.shift) as usize
     }
 
     /// The part of a segment's run to give to a new segment, the directory doubled before if it can and should
@@ -92,7 +93,7 @@ impl Directory {
     /// The first hash behind the run of a hash's segment, if there is one.
     pub(super) fn end(&self, hash: u64) -> Option<u64> {
         let end = self.run(self.entry(hash)).end;
-        (end < self.entries.len()).then(|| (end as u64) << (64 - self.depth))
+        (end < self.entries.len()).then(|| (end as u64) << self.shift)
     }
 
     /// The entries of the segment of one of them. A segment's run is one, so both its ends are found by leaps that
@@ -120,8 +121,8 @@ impl Directory {
         for entry in (0..2 * length).rev() {
             self.entries[entry] = self.entries[entry / 2];
         }
-        self.depth += 1;
-        assert_eq!(self.entries.len(), 1 << self.depth, "an entry for each pattern of the top bits");
+        self.shift -= 1;
+        assert_eq!(self.entries.len(), 1 << (64 - self.shift), "an entry for each pattern of the top bits");
         true
     }
 

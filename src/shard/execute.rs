@@ -21,7 +21,8 @@ use super::slab::Handle;
 use crate::hash::{Key, KeyHasher, ShortKey, slot};
 use crate::hot_keys::Sampler;
 use crate::limits::FRAME_OPS_MAX;
-use crate::op::{Batch, Outcomes, Position, Time};
+use crate::op::{Batch, Outcomes, Position, Time, VisitKeys};
+use crate::slots::SlotSet;
 use std::slice;
 
 /// Pass 1 is so many operations ahead of pass 2, and pass 2 of pass 3.
@@ -52,16 +53,20 @@ const _: () = assert!(size_of::<Entry>() == 24 && FRAME_OPS_MAX - 1 <= u16::MAX 
 
 impl Entry {
     #[inline(always)]
-    fn new(hasher: &KeyHasher, position: Position, key: Key<'_>, is_plain_get: bool) -> Self {
+    fn of_short(hasher: &KeyHasher, position: Position, key: ShortKey, is_plain_get: bool) -> Self {
         let Position { index, offset } = position;
-        let index = index as u16;
+        let word_bytes = if is_plain_get { key.bytes.into() } else { NO_GET };
+        Self { hash: hasher.index_hash_of_short(key), word: key.word, offset, index: index as u16, word_bytes }
+    }
+
+    #[inline(always)]
+    fn new(hasher: &KeyHasher, position: Position, key: Key<'_>, is_plain_get: bool) -> Self {
         if let Some(short) = key.short() {
-            let (hash, word) = (hasher.index_hash_of_short(short), short.word);
-            let word_bytes = if is_plain_get { short.bytes.into() } else { NO_GET };
-            return Self { hash, word, offset, index, word_bytes };
+            return Self::of_short(hasher, position, short, is_plain_get);
         }
+        let Position { index, offset } = position;
         let word_bytes = if is_plain_get { LONG_GET } else { NO_GET };
-        Self { hash: hasher.index_hash_of_long(&key), word: 0, offset, index, word_bytes }
+        Self { hash: hasher.index_hash_of_long(&key), word: 0, offset, index: index as u16, word_bytes }
     }
 
     #[inline(always)]
@@ -123,38 +128,15 @@ impl Scratch {
     /// Pass 0: deals the operations of a batch to the bins of `shards` shards, but for those on foreign slots.
     pub(super) fn deal(&mut self, batch: &impl Batch, hasher: &KeyHasher, shards: usize) {
         self.clear(shards);
-        match self.ownership.owned.take() {
-            None => self.deal_owned(batch, hasher, shards, |_| true),
-            Some(owned) => {
-                self.deal_owned(batch, hasher, shards, |key| owned.slots.contains(slot(key)));
-                self.ownership.owned = Some(owned);
-            }
-        }
+        let mut dealer = Dealer {
+            hasher,
+            bins: &mut self.bins[..shards],
+            filled: &mut self.filled[..shards.div_ceil(64)],
+            foreign: &mut self.foreign,
+            owned: self.ownership.owned.as_deref().map(|owned| &owned.slots),
+        };
+        batch.visit_keys(&mut dealer);
         self.plan_visits(shards);
-    }
-
-    #[inline(always)]
-    fn deal_owned(
-        &mut self,
-        batch: &impl Batch,
-        hasher: &KeyHasher,
-        shards: usize,
-        is_owned: impl Fn(Key<'_>) -> bool,
-    ) {
-        let (bins, filled) = (&mut self.bins[..shards], &mut self.filled[..shards.div_ceil(64)]);
-        let foreign = &mut self.foreign;
-        batch.for_each_key(|position, key, is_plain_get| {
-            if !is_owned(key) {
-                return foreign.push(position.index);
-            }
-            let entry = Entry::new(hasher, position, key, is_plain_get);
-            let shard = shard_of(entry.hash, shards);
-            let bin = &mut bins[shard];
-            if bin.is_empty() {
-                filled[shard / 64] |= 1 << (shard % 64);
-            }
-            bin.push(entry);
-        });
     }
 
     /// Empties the bins: here and not after use, so that it happens after a panic too.
@@ -211,6 +193,48 @@ impl Scratch {
     /// as one.
     pub fn visit_changed(&mut self, visit: impl FnMut(Position) -> bool) {
         self.changed.visit(&self.bins, visit);
+    }
+}
+
+/// Deals operations to the bins of their shards.
+struct Dealer<'a> {
+    hasher: &'a KeyHasher,
+    bins: &'a mut [Vec<Entry>],
+    filled: &'a mut [u64],
+    foreign: &'a mut Vec<u32>,
+    /// The slots that are the node's, where not all are.
+    owned: Option<&'a SlotSet>,
+}
+
+impl VisitKeys<'_> for Dealer<'_> {
+    #[inline(always)]
+    fn short_get(&mut self, position: Position, key: ShortKey) {
+        if self.owned.is_none_or(|owned| owned.contains(key.slot())) {
+            self.push(Entry::of_short(self.hasher, position, key, true));
+        } else {
+            self.foreign.push(position.index);
+        }
+    }
+
+    #[inline(always)]
+    fn other(&mut self, position: Position, key: Key<'_>, is_plain_get: bool) {
+        if self.owned.is_none_or(|owned| owned.contains(slot(key))) {
+            self.push(Entry::new(self.hasher, position, key, is_plain_get));
+        } else {
+            self.foreign.push(position.index);
+        }
+    }
+}
+
+impl Dealer<'_> {
+    #[inline(always)]
+    fn push(&mut self, entry: Entry) {
+        let shard = shard_of(entry.hash, self.bins.len());
+        let bin = &mut self.bins[shard];
+        if bin.is_empty() {
+            self.filled[shard / 64] |= 1 << (shard % 64);
+        }
+        bin.push(entry);
     }
 }
 

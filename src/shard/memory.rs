@@ -335,7 +335,7 @@ impl Span {
     #[inline]
     pub(super) fn slot_of<const BYTES: usize>(&self, slot: usize) -> &[u8; BYTES] {
         debug_assert_eq!(self.slot_bytes as usize, BYTES, "slots of another size");
-        self.as_bytes()[slot * BYTES..].first_chunk().expect("a slot lies in its span")
+        &self.as_bytes().as_chunks().0[slot]
     }
 
     /// One slot's bytes, to write.

@@ -145,14 +145,14 @@ impl<'a> Slot<'a> {
         let behind = self.behind_key();
         match behind.get(..self.header.value_bytes.get() as usize) {
             Some(value) => Some(value),
-            None => self.marked_value(now),
+            None => marked_value(self.header, self.payload, now),
         }
     }
 
     /// Whether its deadline is reached.
     #[inline(always)]
     pub(super) fn is_expired(self, now: Time) -> bool {
-        self.header.value_bytes.get() & DEADLINE_MARK != 0 && self.marked_value(now).is_none()
+        self.header.value_bytes.get() & DEADLINE_MARK != 0 && marked_value(self.header, self.payload, now).is_none()
     }
 
     /// All of it.
@@ -191,14 +191,15 @@ impl<'a> Slot<'a> {
         debug_assert!(self.header.value_bytes.get() >= DEADLINE_MARK, "an unmarked length is shorter than its slot");
         Record { version: self.header.version.get(), key: self.key(), value, deadline }
     }
+}
 
-    /// The value of a record whose value's length is marked, unless its deadline is reached.
-    #[cold]
-    #[inline(never)]
-    fn marked_value(self, now: Time) -> Option<&'a [u8]> {
-        let record = self.marked();
-        (!record.is_expired(now)).then_some(record.value)
-    }
+/// The value of a record whose value's length is marked, unless its deadline is reached. Takes a [`Slot`] in parts, as
+/// they fit registers: the whole would have to lie in memory for every record.
+#[cold]
+#[inline(never)]
+fn marked_value<'a>(header: &'a Header, payload: &'a [u8], now: Time) -> Option<&'a [u8]> {
+    let record = Slot { header, payload }.marked();
+    (!record.is_expired(now)).then_some(record.value)
 }
 
 /// The records of one shard.

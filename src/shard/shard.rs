@@ -116,7 +116,7 @@ impl<I: Index> Shard<I> {
         outcomes: &mut impl Outcomes,
     ) {
         match self.find(is_wanted, hash, hint).and_then(|(_, slot)| slot.value(self.now)) {
-            Some(value) => outcomes.set(index, Outcome::Value { value, version: None }),
+            Some(value) => outcomes.set_plain_value(index, value),
             None => outcomes.set(index, Outcome::NotFound),
         }
     }

@@ -162,12 +162,18 @@ impl<B: FrameBuffer> ReplyBuilder<B> {
 impl<B: FrameBuffer> Outcomes for ReplyBuilder<B> {
     #[inline(always)]
     fn set(&mut self, op_index: u32, outcome: Outcome<'_>) {
-        if let Outcome::Value { value, version: None } = outcome
-            && self.write_plain_value(op_index, value)
-        {
-            return;
+        if let Outcome::Value { value, version: None } = outcome {
+            self.set_plain_value(op_index, value);
+        } else {
+            self.set_any(op_index, outcome);
         }
-        self.set_any(op_index, outcome);
+    }
+
+    #[inline(always)]
+    fn set_plain_value(&mut self, op_index: u32, value: &[u8]) {
+        if !self.write_plain_value(op_index, value) {
+            self.set_any(op_index, Outcome::Value { value, version: None });
+        }
     }
 
     fn has_room(&mut self, value_bytes: usize) -> bool {
@@ -189,10 +195,10 @@ impl<B: FrameBuffer> ReadBack for ReplyBuilder<B> {
 impl<B: FrameBuffer> ReplyBuilder<B> {
     /// Writes a value without a version if there is room as it is: [`ReplyBuilder::write`] with less to decide.
     #[inline(always)]
-    #[expect(clippy::arithmetic_side_effects, reason = "room bounds both sums, and the frame limit bounds room")]
+    #[expect(clippy::arithmetic_side_effects, reason = "no slice is longer than half of what a usize holds")]
     fn write_plain_value(&mut self, op_index: u32, value: &[u8]) -> bool {
         let (begin, at) = (self.end, descriptor_at(op_index));
-        let promised = self.promised.saturating_add(value.len());
+        let promised = self.promised + value.len();
         if promised > self.room {
             return false;
         }

@@ -20,11 +20,11 @@ use super::edit::EditOperand;
 use super::error::WireError;
 use super::header::{FrameKind, Header};
 use super::number::{index, length};
-use crate::hash::Key;
+use crate::hash::{Key, ShortKey};
 use crate::limits;
-use crate::op::{Action, Batch, Edit, Op, Position};
+use crate::op::{Action, Batch, Edit, Op, Position, VisitKeys};
 use zerocopy::little_endian::{I64, U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmute_ref};
 
 /// One operation's descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -60,6 +60,15 @@ impl OpDescriptor {
     #[inline(always)]
     fn is_plain_get(self) -> bool {
         (self.code, self.flags) == (OpCode::Get.code(), 0)
+    }
+
+    /// The length of the key of a plain get, if it is short: by one load and one comparison.
+    #[inline(always)]
+    fn short_get_bytes(&self) -> Option<u8> {
+        const PLAIN_GET: u32 = u32::from_le_bytes([0, 0, OpCode::Get.code(), 0]);
+        let whole: &[u8; DESCRIPTOR_BYTES] = transmute_ref!(self);
+        let key_bytes = u32::from_le_bytes(*whole).rotate_left(16).wrapping_sub(PLAIN_GET);
+        (index(key_bytes) <= ShortKey::BYTES_MAX).then(|| key_bytes.to_le_bytes()[0])
     }
 }
 
@@ -190,15 +199,29 @@ impl Batch for RequestView<'_> {
     fn for_each_key<'a>(&'a self, mut visit: impl FnMut(Position, Key<'a>, bool)) {
         let mut offset = 0_u32;
         for (op_index, descriptor) in (0..).zip(self.descriptors) {
-            let rest = self.payload.get(index(offset)..).expect("parse validated every operation");
-            let is_plain_get = descriptor.is_plain_get();
-            let (key, op_bytes) = if is_plain_get {
-                let key_bytes = descriptor.key_bytes.get();
-                (Key::at_front(rest, key_bytes.into()), key_bytes.into())
-            } else {
-                any_key_at(*descriptor, rest)
-            };
+            let (key, is_plain_get, op_bytes) = self.key_at(*descriptor, offset);
             visit(Position { index: op_index, offset }, key, is_plain_get);
+            offset = offset.wrapping_add(op_bytes);
+        }
+        debug_assert_eq!(index(offset), self.payload.len(), "the operations fill the payload");
+    }
+
+    #[inline(always)]
+    fn visit_keys<'a>(&'a self, visitor: &mut impl VisitKeys<'a>) {
+        let mut offset = 0_u32;
+        for (op_index, descriptor) in (0..).zip(self.descriptors) {
+            let position = Position { index: op_index, offset };
+            let op_bytes = match (descriptor.short_get_bytes(), self.ahead(offset)) {
+                (Some(key_bytes), Some(ahead)) => {
+                    visitor.short_get(position, ShortKey::at_front(ahead, key_bytes));
+                    key_bytes.into()
+                }
+                _ => {
+                    let (key, is_plain_get, op_bytes) = self.key_at(*descriptor, offset);
+                    visitor.other(position, key, is_plain_get);
+                    op_bytes
+                }
+            };
             offset = offset.wrapping_add(op_bytes);
         }
         debug_assert_eq!(index(offset), self.payload.len(), "the operations fill the payload");
@@ -221,6 +244,30 @@ impl Batch for RequestView<'_> {
     #[inline]
     fn first_index(&self, op_index: u32) -> u32 {
         self.indices.get(index(op_index)).map_or(op_index, |first| first.get().into())
+    }
+}
+
+impl<'a> RequestView<'a> {
+    /// The key of the operation at `offset`, whether it is a plain get, and how many bytes the operation has.
+    #[inline(always)]
+    fn key_at(&self, descriptor: OpDescriptor, offset: u32) -> (Key<'a>, bool, u32) {
+        let rest = self.payload.get(index(offset)..).expect("parse validated every operation");
+        let is_plain_get = descriptor.is_plain_get();
+        let (key, op_bytes) = if is_plain_get {
+            let key_bytes = descriptor.key_bytes.get();
+            (Key::at_front(rest, key_bytes.into()), key_bytes.into())
+        } else {
+            any_key_at(descriptor, rest)
+        };
+        (key, is_plain_get, op_bytes)
+    }
+
+    /// The payload's bytes from `offset` on, where there are enough to hold any short key.
+    #[inline(always)]
+    #[expect(clippy::arithmetic_side_effects, reason = "usize has more bits than an offset, or no frame is so long")]
+    fn ahead(&self, offset: u32) -> Option<&'a [u8; ShortKey::BYTES_MAX]> {
+        let from = index(offset);
+        self.payload.get(from..from + ShortKey::BYTES_MAX)?.first_chunk()
     }
 }
 

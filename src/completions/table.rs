@@ -60,8 +60,16 @@ pub(super) struct Held {
 #[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) sessions: VecDeque<(u64, Arc<Held>)>,
-    pub(super) marks: VecDeque<(u64, Mark)>,
+    pub(super) marks: VecDeque<Floor>,
     pub(super) marks_lost: bool,
+}
+
+/// What another node is told of a mark: there may be very many.
+#[derive(Debug)]
+pub(super) struct Floor {
+    pub(super) id: u64,
+    pub(super) floor: u64,
+    pub(super) is_doubtful: bool,
 }
 
 #[derive(Debug, Default)]
@@ -80,10 +88,10 @@ struct Table {
 
 /// What is left of a forgotten session.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Mark {
-    pub(super) floor: u64,
+struct Mark {
+    floor: u64,
     /// As its session's.
-    pub(super) doubt: Option<Doubt>,
+    doubt: Option<Doubt>,
     left_at: u64,
 }
 
@@ -246,9 +254,10 @@ impl Completions {
     /// All that is known at this time.
     pub(super) fn snapshot(&self) -> Snapshot {
         let table = self.table();
+        let floor = |(id, mark): (&u64, &Mark)| Floor { id: *id, floor: mark.floor, is_doubtful: mark.doubt.is_some() };
         Snapshot {
             sessions: table.sessions.iter().map(|(id, entry)| (*id, Arc::clone(&entry.held))).collect(),
-            marks: table.marks.iter().map(|(id, mark)| (*id, *mark)).collect(),
+            marks: table.marks.iter().map(floor).collect(),
             marks_lost: table.lost_up_to > 0,
         }
     }

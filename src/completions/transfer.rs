@@ -14,7 +14,7 @@
 use super::carrier::NoMemory;
 use super::record::{Draft, outcomes, own_outcomes, take};
 use super::session::{Known, Session};
-use super::table::{Completions, Snapshot};
+use super::table::{Completions, Floor, Snapshot};
 use crate::slots::SlotSet;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -135,8 +135,8 @@ impl Iterator for Export {
                     self.behind = None;
                     self.known.sessions.pop_front();
                 }
-            } else if let Some((id, mark)) = self.known.marks.pop_front() {
-                self.floor(id, mark.floor, mark.doubt.is_some());
+            } else if let Some(Floor { id, floor, is_doubtful }) = self.known.marks.pop_front() {
+                self.floor(id, floor, is_doubtful);
             } else {
                 break;
             }

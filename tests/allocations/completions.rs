@@ -8,6 +8,7 @@ use freight::hash::Key;
 use freight::op::{Action, Batch, Op, Outcome, Position};
 use freight::op_list::{OpList, OutcomeList};
 use freight::shard::{Eviction, IndexKind, Scratch, Store, StoreConfig};
+use freight::slots::SlotSet;
 use std::sync::Arc;
 
 /// The operation that stood last in a frame of so many.
@@ -64,29 +65,52 @@ fn a_retry_of_one_operation_allocates_as_often_whatever_its_frame_held() {
     assert_eq!(of_a_retry(60_000), of_a_retry(2));
 }
 
+/// So many clients come, put something and go: other ones each time that it is called with the same `session`.
+fn clients_come_and_go(store: &Store, completions: &Arc<Completions>, clients: u64, session: &mut u64) {
+    let (mut carrier, mut scratch) = (Carrier::new(completions), Scratch::new(0));
+    let put = |value| Op { key: b"key", action: Action::Put { value }, version_wanted: false };
+    let batch = [&b"1"[..], b"2", b"3"].map(put).into_iter().collect::<OpList>();
+    for number in 0..clients {
+        // As random as clients', and two frames of every third.
+        *session = session.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        for sequence in 1..=1 + u64::from(number % 3 == 0) {
+            let identity = Identity { session: *session, sequence, acknowledged_up_to: 0, is_retry: false };
+            let mut outcomes = OutcomeList::new();
+            carrier.execute(store, &batch, 0, identity, &mut outcomes, &mut scratch).expect("memory");
+        }
+    }
+}
+
 /// Clients come, change something and go: what is left of each takes no more than it is accounted with, as a session,
 /// and as a mark once there are too many.
 #[test]
 fn sessions_and_marks_take_no_more_memory_than_they_are_accounted_with() {
     let (store, completions) = node(4 << 20);
-    let (mut carrier, mut scratch) = (Carrier::new(&completions), Scratch::new(0));
-    let put = |value| Op { key: b"key", action: Action::Put { value }, version_wanted: false };
-    let (batch, mut outcomes) = ([&b"1"[..], b"2", b"3"].map(put).into_iter().collect::<OpList>(), OutcomeList::new());
-    store.execute(&batch, 0, &mut outcomes, &mut scratch);
-    let (mut session, before) = (1_u64, counting::bytes_here());
+    let mut session = 1;
+    // The record is there from here on.
+    clients_come_and_go(&store, &node(4 << 20).1, 1, &mut session);
+    let before = counting::bytes_here();
     for clients in [1_000, 3_000, 8_000, 20_000, 60_000] {
-        for sequence in 0..clients {
-            // As random as clients', and two frames of every third.
-            session = session.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            for sequence in 1..=1 + u64::from(sequence % 3 == 0) {
-                let identity = Identity { session, sequence, acknowledged_up_to: 0, is_retry: false };
-                outcomes = OutcomeList::new();
-                carrier.execute(&store, &batch, 0, identity, &mut outcomes, &mut scratch).expect("memory");
-            }
-        }
+        clients_come_and_go(&store, &completions, clients, &mut session);
         let (taken, accounted) = (counting::bytes_here() - before, completions.bytes_used());
         let sessions = completions.sessions();
         println!("{sessions} sessions, {accounted} bytes accounted, {taken} taken");
         assert!(taken <= accounted as i64, "{taken} bytes taken, {accounted} accounted, {sessions} sessions");
     }
+}
+
+/// A move hands over every session and every mark: what it holds of them meanwhile is in no account.
+#[test]
+fn an_export_holds_little_of_each_session_and_mark() {
+    let bytes_max = 4 << 20;
+    let (store, completions) = node(bytes_max);
+    clients_come_and_go(&store, &completions, 20_000, &mut 1);
+    let (sessions, marks) = (completions.sessions() as u64, 2 * bytes_max / 1_024);
+    let before = counting::bytes_here();
+    let export = completions.export(&SlotSet::ALL, 1 << 10);
+    let held = (counting::bytes_here() - before) as u64;
+    println!("{held} bytes held of {sessions} sessions and {marks} marks");
+    let most = 16 * sessions + 24 * marks + 64;
+    assert!(held <= most, "{held} bytes held, {most} expected");
+    drop(export);
 }

@@ -40,11 +40,19 @@ pub(crate) struct Plan {
     pub(crate) mapped: bool,
     /// How long the client hosts' maps come one after another.
     pub(crate) stale: Duration,
+    /// The nodes' memory cap, as `--memory` says it.
+    pub(crate) memory: Option<&'static str>,
 }
 
 impl Plan {
-    pub(crate) const DEFAULT: Self =
-        Self { nodes: 4, client_hosts: 2, keeper: Keeper::Files, mapped: true, stale: Duration::from_millis(20) };
+    pub(crate) const DEFAULT: Self = Self {
+        nodes: 4,
+        client_hosts: 2,
+        keeper: Keeper::Files,
+        mapped: true,
+        stale: Duration::from_millis(20),
+        memory: None,
+    };
 }
 
 /// Running nodes, their map, and the hosts of their clients.
@@ -135,6 +143,7 @@ impl<'a> Cluster<'a> {
         let (map, endpoint, metrics) = (self.maps.of_nodes(), endpoint(host), metrics(host).to_string());
         let mut words = vec!["serve", "--threads", "1", "--placement", "free", "--insecure", "--listen", &endpoint];
         words.extend(["--metrics", &metrics]);
+        words.extend(self.plan.memory.iter().flat_map(|memory| ["--memory", memory]));
         if self.plan.mapped {
             words.extend(["--map", map.to_str().expect("text")]);
         }

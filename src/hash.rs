@@ -32,7 +32,7 @@ impl<'a> Key<'a> {
     #[must_use]
     pub fn at_front(ahead: &'a [u8], bytes: usize) -> Self {
         if bytes > ahead.len() {
-            is_beyond(bytes, ahead.len());
+            panic_beyond(bytes, ahead.len());
         }
         Self { ahead, bytes }
     }
@@ -85,7 +85,7 @@ impl<'a> Key<'a> {
 /// Takes numbers, where `assert!` would take their addresses, and so have them stored for every key.
 #[cold]
 #[inline(never)]
-fn is_beyond(bytes: usize, ahead: usize) -> ! {
+fn panic_beyond(bytes: usize, ahead: usize) -> ! {
     panic!("a key of {bytes} bytes in {ahead}")
 }
 

@@ -417,10 +417,10 @@ pub trait Batch {
 
 /// Takes the keys of a batch, in request order.
 pub trait VisitKeys<'a> {
-    /// Of a get that wants no version, where it is short: what most operations are.
+    /// Of a get that wants no version: short, and what most are.
     fn short_get(&mut self, position: Position, key: ShortKey);
 
-    /// Of any other, and whether it is a get that wants no version.
+    /// Of any other, and whether it is a get that wants no version: its key may be short too.
     fn other(&mut self, position: Position, key: Key<'a>, is_plain_get: bool);
 }
 

@@ -22,10 +22,11 @@ pub(crate) fn request(bytes: &[u8]) -> Result<(), WireError> {
     assert!(view.op_count() <= FRAME_OPS_MAX);
     let mut builder = RequestBuilder::new(Vec::new(), 1, FRAME_BYTES_MAX).expect("a vector grows");
     let mut ops = view.ops();
-    let mut visited = 0;
+    let (mut visited, mut positions) = (0, Vec::new());
     view.for_each_key(|position, key, is_plain_get| {
         let op = ops.next().expect("as many operations as keys");
         assert_eq!((position.index, key.as_bytes()), (visited, op.key));
+        positions.push((position, is_plain_get));
         assert_eq!(view.op(position), op);
         assert_eq!(is_plain_get, op.action == Action::Get && !op.version_wanted);
         assert!(op.key.len() <= KEY_BYTES_MAX as usize);
@@ -39,9 +40,9 @@ pub(crate) fn request(bytes: &[u8]) -> Result<(), WireError> {
         visited += 1;
     });
     assert_eq!((ops.next(), visited), (None, view.op_count()));
-    let mut again = Again { view, visited: 0 };
+    let mut again = Again { view, positions: Vec::new() };
     view.visit_keys(&mut again);
-    assert_eq!(again.visited, visited);
+    assert_eq!(again.positions, positions);
     let origin = view.header().origin();
     let first: Vec<u16> = (0..visited).map(|index| view.first_index(index) as u16).collect();
     assert!(first.windows(2).all(|pair| pair[0] < pair[1]) && visited <= FRAME_OPS_MAX);
@@ -63,28 +64,18 @@ pub(crate) fn request(bytes: &[u8]) -> Result<(), WireError> {
 /// Visits keys a second time, in the other way.
 struct Again<'v> {
     view: RequestView<'v>,
-    visited: u32,
-}
-
-impl Again<'_> {
-    fn visit(&mut self, position: Position, key: &[u8], is_plain_get: bool) {
-        let op = self.view.op(position);
-        assert_eq!((position.index, key), (self.visited, op.key));
-        assert_eq!(is_plain_get, op.action == Action::Get && !op.version_wanted);
-        self.visited += 1;
-    }
+    positions: Vec<(Position, bool)>,
 }
 
 impl<'a> VisitKeys<'a> for Again<'_> {
     fn short_get(&mut self, position: Position, key: ShortKey) {
-        let view = self.view;
-        let wanted = view.op(position).key;
-        assert_eq!(Some(key), Key::from(wanted).short());
-        self.visit(position, wanted, true);
+        assert_eq!(Some(key), Key::from(self.view.op(position).key).short());
+        self.positions.push((position, true));
     }
 
     fn other(&mut self, position: Position, key: Key<'a>, is_plain_get: bool) {
-        self.visit(position, key.as_bytes(), is_plain_get);
+        assert_eq!(key.as_bytes(), self.view.op(position).key);
+        self.positions.push((position, is_plain_get));
     }
 }
 

@@ -167,7 +167,9 @@ def markdown(report):
 def details(run):
     """A run's nodes and clients, one by one."""
     told = run["figures"]
-    lines = ["", f"## {run['name']}", "", f"Measured together for {told['common_seconds']:.1f} s; the last client "
+    together = told["common_seconds"]
+    measured = f"Measured together for {together:.1f} s" if together > 0 else "**Never measured together: take longer**"
+    lines = ["", f"## {run['name']}", "", f"{measured}; the last client "
              f"began {1000 * told['start_skew_seconds']:.0f} ms after the first.", ""]
     lines += head("node", "host", "operations", "of the mean", "CPU, ns/op", "MB in", "MB out")
     for node, place in zip(told["nodes"], run["nodes"]):

@@ -30,7 +30,7 @@ const ENTRIES_A_SEGMENT_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct Directory {
     entries: Table<u32>,
-    /// What is left of a hash's 64 bits below those that the directory takes.
+    /// How many of a hash's 64 bits lie below those that the directory takes.
     shift: u32,
     segments: usize,
 }

@@ -1,4 +1,4 @@
-//! The inputs: requests of 1,000 operations on 24-byte decimal keys, with 128-byte values.
+//! The inputs: requests of 1,000 operations on 24-byte decimal keys, where nothing else is said, with 128-byte values.
 #![forbid(unsafe_code)]
 
 use freight::limits::FRAME_BYTES_DEFAULT;
@@ -25,8 +25,12 @@ pub(crate) type Actions = fn(number: u32) -> Action<'static>;
 
 /// The keys of one batch, in an order that follows no counter.
 pub(crate) fn keys() -> Vec<Key> {
-    // 7,919 is prime and no divisor of the batch: every key comes up once.
-    (0..BATCH_OPS).map(|number| key(number * 7_919 % BATCH_OPS)).collect()
+    numbers().map(key).collect()
+}
+
+/// What their keys are of. 7,919 is prime and no divisor of the batch: every number comes up once.
+pub(crate) fn numbers() -> impl Iterator<Item = u32> {
+    (0..BATCH_OPS).map(|number| number * 7_919 % BATCH_OPS)
 }
 
 /// A get.
@@ -50,17 +54,17 @@ pub(crate) fn mostly_gets(number: u32) -> Action<'static> {
 }
 
 /// A request frame of one operation on each key.
-pub(crate) fn request(keys: &[Key], actions: Actions) -> Vec<u8> {
+pub(crate) fn request(keys: &[impl AsRef<[u8]>], actions: Actions) -> Vec<u8> {
     let (mut frame, frame_bytes) = request_in(Vec::new(), keys, actions);
     frame.truncate(frame_bytes as usize);
     frame
 }
 
 /// Builds that request in a buffer that may be used again.
-pub(crate) fn request_in(buffer: Vec<u8>, keys: &[Key], actions: Actions) -> (Vec<u8>, u32) {
+pub(crate) fn request_in(buffer: Vec<u8>, keys: &[impl AsRef<[u8]>], actions: Actions) -> (Vec<u8>, u32) {
     let mut builder = RequestBuilder::new(buffer, BATCH_OPS, FRAME_BYTES_DEFAULT).expect("a vector always grows");
     for (number, key) in (0..).zip(keys) {
-        let op = Op { key, action: actions(number), version_wanted: false };
+        let op = Op { key: key.as_ref(), action: actions(number), version_wanted: false };
         builder.push(&op).expect("the batch is far below the frame limit");
     }
     builder.finish(ORIGIN)

@@ -40,6 +40,7 @@ const PATHS: &[(&str, SetUp)] = &[
     ("shard_get_leapfrog", shard::get_leapfrog),
     ("shard_put_leapfrog", shard::put_leapfrog),
     ("node_answer", shard::answer),
+    ("node_answer_short", shard::answer_short),
     ("node_answer_seen", shard::answer_seen),
     ("hot_keys_batch", seeing::batch),
     ("session_put", shard::put_in_a_session),

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::batches::{
-    Actions, BATCH_OPS, Key, ORIGIN, SECRET, expiring_puts, gets, key, keys, mostly_gets, puts, request,
+    Actions, BATCH_OPS, Key, ORIGIN, SECRET, expiring_puts, gets, key, keys, mostly_gets, numbers, puts, request,
 };
 use crate::seeing::sampler;
 use freight::budget::Budget;
@@ -96,22 +96,35 @@ pub(crate) fn put_leapfrog() -> Box<dyn FnMut()> {
 /// A whole frame: validated, executed, answered in a buffer that is used again.
 pub(crate) fn answer() -> Box<dyn FnMut()> {
     let (store, scratch) = loaded(IndexKind::Buckets);
-    answering(store, scratch, |_, _| ())
+    answering(store, scratch, request(&keys(), mostly_gets), |_, _| ())
+}
+
+/// [`answer`], of keys of one to three digits: of those that are hashed as one word.
+pub(crate) fn answer_short() -> Box<dyn FnMut()> {
+    let name = |number: u32| number.to_string();
+    let (store, scratch) = loaded_with(IndexKind::Buckets, name);
+    let keys: Vec<String> = numbers().map(name).collect();
+    answering(store, scratch, request(&keys, mostly_gets), |_, _| ())
 }
 
 /// [`answer`], and all by which a node is watched: what became of each operation, how long the batch took, hot keys.
 pub(crate) fn answer_seen() -> Box<dyn FnMut()> {
     let (store, scratch) = loaded(IndexKind::Buckets);
     let counters = Counters::default();
-    answering(store, scratch.sampled_by(Some(sampler())), move |frame, reply| {
+    let scratch = scratch.sampled_by(Some(sampler()));
+    answering(store, scratch, request(&keys(), mostly_gets), move |frame, reply| {
         counters.batch_times.add(black_box(Duration::from_micros(50)));
         count_outcomes(frame, reply, |kind, result, ops| counters.outcomes.add(kind, result, ops));
     })
 }
 
 /// Answers one frame again and again, and shows each reply.
-fn answering(store: Store, mut scratch: Scratch, seen: impl Fn(&[u8], &[u8]) + 'static) -> Box<dyn FnMut()> {
-    let frame = request(&keys(), mostly_gets);
+fn answering(
+    store: Store,
+    mut scratch: Scratch,
+    frame: Vec<u8>,
+    seen: impl Fn(&[u8], &[u8]) + 'static,
+) -> Box<dyn FnMut()> {
     let mut buffer = Vec::new();
     Box::new(move || {
         let view = RequestView::parse(black_box(&frame)).expect("the builder's frames are valid");
@@ -137,12 +150,16 @@ fn execute(store: &Store, frame: &[u8], scratch: &mut Scratch) {
 }
 
 fn loaded(index: IndexKind) -> (Store, Scratch) {
+    loaded_with(index, key)
+}
+
+fn loaded_with<K: AsRef<[u8]>>(index: IndexKind, key: impl Fn(u32) -> K) -> (Store, Scratch) {
     let budget = Arc::new(Budget::new(u64::MAX));
     let config = StoreConfig { shards: 16, index, hash_secret: SECRET, budget, eviction: Eviction::None };
     let store = Store::new(config).expect("sixteen shards without a cap are a valid store");
     let mut scratch = Scratch::new(0);
     for first in (0..RECORDS).step_by(BATCH_OPS as usize) {
-        let keys: Vec<Key> = (first..first + BATCH_OPS).map(key).collect();
+        let keys: Vec<K> = (first..first + BATCH_OPS).map(&key).collect();
         execute(&store, &request(&keys, puts), &mut scratch);
     }
     (store, scratch)

@@ -37,7 +37,7 @@ pub(crate) fn request_parse() -> Box<dyn FnMut()> {
     })
 }
 
-/// A request validated and read as the shards do: every key, then every operation by its position.
+/// A request validated and read: every key, then every operation by its position.
 pub(crate) fn request_read() -> Box<dyn FnMut()> {
     let frame = request(&keys(), mostly_gets);
     Box::new(move || {

@@ -58,13 +58,8 @@ impl<W: AsyncWrite + Unpin> StreamSender<W> {
         // Bytes of the first frame that are written.
         let mut taken = 0;
         while let Some(first) = frames.first() {
-            let mut slices = [IoSlice::new(&[]); WRITTEN_AT_ONCE];
-            let behind = frames[1..].iter().map(|frame| &frame[..]);
-            let bytes = std::iter::once(&first[taken..]).chain(behind);
-            slices.iter_mut().zip(bytes).for_each(|(slice, bytes)| *slice = IoSlice::new(bytes));
-            let slices = &slices[..frames.len().min(WRITTEN_AT_ONCE)];
             let written = async {
-                let count = self.writer.write_vectored(slices).await?;
+                let count = write_some(&mut self.writer, frames, taken).await?;
                 // What is encrypted may wait in a buffer; a socket has none, and this is nothing.
                 self.writer.flush().await?;
                 Ok(count)
@@ -86,6 +81,19 @@ impl<W: AsyncWrite + Unpin> StreamSender<W> {
         }
         Ok(())
     }
+}
+
+/// Writes of frames, of the first of which so many bytes are `taken`, what the stream takes at once.
+async fn write_some<W: AsyncWrite + Unpin>(writer: &mut W, frames: &[Frame], taken: usize) -> io::Result<usize> {
+    let [first, behind @ ..] = frames else { return Ok(0) };
+    if behind.is_empty() {
+        // The kernel is through with it sooner than with a list.
+        return writer.write(&first[taken..]).await;
+    }
+    let mut slices = [IoSlice::new(&[]); WRITTEN_AT_ONCE];
+    let bytes = std::iter::once(&first[taken..]).chain(behind.iter().map(|frame| &frame[..]));
+    slices.iter_mut().zip(bytes).for_each(|(slice, bytes)| *slice = IoSlice::new(bytes));
+    writer.write_vectored(&slices[..frames.len().min(WRITTEN_AT_ONCE)]).await
 }
 
 impl<W: AsyncWrite + Unpin + Send + 'static> FrameSender for StreamSender<W> {

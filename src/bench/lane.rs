@@ -279,10 +279,10 @@ impl Asker {
         });
         let Ok(after) = walked;
         self.cursor = after;
-        let mut answered = Instant::now();
+        let mut answered = None;
         if let Some(key) = get {
             let read = client.get(key.as_bytes()).await;
-            answered = Instant::now();
+            answered = Some(Instant::now());
             match read {
                 Ok(Some(value)) => self.check_single(key.as_bytes(), &value, measure),
                 Ok(None) => self.missed(measure),
@@ -293,12 +293,12 @@ impl Asker {
             self.stamp = self.stamp.next();
             values::fill(key.as_bytes(), self.stamp, self.config.seed, &mut self.value);
             let written = client.put(key.as_bytes(), &self.value).await;
-            answered = Instant::now();
+            answered = Some(Instant::now());
             if let Err(error) = written {
                 return self.failed(measure, client_error_kind(&error)).await;
             }
         }
-        answered
+        answered.unwrap_or_else(Instant::now)
     }
 
     fn check_single(&self, key: &[u8], value: &[u8], measure: &mut Measure) {

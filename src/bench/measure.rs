@@ -13,6 +13,7 @@
 //! stall is charged to every operation that it kept waiting (no "coordinated omission").
 #![forbid(unsafe_code)]
 
+use super::recorder::Recorder;
 use super::values::Mismatch;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
@@ -60,7 +61,7 @@ pub struct Measure {
     /// Operations whose reply came within each slice.
     pub slice_ops: Vec<u64>,
     /// Latency of batches, in nanoseconds.
-    pub batch_ns: Histogram<u64>,
+    pub batch_ns: Recorder,
     /// Latency of operations in an open loop, in nanoseconds.
     pub operation_ns: Option<Histogram<u64>>,
     /// Operations answered without an error, those after the window's end included.
@@ -92,7 +93,7 @@ impl Measure {
         Self {
             window,
             slice_ops: vec![0; window.slices as usize],
-            batch_ns: histogram(),
+            batch_ns: Recorder::new(histogram()),
             operation_ns: open_loop.then(histogram),
             ops: 0,
             batches: 0,
@@ -118,7 +119,7 @@ impl Measure {
         if let Some(slice) = self.window.slice_at(answered) {
             self.slice_ops[slice] += u64::from(ops);
         }
-        self.batch_ns.saturating_record(answered.saturating_duration_since(begun).as_nanos() as u64);
+        self.batch_ns.record(answered.saturating_duration_since(begun).as_nanos() as u64);
     }
 
     /// Counts the latencies of a batch's operations, whose turns came `spacing_ns` apart from `first_turn` on.
@@ -142,7 +143,7 @@ impl Measure {
         for (mine, theirs) in self.slice_ops.iter_mut().zip(&other.slice_ops) {
             *mine += theirs;
         }
-        self.batch_ns += &other.batch_ns;
+        self.batch_ns.add(&other.batch_ns);
         if let (Some(mine), Some(theirs)) = (&mut self.operation_ns, &other.operation_ns) {
             *mine += theirs;
         }
@@ -278,7 +279,7 @@ mod tests {
         a.merge(&b);
         assert_eq!(a.slice_ops[..2], [10, 20]);
         assert_eq!((a.ops, a.batches, a.hits, a.errors["timeout"]), (30, 2, 7, 5));
-        assert_eq!(a.batch_ns.len(), 2);
+        assert_eq!(a.batch_ns.histogram().len(), 2);
     }
 
     #[test]

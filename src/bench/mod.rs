@@ -30,6 +30,7 @@ pub mod part;
 mod plan;
 pub mod pool;
 mod progress;
+pub mod recorder;
 pub mod report;
 mod run;
 pub(crate) mod sizes;

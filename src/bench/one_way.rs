@@ -96,7 +96,7 @@ impl OneWayReport {
                 acknowledgement_bytes: *reply_bytes,
                 frames_in_flight,
             },
-            latency_us: Latency::of(&phase.measure.batch_ns),
+            latency_us: Latency::of(&phase.measure.batch_ns.histogram()),
             cpu_ns_per_frame: phase.cpu_per(phase.measure.ops as f64),
             cpu_busy,
             cpu_busy_others,

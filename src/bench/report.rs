@@ -328,10 +328,10 @@ impl Report {
             seed: config.seed,
             placement: config.placement,
             latency_us: Latencies {
-                batch: Latency::of(&measure.batch_ns),
+                batch: Latency::of(&measure.batch_ns.histogram()),
                 operation: measure.operation_ns.as_ref().map(Latency::of),
                 load_batches: load.as_ref().map_or(0, |load| load.batches),
-                load: load.filter(|load| load.batches > 0).map(|load| Latency::of(&load.batch_ns)),
+                load: load.filter(|load| load.batches > 0).map(|load| Latency::of(&load.batch_ns.histogram())),
             },
             reads: Reads {
                 hits: measure.hits,

@@ -29,12 +29,14 @@ mod keeper;
 mod kept;
 mod link;
 mod node;
+mod polling;
 mod reply;
 mod resend;
 mod routing;
 mod session;
 mod share;
 mod single;
+mod waiting;
 
 pub use batch::Batch;
 pub use control::{Control, MoveReply};

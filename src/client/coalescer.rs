@@ -10,7 +10,7 @@
 //! node executes one half, the callers of the other issue their next. A task carries frame after frame while
 //! anything waits, on the runtime of whoever found too few of them; should that end, the other carries what waits;
 //! if there is none it is not sent, and the next operation starts another.
-//! For the answer to a frame of many it polls a moment before it sleeps.
+//! For the answer of a node that works on another processor it polls a moment before it sleeps.
 //! The queue holds what somebody waits for and no more: who goes away takes its operation along, unsent. Nothing leaves
 //! it before there is a link that takes the frame at once: what left it is sent.
 #![forbid(unsafe_code)]
@@ -24,6 +24,7 @@ use super::session::Sequence;
 use super::share::check as check_reply;
 use super::waiting::Waiting;
 use super::{BatchError, ClientError, Loss, Unsent};
+use crate::cores;
 use crate::limits;
 use crate::op::{Action, Edit, Edited, Op, Outcome, Time, Version};
 use crate::transport::Frame;
@@ -38,10 +39,6 @@ const OPS_MAX: usize = 4096;
 
 /// Frames of singles in flight to a node.
 const CARRIERS_MAX: usize = 2;
-
-/// Singles of a frame whose answer is polled for: so many share what that costs. On a core that the node shares it cost
-/// frames of one and of eight a sixth and an eighth of their rate, of 25 a fortieth; on two cores those gain a fifth.
-const POLLED_OPS_MIN: usize = 16;
 
 /// Bytes of keys and values after which a coalesced frame is sent.
 const BYTES_MAX: usize = 1 << 20;
@@ -266,8 +263,10 @@ impl Carrying {
 
     /// Sends a frame's worth and waits for the answer, busily where that pays.
     async fn exchange(&self, ready: Ready, singles: &[Single]) -> Sent {
+        // On a core that both share it would keep the node from its work.
+        let is_elsewhere = ready.link().node().cpu.is_some_and(|cpu| usize::from(cpu) != cores::current());
         let exchange = exchange(&self.node, ready, singles);
-        if singles.len() < POLLED_OPS_MIN || !lock(&self.queue).polling.is_due() {
+        if !is_elsewhere || !lock(&self.queue).polling.is_due() {
             return exchange.await;
         }
         let (sent, spent) = polled(exchange).await;

@@ -97,8 +97,13 @@ fn axes<B: DrawingBackend>(panel: &Panel, area: &Area<B>, scale: u32) -> Result<
             }
             None => _ = context.draw_series(LineSeries::new(points.clone(), style)).map_err(failed)?,
         }
-        if line.points.len() <= MARKED_POINTS_MAX && dashes(line).is_none() {
-            context.draw_series(points.map(|point| Circle::new(point, 4 * scale, style.filled()))).map_err(failed)?;
+        let marked = match dashes(line) {
+            None => (line.points.len() <= MARKED_POINTS_MAX).then(|| style.filled()),
+            // No stroke would show it.
+            Some(_) => (line.points.len() == 1).then_some(style),
+        };
+        if let Some(style) = marked {
+            context.draw_series(points.map(|point| Circle::new(point, 4 * scale, style))).map_err(failed)?;
         }
     }
     Ok(())

@@ -240,6 +240,19 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_one_point_is_seen_however_it_is_drawn() {
+        let mut single = chart();
+        single.panels.truncate(1);
+        let circles = |chart: &Chart| chart.svg().unwrap().matches("<circle").count();
+        for line in &mut single.panels[0].lines {
+            line.points.truncate(1);
+        }
+        let (both, sample) = (circles(&single), 1);
+        single.panels[0].lines.truncate(1);
+        assert_eq!((both, circles(&single)), (2 + sample, 1 + sample));
+    }
+
+    #[test]
     fn a_chart_reads_from_json() {
         let text = r#"{"title": "t", "panels": [{"x": "a", "y": "b", "lines": [{"name": "n", "points": [[0, 1]]}]}]}"#;
         let chart: Chart = serde_json::from_str(text).unwrap();

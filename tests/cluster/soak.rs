@@ -40,7 +40,7 @@ const SAMPLES_MIN: usize = 10;
 const GAUGES: [(&str, f64, u64); 8] = [
     // What a node allocated, and what of files is mapped: code comes when it is first run.
     (MEMORY_KIB, 0.0, 1 << 10),
-    ("code KiB", 0.0, 1 << 10),
+    (CODE_KIB, 0.0, 1 << 10),
     // No more than its bound, which is below this.
     (REMEMBERED_KIB, 0.0, 6 << 10),
     // What the process of clients and relays allocated.
@@ -52,6 +52,7 @@ const GAUGES: [(&str, f64, u64); 8] = [
 ];
 
 const MEMORY_KIB: &str = "memory KiB";
+const CODE_KIB: &str = "code KiB";
 const REMEMBERED_KIB: &str = "remembered KiB";
 
 /// How much more memory and code may grow in a run of less than [`SETTLED_S`], whose nodes still do things for the
@@ -178,7 +179,7 @@ fn process(samples: &mut Samples, name: &str, pid: &str) {
     let memory = if pid == OWN { "own KiB" } else { MEMORY_KIB };
     for (gauge, value) in [
         (memory, field("RssAnon:")),
-        ("code KiB", field("RssFile:")),
+        (CODE_KIB, field("RssFile:")),
         ("descriptors", descriptors),
         ("threads", field("Threads:")),
     ] {
@@ -244,7 +245,7 @@ fn ends(values: &[u64]) -> (u64, u64) {
 
 /// By how much more a gauge may be at the end for what its node remembers more, and in a short run.
 fn accounted(samples: &Samples, (name, gauge): &(String, &'static str), seconds: u64) -> u64 {
-    let is_unsettled = seconds < SETTLED_S && [MEMORY_KIB, "code KiB"].contains(gauge);
+    let is_unsettled = seconds < SETTLED_S && [MEMORY_KIB, CODE_KIB].contains(gauge);
     let unsettled = if is_unsettled { UNSETTLED_KIB } else { 0 };
     let remembered = samples.get(&(name.clone(), REMEMBERED_KIB)).filter(|_| *gauge == MEMORY_KIB);
     let more = remembered.map_or(0, |values| ends(values).1.saturating_sub(ends(values).0));

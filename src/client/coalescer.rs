@@ -22,13 +22,13 @@ use super::polling::{Polling, polled};
 use super::routing::Router;
 use super::session::Sequence;
 use super::share::check as check_reply;
-use super::waiting::Waiting;
 use super::{BatchError, ClientError, Loss, Unsent};
 use crate::cores;
 use crate::limits;
 use crate::op::{Action, Edit, Edited, Op, Outcome, Time, Version};
 use crate::transport::Frame;
 use crate::wire::{ReplyView, RequestBuilder};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
@@ -141,7 +141,10 @@ pub(super) struct Coalescer {
 
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: Waiting<Single>,
+    /// In the order of arrival, by number.
+    waiting: BTreeMap<u64, Single>,
+    /// Number of the next.
+    next: u64,
     /// Tasks that carry, and operations in flight with them.
     carriers: usize,
     in_flight: usize,
@@ -153,19 +156,30 @@ fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
 }
 
 impl Queue {
+    fn push(&mut self, single: Single) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.waiting.insert(number, single);
+        number
+    }
+
     /// Takes a frame's worth of what is waiting, in the order of arrival, where all is for so many frames.
     fn take(&mut self, frames: usize) -> Vec<Single> {
         let mut bytes = 0;
         let share = (self.in_flight + self.waiting.len()).div_ceil(frames);
-        let fits = self.waiting.iter().take(share.min(OPS_MAX)).take_while(|single| {
+        let fits = self.waiting.values().take(share.min(OPS_MAX)).take_while(|single| {
             bytes += single.bytes();
             bytes <= BYTES_MAX
         });
         // One that is larger by itself goes alone.
         let count = fits.count().max(1);
-        let taken = self.waiting.take(count);
+        let left = match self.waiting.keys().nth(count).copied() {
+            Some(first) => self.waiting.split_off(&first),
+            None => BTreeMap::new(),
+        };
+        let taken = std::mem::replace(&mut self.waiting, left);
         self.in_flight += taken.len();
-        taken
+        taken.into_values().collect()
     }
 }
 
@@ -178,7 +192,7 @@ struct Place<'a> {
 impl Place<'_> {
     /// Whether the operation was still there, and now is not.
     fn leave(&self) -> bool {
-        lock(self.queue).waiting.leave(self.number).is_some()
+        lock(self.queue).waiting.remove(&self.number).is_some()
     }
 }
 
@@ -217,7 +231,7 @@ impl Coalescer {
 
     fn push(&self, node: &Arc<NodeClient>, router: &Arc<Router>, single: Single) -> Place<'_> {
         let mut queue = lock(&self.queue);
-        let number = queue.waiting.push(single);
+        let number = queue.push(single);
         let too_few = queue.carriers < CARRIERS_MAX;
         queue.carriers += usize::from(too_few);
         // A runtime that is ending drops the task inside `spawn`, and the task's own drop takes the lock.
@@ -251,7 +265,7 @@ impl Carrying {
     fn is_wanted(&mut self) -> bool {
         let mut queue = lock(&self.queue);
         queue.in_flight -= std::mem::take(&mut self.in_flight);
-        self.finished = queue.waiting.len() == 0;
+        self.finished = queue.waiting.is_empty();
         queue.carriers -= usize::from(self.finished);
         !self.finished
     }
@@ -323,9 +337,9 @@ impl Drop for Carrying {
         if queue.carriers > 0 {
             return;
         }
-        let waiting = queue.waiting.take(usize::MAX);
+        let waiting = std::mem::take(&mut queue.waiting);
         drop(queue);
-        for single in waiting {
+        for single in waiting.into_values() {
             single.tell(Err(self.node.not_sent(Unsent::RuntimeEnded)));
         }
     }

@@ -36,7 +36,6 @@ mod routing;
 mod session;
 mod share;
 mod single;
-mod waiting;
 
 pub use batch::Batch;
 pub use control::{Control, MoveReply};

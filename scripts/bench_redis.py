@@ -23,14 +23,14 @@ def redis(bench):
         return bench.skip(names, "server and client need a core each")
     on_server, on_client = (["taskset", "-c", str(core)] for core in CORES[:2])
     with contextlib.ExitStack() as stack:
-        def redis_server():
+        def redis_server(name):
             port = free_port()
             flags = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-            bench.commands["redis-server"] = shlex.join([*on_server, "redis-server", *flags])
+            bench.commands[name] = shlex.join([*on_server, "redis-server", *flags])
             return port, stack.enter_context(process([*on_server, "redis-server", *flags], port))
 
         # The second has the records of `freight bench`, so that the first has no more than redis-benchmark's.
-        (port, server), (second_port, _) = redis_server(), redis_server()
+        (port, server), (second_port, _) = redis_server("redis-server"), redis_server("redis-server of freight bench")
         load_redis(port)
         serve = [*on_server, FREIGHT, "serve", "--listen", "tcp://127.0.0.1:0", "--threads", "1"]
         node = stack.enter_context(process(serve))

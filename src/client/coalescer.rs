@@ -18,7 +18,7 @@
 use super::again::{Begun, Lost, begin};
 use super::carried::Carried;
 use super::node::{Exchange, NodeClient, Ready};
-use super::polling::{Polling, polled};
+use super::polling::{Ends, Polling, polled};
 use super::routing::Router;
 use super::session::Sequence;
 use super::share::check as check_reply;
@@ -30,6 +30,7 @@ use crate::transport::Frame;
 use crate::wire::{ReplyView, RequestBuilder};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
@@ -277,10 +278,14 @@ impl Carrying {
 
     /// Sends a frame's worth and waits for the answer, busily where that pays.
     async fn exchange(&self, ready: Ready, singles: &[Single]) -> Sent {
-        // On a core that both share it would keep the node from its work.
-        let is_elsewhere = ready.link().node().cpu.is_some_and(|cpu| usize::from(cpu) != cores::current());
+        let ends = Ends {
+            scheme: self.node.endpoint().scheme(),
+            node_cpu: ready.link().node().cpu,
+            own_cpu: cores::current(),
+            is_one_thread: Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread,
+        };
         let exchange = exchange(&self.node, ready, singles);
-        if !is_elsewhere || !lock(&self.queue).polling.is_due() {
+        if !ends.may_poll() || !lock(&self.queue).polling.is_due() {
             return exchange.await;
         }
         let (sent, spent) = polled(exchange).await;

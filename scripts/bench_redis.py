@@ -23,18 +23,12 @@ def redis(bench):
         return bench.skip(names, "server and client need a core each")
     on_server, on_client = (["taskset", "-c", str(core)] for core in CORES[:2])
     with contextlib.ExitStack() as stack:
-        def redis_server(name):
-            port = free_port()
-            flags = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-            bench.commands[name] = shlex.join([*on_server, "redis-server", *flags])
-            return port, stack.enter_context(process([*on_server, "redis-server", *flags], port))
-
-        # The second has the records of `freight bench`, so that the first has no more than redis-benchmark's.
-        (port, server), (second_port, _) = redis_server("redis-server"), redis_server("redis-server of freight bench")
+        server, port = stack.enter_context(redis_server(bench, "redis-server", on_server))
+        # It has the records of `freight bench`, so that the first has no more than redis-benchmark's.
+        _, second_port = stack.enter_context(redis_server(bench, "redis-server of freight bench", on_server))
         load_redis(port)
         serve = [*on_server, FREIGHT, "serve", "--listen", "tcp://127.0.0.1:0", "--threads", "1"]
         node = stack.enter_context(process(serve))
-
         own, second = endpoint_of(node), f"resp://127.0.0.1:{second_port}"
 
         def ours(name, flags, server=own):
@@ -64,6 +58,16 @@ def redis(bench):
         bench.row("batch 100, 50 connections", "batch 100", rate, "6 x redis -P 100", hundred, least=6.0),
         bench.row("its server CPU, ns/op", "batch 100", cpu, None, ("redis -P 100", cpu)),
     ]
+
+
+@contextlib.contextmanager
+def redis_server(bench, name, prefix):
+    """A redis-server that keeps nothing on disk: the process, and its port."""
+    port = free_port()
+    command = [*prefix, "redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    bench.commands[name] = shlex.join(command)
+    with process(command, port) as server:
+        yield server, port
 
 
 def load_redis(port):

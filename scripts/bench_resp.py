@@ -4,8 +4,8 @@ import shlex
 import shutil
 import subprocess
 
-from bench_machine import CORES, FREIGHT, TICKS, cpu_ticks, endpoint_of, free_port, process, run
-from bench_redis import RECORDS, load_redis
+from bench_machine import CORES, FREIGHT, TICKS, cpu_ticks, endpoint_of, process, run
+from bench_redis import RECORDS, load_redis, redis_server
 
 # About what redis-server answers a second here, and how often ours as many: so that all runs take about as long.
 RATES = {("get", 1): 80_000, ("set", 1): 80_000, ("get", 100): 700_000, ("set", 100): 500_000}
@@ -82,13 +82,11 @@ def servers(bench, loaded=True):
     """redis-server and a node on the same core, by name: the process, and where it listens."""
     pinned = ["taskset", "-c", str(CORES[0])]
     with contextlib.ExitStack() as stack:
-        port = free_port()
-        flags = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        server = stack.enter_context(process([*pinned, "redis-server", *flags], port))
+        server, port = stack.enter_context(redis_server(bench, "redis-server", pinned))
         serve = [*pinned, FREIGHT, "serve", "--threads", "1", "--listen", "tcp://127.0.0.1:0,resp://127.0.0.1:0"]
         node = stack.enter_context(process(serve))
         frames, door = endpoint_of(node), endpoint_of(node)
-        bench.commands |= {"redis-server": shlex.join([*pinned, "redis-server", *flags]), "node": shlex.join(serve)}
+        bench.commands["node"] = shlex.join(serve)
         served = {"redis": (server, f"resp://127.0.0.1:{port}"), "door": (node, door), "frames": (node, frames)}
         if loaded:
             for server in SERVERS:

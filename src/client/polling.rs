@@ -94,10 +94,11 @@ pub(super) async fn polled<T>(answer: impl Future<Output = T>) -> (T, Duration) 
         if spent < POLLED_MAX {
             let now = Instant::now();
             let turn = now - turn_began;
-            spent += if turn < TURN_MAX { turn } else { OTHERS_TURN };
-            if now - began > WAIT_MAX {
-                spent = spent.max(POLLED_MAX);
-            }
+            spent += match turn {
+                _ if now - began > WAIT_MAX => POLLED_MAX - spent,
+                _ if turn < TURN_MAX => turn,
+                _ => OTHERS_TURN,
+            };
             turn_began = now;
             cx.waker().wake_by_ref();
         }

@@ -426,6 +426,9 @@ pub trait VisitKeys<'a> {
 
 /// Collects the outcome of each operation, in any order, each exactly once.
 pub trait Outcomes {
+    /// Whether [`Outcomes::set_again`] can be called: gets that repeat another one of their batch need not be executed.
+    const TELLS_AGAIN: bool = false;
+
     /// Takes the outcome of the operation at `index`. A value that no longer fits becomes [`Outcome::ReplyFull`]; every
     /// other outcome always fits.
     fn set(&mut self, index: u32, outcome: Outcome<'_>);
@@ -434,6 +437,15 @@ pub trait Outcomes {
     #[inline]
     fn set_plain_value(&mut self, index: u32, value: &[u8]) {
         self.set(index, Outcome::Value { value, version: None });
+    }
+
+    /// Gives the operation at `index` the outcome of the one at `first`, both of them gets that want no version. A
+    /// value that does not fit twice becomes [`Outcome::ReplyFull`].
+    ///
+    /// # Panics
+    /// Without [`Outcomes::TELLS_AGAIN`].
+    fn set_again(&mut self, index: u32, first: u32) {
+        unimplemented!("operation {index} told as {first}");
     }
 
     /// Whether the value that an edit should bring, of so many bytes, fits. Where it does not the edit is not executed.

@@ -157,6 +157,8 @@ impl OutcomeList {
 }
 
 impl Outcomes for OutcomeList {
+    const TELLS_AGAIN: bool = true;
+
     fn set(&mut self, index: u32, outcome: Outcome<'_>) {
         let index = index as usize;
         if self.outcomes.len() <= index {
@@ -185,6 +187,12 @@ impl Outcomes for OutcomeList {
             Outcome::NotSent => (Outcome::NotSent, 0..0),
         };
         self.outcomes[index] = Some((outcome, value));
+    }
+
+    fn set_again(&mut self, index: u32, first: u32) {
+        let (outcome, value) = self.outcomes[first as usize].clone().expect("the first has its outcome");
+        self.set(index, outcome);
+        self.outcomes[index as usize] = Some((outcome, value));
     }
 }
 

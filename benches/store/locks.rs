@@ -11,12 +11,16 @@
 //! lock is held for an operation on the most popular key, and on the others: two threads that share one shard do
 //! `1 / hot` and `1 / cold` together, for what each does outside hides behind the other. Take large batches
 //! (`--batch 10000`): each waits for a sleeping thread to wake. A core that does nothing else does `1 / w`.
+//!
+//! Threads that wait find the gets of a batch that repeat another one, which are told without a lock: only `firsts` of
+//! the operations, counted in the batches that are drawn, then hold it.
 #![forbid(unsafe_code)]
 
-use crate::contenders::freight;
+use crate::contenders::{Contender, freight};
 use crate::throughput::{Settings, fill, round, sorted};
-use crate::workload::{FlatBatch, draw_records};
-use freight::shard::{IndexKind, Store};
+use crate::workload::{FlatBatch, Reply, draw_records};
+use freight::shard::{IndexKind, Scratch, Store};
+use std::collections::HashSet;
 
 /// What a server has.
 const CORES: [usize; 5] = [4, 8, 16, 32, 64];
@@ -38,28 +42,48 @@ pub(crate) fn run(settings: &Settings) {
     println!(
         "{rounds} rounds, ns an operation: {all_ns:.1}; locked: most popular key {hot_ns:.1}, others {cold_ns:.1}"
     );
-    println!("most popular key: {:.1} % of operations\n", 100.0 * popular);
+    println!("most popular key: {:.1} % of operations", 100.0 * popular);
+    let [hot_firsts, cold_firsts] = firsts(&drawn);
+    println!("firsts: {:.1} % of operations on it, {:.1} % of the others\n", 100.0 * hot_firsts, 100.0 * cold_firsts);
 
-    let held = |shards: usize| popular * hot_ns + (1.0 - popular) / shards as f64 * cold_ns;
+    let held = |shards: usize, [hot_firsts, cold_firsts]: [f64; 2]| {
+        popular * hot_firsts * hot_ns + (1.0 - popular) / shards as f64 * cold_firsts * cold_ns
+    };
     println!(
-        "{:>6} {:>7} {:>22} {:>22} {:>10}",
-        "cores", "shards", "cores could, M op/s", "lock allows, M op/s", "busy"
+        "{:>6} {:>7} {:>20} {:>20} {:>8} {:>20} {:>8}",
+        "cores", "shards", "cores could, M op/s", "lock allows, M op/s", "busy", "of firsts", "busy"
     );
     for cores in CORES {
         let shards = cores * SHARDS_PER_CORE;
-        let (demand, cap) = (1e3 * cores as f64 / all_ns, 1e3 / held(shards));
-        println!("{cores:>6} {shards:>7} {demand:>22.0} {cap:>22.0} {:>8.0} %", 100.0 * demand / cap);
+        let demand = 1e3 * cores as f64 / all_ns;
+        let [all, firsts] = [[1.0; 2], [hot_firsts, cold_firsts]].map(|part| 1e3 / held(shards, part));
+        let busy = |cap: f64| format!("{:.0} %", 100.0 * demand / cap);
+        println!(
+            "{cores:>6} {shards:>7} {demand:>20.0} {all:>20.0} {:>8} {firsts:>20.0} {:>8}",
+            busy(all),
+            busy(firsts)
+        );
     }
 
-    println!("\nChecked here, M op/s");
-    println!("{:>6} {:>22} {:>22} {:>26}", "shards", "model", "one thread", "two threads");
+    println!("\nChecked here, M op/s of two threads");
+    println!("{:>6} {:>12} {:>12} {:>24} {:>24}", "shards", "model", "one thread", "each executed", "as it comes");
     for shards in [1, 2, 4, 16] {
-        let store = freight(IndexKind::Buckets, shards as u32);
+        let store = Each(freight(IndexKind::Buckets, shards as u32));
         fill(&store, records);
-        let mut figures = [1, 2].map(|threads| rates(settings, &store, &vec![all.clone(); threads]));
-        let [one, two] = figures.each_mut().map(|figures| sorted(figures));
-        let model = (2.0 * one.0).min(1e3 / held(shards));
-        println!("{shards:>6} {model:>22.1} {:>22.1} {:>11.1} ({:.1} - {:.1})", one.0, two.0, two.1, two.2);
+        let one = sorted(&mut rates(settings, &store, std::slice::from_ref(&all))).0;
+        let mut figures: [Vec<f64>; 2] = Default::default();
+        // In turns, so that what the machine does meanwhile befalls both.
+        for _ in 0..rounds {
+            let pools = [all.clone(), all.clone()];
+            figures[0].push(rate(settings, &store, &pools));
+            figures[1].push(rate(settings, &store.0, &pools));
+        }
+        let [each, told] = figures.each_mut().map(|figures| {
+            let (median, least, most) = sorted(figures);
+            format!("{median:.1} ({least:.1} - {most:.1})")
+        });
+        let model = (2.0 * one).min(1e3 / held(shards, [1.0; 2]));
+        println!("{shards:>6} {model:>12.1} {one:>12.1} {each:>24} {told:>24}");
     }
     println!("\nMore threads than cores, 16 shards, M op/s of all");
     let store = freight(IndexKind::Buckets, settings.shards as u32);
@@ -68,6 +92,33 @@ pub(crate) fn run(settings: &Settings) {
         let (median, least, most) = sorted(&mut rates(settings, &store, &vec![all.clone(); threads]));
         println!("{threads:>6} threads {median:>8.1} ({least:.1} - {most:.1})");
     }
+}
+
+/// A store that executes each operation by itself, whoever waits.
+struct Each(Store);
+
+impl Contender for Each {
+    fn execute(&self, batch: &FlatBatch, reply: &mut Reply, scratch: &mut Scratch) {
+        self.0.execute_each(batch, 0, reply, scratch);
+    }
+}
+
+/// Which part of the operations on the most popular record, and of the others, is no get that repeats another one.
+fn firsts(drawn: &[Vec<(usize, bool)>]) -> [f64; 2] {
+    let (mut all, mut firsts) = ([0_u64; 2], [0_u64; 2]);
+    for ops in drawn {
+        let mut seen = HashSet::new();
+        for (record, is_put) in ops {
+            if *is_put {
+                seen.remove(record);
+            }
+            let is_first = *is_put || seen.insert(*record);
+            let kind = usize::from(*record != 0);
+            all[kind] += 1;
+            firsts[kind] += u64::from(is_first);
+        }
+    }
+    [0, 1].map(|kind| firsts[kind] as f64 / all[kind] as f64)
 }
 
 fn flat(drawn: &[Vec<(usize, bool)>], is_wanted: impl Fn(usize) -> bool) -> Vec<FlatBatch> {
@@ -82,11 +133,15 @@ fn flat(drawn: &[Vec<(usize, bool)>], is_wanted: impl Fn(usize) -> bool) -> Vec<
 
 /// Of a thread for each pool together.
 fn ns_an_op(settings: &Settings, shards: usize, pools: &[Vec<FlatBatch>]) -> f64 {
-    let store = freight(IndexKind::Buckets, shards as u32);
+    let store = Each(freight(IndexKind::Buckets, shards as u32));
     fill(&store, settings.records);
     1e3 / sorted(&mut rates(settings, &store, pools)).0
 }
 
-fn rates(settings: &Settings, store: &Store, pools: &[Vec<FlatBatch>]) -> Vec<f64> {
-    (0..settings.rounds).map(|_| round(store, pools, settings.round_ms as u64, settings.clock)).collect()
+fn rates(settings: &Settings, store: &dyn Contender, pools: &[Vec<FlatBatch>]) -> Vec<f64> {
+    (0..settings.rounds).map(|_| rate(settings, store, pools)).collect()
+}
+
+fn rate(settings: &Settings, store: &dyn Contender, pools: &[Vec<FlatBatch>]) -> f64 {
+    round(store, pools, settings.round_ms as u64, settings.clock)
 }

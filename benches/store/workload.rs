@@ -107,6 +107,8 @@ impl Reply {
 }
 
 impl Outcomes for Reply {
+    const TELLS_AGAIN: bool = true;
+
     #[inline]
     fn set(&mut self, index: u32, outcome: Outcome<'_>) {
         match outcome {
@@ -116,6 +118,18 @@ impl Outcomes for Reply {
             Outcome::OutOfMemory => self.other(index as usize, 3),
             _ => self.other(index as usize, 4),
         }
+    }
+
+    #[inline]
+    fn set_again(&mut self, index: u32, first: u32) {
+        let [told, bytes] = self.outcomes[first as usize].map(|number| number as usize);
+        if told == u32::MAX as usize {
+            return self.other(index as usize, bytes as u32);
+        }
+        self.outcomes[index as usize] = [self.used as u32, bytes as u32];
+        self.values.copy_within(told..told + bytes, self.used);
+        self.used += bytes;
+        self.hits += 1;
     }
 }
 

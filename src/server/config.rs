@@ -85,6 +85,9 @@ pub struct NodeConfig {
     pub slow_batch: Option<Duration>,
     /// One operation in so many, on average, is looked at to find hot keys; 0 for none.
     pub hot_keys_every: u32,
+    /// Whether each batch is looked through for gets that repeat another one, and not only where threads wait for each
+    /// other. No outcome differs by it.
+    pub find_repeats: bool,
     /// Whether whoever may administer the node may ask for profiles of its process.
     pub allow_profile: bool,
     /// What transports are told.
@@ -132,6 +135,7 @@ impl NodeConfig {
             metrics: None,
             slow_batch: None,
             hot_keys_every: 1_024,
+            find_repeats: false,
             allow_profile: false,
             transport: TransportOptions::default(),
             clock: Clock::system(),

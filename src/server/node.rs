@@ -27,7 +27,7 @@ use crate::limits::{self, SLOTS};
 use crate::map::{Id, MapError, MapStore, ShardMap};
 use crate::metrics::{Counters, NodeStats, StoreStats, ThreadStats};
 use crate::session::{NodeFacts, Session};
-use crate::shard::{Eviction, Ownership, Store, StoreConfig};
+use crate::shard::{Eviction, Ownership, Scratch, Store, StoreConfig};
 use crate::slots::SlotSet;
 use crate::transport::tls::TlsFileError;
 use crate::transport::{Endpoint, RedisEndpoint};
@@ -107,7 +107,11 @@ impl Shared {
             // Nobody outside knows which operations are sampled.
             let seed = KeyHasher::new(config.identity.hash_secret).index_hash(Key::from(&i.to_le_bytes()[..]));
             let sampler = hot_keys.as_ref().map(|hot_keys| hot_keys.sampler(i, seed));
-            Arc::new(Worker::new(config.cores.get(i).copied(), shards, (i, threads), &budget, sampler))
+            let scratch = |first_shard| {
+                let scratch = Scratch::new(first_shard).sampled_by(sampler);
+                if config.find_repeats { scratch.finding_repeats() } else { scratch }
+            };
+            Arc::new(Worker::new(config.cores.get(i).copied(), shards, (i, threads), &budget, scratch))
         };
         Ok(Arc::new(Self {
             session: Session::new(Arc::new(store), Arc::new(completions), facts),

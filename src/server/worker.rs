@@ -5,7 +5,6 @@ use super::redis_forward::Forwarder;
 use super::redis_host::Lent;
 use crate::budget::Budget;
 use crate::cores;
-use crate::hot_keys::Sampler;
 use crate::metrics::Counters;
 use crate::resp::Desk;
 use crate::shard::Scratch;
@@ -38,20 +37,20 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// One of `threads`; `sampler` looks for hot keys in what it executes.
+    /// One of `threads`; `scratch` makes its working memory, given the shard that it begins with.
     pub(super) fn new(
         core: Option<usize>,
         shards: u32,
         (index, threads): (usize, usize),
         budget: &Arc<Budget>,
-        sampler: Option<Sampler>,
+        scratch: impl FnOnce(u32) -> Scratch,
     ) -> Self {
         let first_shard = (index * shards as usize / threads) as u32;
         Self {
             core,
             counters: Counters::default(),
             pool: HeapPool::one_of(threads, Arc::clone(budget)),
-            scratch: Mutex::new(Scratch::new(first_shard).sampled_by(sampler)),
+            scratch: Mutex::new(scratch(first_shard)),
             desks: Mutex::default(),
             forwarder: Forwarder::default(),
             runtime: OnceLock::new(),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   pass 0   every key, in order --> (index hash, position, short key) into the bin of its shard
+//!                                --> or, where shards are fought for, told with another one (`repeats.rs`)
 //!   then for each shard with a bin, this thread's own first, busy ones last, under one lock:
 //!     pass 1   prefetch index buckets            32 }
 //!     pass 2   find cells, prefetch records      16 } operations ahead of pass 3, in one loop, so that memory is at
@@ -16,6 +17,7 @@
 use super::changed::Changed;
 use super::index::Index;
 use super::ownership::Copied;
+use super::repeats::{Repeats, Waits};
 use super::shard::Shard;
 use super::slab::Handle;
 use crate::hash::{Key, KeyHasher, ShortKey, slot};
@@ -113,6 +115,11 @@ pub struct Scratch {
     /// Operations on other slots, by their index.
     pub(super) foreign: Vec<u32>,
     pub(super) changed: Changed,
+    /// Gets that are told what others are told.
+    pub(super) repeats: Repeats,
+    pub(super) waits: Waits,
+    /// Whether each batch is looked through for repeats.
+    finds_repeats: bool,
     /// Looks for hot keys, where anybody wants to know.
     pub(super) sampler: Option<Sampler>,
 }
@@ -125,10 +132,32 @@ impl Scratch {
         Self { first_shard, ..Self::default() }
     }
 
-    /// Pass 0: deals the operations of a batch to the bins of `shards` shards, but for those on foreign slots.
-    pub(super) fn deal(&mut self, batch: &impl Batch, hasher: &KeyHasher, shards: usize) {
+    /// The same, which looks in each batch for gets that repeat another one, and not only where threads had to wait for
+    /// shards: those are told, and not executed, where [`Outcomes::TELLS_AGAIN`] allows it.
+    #[must_use]
+    pub fn finding_repeats(self) -> Self {
+        Self { finds_repeats: true, ..self }
+    }
+
+    /// Pass 0: deals the operations of a batch to the bins of `shards` shards, but for those on foreign slots and,
+    /// where it `may_repeat` and threads wait for each other, repeats.
+    pub(super) fn deal(&mut self, batch: &impl Batch, hasher: &KeyHasher, shards: usize, may_repeat: bool) {
         self.clear(shards);
-        let mut dealer = Dealer {
+        if (self.waits.are_frequent() || self.finds_repeats) && may_repeat {
+            self.repeats.begin(batch.op_count());
+            self.deal_by::<true>(batch, hasher, shards);
+        } else {
+            self.repeats.begin(0);
+            self.deal_by::<false>(batch, hasher, shards);
+        }
+        self.plan_visits(shards);
+    }
+
+    #[inline(always)]
+    fn deal_by<const REPEATS: bool>(&mut self, batch: &impl Batch, hasher: &KeyHasher, shards: usize) {
+        let mut dealer = Dealer::<_, REPEATS> {
+            batch,
+            repeats: &mut self.repeats,
             hasher,
             bins: &mut self.bins[..shards],
             filled: &mut self.filled[..shards.div_ceil(64)],
@@ -136,7 +165,6 @@ impl Scratch {
             owned: self.ownership.owned.as_deref().map(|owned| &owned.slots),
         };
         batch.visit_keys(&mut dealer);
-        self.plan_visits(shards);
     }
 
     /// Empties the bins: here and not after use, so that it happens after a panic too.
@@ -197,7 +225,9 @@ impl Scratch {
 }
 
 /// Deals operations to the bins of their shards.
-struct Dealer<'a> {
+struct Dealer<'a, B, const REPEATS: bool> {
+    batch: &'a B,
+    repeats: &'a mut Repeats,
     hasher: &'a KeyHasher,
     bins: &'a mut [Vec<Entry>],
     filled: &'a mut [u64],
@@ -206,11 +236,14 @@ struct Dealer<'a> {
     owned: Option<&'a SlotSet>,
 }
 
-impl VisitKeys<'_> for Dealer<'_> {
+impl<B: Batch, const REPEATS: bool> VisitKeys<'_> for Dealer<'_, B, REPEATS> {
     #[inline(always)]
     fn short_get(&mut self, position: Position, key: ShortKey) {
         if self.owned.is_none_or(|owned| owned.contains(key.slot())) {
-            self.push(Entry::of_short(self.hasher, position, key, true));
+            let entry = Entry::of_short(self.hasher, position, key, true);
+            if !(REPEATS && self.repeats.is_repeat(entry.hash, key, position)) {
+                self.push(entry);
+            }
         } else {
             self.foreign.push(position.index);
         }
@@ -219,14 +252,29 @@ impl VisitKeys<'_> for Dealer<'_> {
     #[inline(always)]
     fn other(&mut self, position: Position, key: Key<'_>, is_plain_get: bool) {
         if self.owned.is_none_or(|owned| owned.contains(slot(key))) {
-            self.push(Entry::new(self.hasher, position, key, is_plain_get));
+            let entry = Entry::new(self.hasher, position, key, is_plain_get);
+            if !(REPEATS && self.is_repeat(&entry, key)) {
+                self.push(entry);
+            }
         } else {
             self.foreign.push(position.index);
         }
     }
 }
 
-impl Dealer<'_> {
+impl<B: Batch, const REPEATS: bool> Dealer<'_, B, REPEATS> {
+    /// Whether an operation repeats another one, which only plain gets do.
+    fn is_repeat(&mut self, entry: &Entry, key: Key<'_>) -> bool {
+        if let Some(short) = entry.short_get() {
+            return self.repeats.is_repeat(entry.hash, short, entry.position());
+        }
+        if entry.is_plain_get() {
+            return self.repeats.is_long_repeat(entry.hash, key, entry.position(), self.batch);
+        }
+        self.repeats.forget(entry.hash);
+        false
+    }
+
     #[inline(always)]
     fn push(&mut self, entry: Entry) {
         let shard = shard_of(entry.hash, self.bins.len());

@@ -36,6 +36,7 @@ mod ownership;
 mod prefetch;
 mod reclaim;
 mod record;
+mod repeats;
 mod ring;
 mod sampling;
 mod scan;

@@ -2,8 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::execute::{Entry, Scratch};
+use crate::hash::KeyHasher;
 use crate::hot_keys::{Sampled, Sampler};
-use crate::op::{Action, Batch};
+use crate::op::{Action, Batch, Position};
 
 impl Scratch {
     /// The same, whose batches are sampled.
@@ -15,27 +16,35 @@ impl Scratch {
 
     /// Samples the batch that was dealt last: a subtraction for most of them.
     #[inline(always)]
-    pub(super) fn sample(&mut self, batch: &impl Batch) {
+    pub(super) fn sample(&mut self, batch: &impl Batch, hasher: &KeyHasher) {
         let ops = batch.op_count();
         if let Some(mut sampler) = self.sampler.take_if(|sampler| !sampler.passes(ops)) {
             // In the order of the bins: where its operation stands needs no look at the others.
-            sampler.sample(ops, |at| self.dealt(at).map(|entry| sampled(batch, entry)));
+            sampler.sample(ops, |at| match self.dealt(at) {
+                Ok(entry) => Some(sampled(batch, entry)),
+                Err(beyond) => self.repeats.position(beyond).map(|position| sampled_get(batch, hasher, position)),
+            });
             self.sampler = Some(sampler);
         }
     }
 
-    /// One of the operations that are dealt, counted bin by bin.
-    fn dealt(&self, at: u64) -> Option<&Entry> {
+    /// One of the operations that are dealt, counted bin by bin, or how far beyond them all it is.
+    fn dealt(&self, at: u64) -> Result<&Entry, usize> {
         let mut at = at as usize;
         for shard in &self.visits {
             let bin = self.bin(*shard);
             match bin.get(at) {
                 None => at -= bin.len(),
-                found => return found,
+                Some(entry) => return Ok(entry),
             }
         }
-        None
+        Err(at)
     }
+}
+
+fn sampled_get<'a>(batch: &'a impl Batch, hasher: &KeyHasher, position: Position) -> Sampled<'a> {
+    let key = batch.plain_get(position);
+    Sampled { hash: hasher.index_hash(key), key, is_write: false }
 }
 
 fn sampled<'a>(batch: &'a impl Batch, entry: &Entry) -> Sampled<'a> {

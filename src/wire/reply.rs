@@ -346,7 +346,7 @@ impl<'a> Iterator for ReplyOutcomes<'a> {
 impl ReplyDescriptor {
     /// The length of a value without a version: what most outcomes are, and what is quickest to take apart.
     #[inline(always)]
-    fn plain_value_bytes(&self) -> Option<u32> {
+    pub(super) fn plain_value_bytes(&self) -> Option<u32> {
         (self.status == Status::Value.code()).then(|| from_u24(self.value_bytes))
     }
 
@@ -358,7 +358,7 @@ impl ReplyDescriptor {
 
     /// Bytes behind the descriptor, once status and lengths are known to go together.
     #[inline(always)]
-    fn check(&self, op_index: u32) -> Result<u64, WireError> {
+    pub(super) fn check(&self, op_index: u32) -> Result<u64, WireError> {
         let value_bytes = from_u24(self.value_bytes);
         let versioned = self.status & Self::VERSION != 0;
         let version_bytes = if versioned { wide(VERSION_BYTES) } else { 0 };

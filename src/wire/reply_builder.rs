@@ -135,16 +135,14 @@ impl<B: FrameBuffer> ReplyBuilder<B> {
         parts: [&[u8]; N],
     ) {
         let mark = if version.is_some() { ReplyDescriptor::VERSION } else { 0 };
-        let descriptor = ReplyDescriptor {
-            status: status.code() | mark,
-            value_bytes: to_u24(value_bytes),
-            offset: length(self.end).into(),
-        };
-        debug_assert!(op_index < self.op_count, "operation {op_index} of {}", self.op_count);
-        let at = descriptor_at(op_index);
-        debug_assert!(self.buffer.get(at) == Some(&0), "operation {op_index} has its outcome already");
-        let written = self.buffer.get_mut(at..).and_then(|bytes| descriptor.write_to_prefix(bytes).ok());
-        debug_assert!(written.is_some(), "descriptors are reserved");
+        self.write_descriptor(
+            op_index,
+            ReplyDescriptor {
+                status: status.code() | mark,
+                value_bytes: to_u24(value_bytes),
+                offset: length(self.end).into(),
+            },
+        );
         if let Some(version) = version {
             let bytes = self.buffer.get_mut(self.end..self.end + VERSION_BYTES).expect("room was promised");
             bytes.copy_from_slice(&version.to_le_bytes());
@@ -155,11 +153,30 @@ impl<B: FrameBuffer> ReplyBuilder<B> {
             bytes.copy_from_slice(part);
             self.end += part.len();
         }
+    }
+
+    #[inline(always)]
+    fn write_descriptor(&mut self, op_index: u32, descriptor: ReplyDescriptor) {
+        debug_assert!(op_index < self.op_count, "operation {op_index} of {}", self.op_count);
+        let at = descriptor_at(op_index);
+        debug_assert!(self.buffer.get(at) == Some(&0), "operation {op_index} has its outcome already");
+        let written = self.buffer.get_mut(at..).and_then(|bytes| descriptor.write_to_prefix(bytes).ok());
+        debug_assert!(written.is_some(), "descriptors are reserved");
         self.ops_set = self.ops_set.wrapping_add(1);
+    }
+
+    /// The descriptor that an operation was given.
+    #[inline(always)]
+    fn descriptor(&self, op_index: u32) -> &ReplyDescriptor {
+        assert!(op_index < self.op_count, "operation {op_index} of {}", self.op_count);
+        let descriptor = self.buffer.get(descriptor_at(op_index)..).map(ReplyDescriptor::ref_from_prefix);
+        descriptor.and_then(Result::ok).expect("descriptors are reserved").0
     }
 }
 
 impl<B: FrameBuffer> Outcomes for ReplyBuilder<B> {
+    const TELLS_AGAIN: bool = true;
+
     #[inline(always)]
     fn set(&mut self, op_index: u32, outcome: Outcome<'_>) {
         if let Outcome::Value { value, version: None } = outcome {
@@ -176,6 +193,23 @@ impl<B: FrameBuffer> Outcomes for ReplyBuilder<B> {
         }
     }
 
+    #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "both ends lie in the buffer: room was promised")]
+    fn set_again(&mut self, op_index: u32, first: u32) {
+        let descriptor = *self.descriptor(first);
+        let Some(bytes) = descriptor.plain_value_bytes().map(index) else {
+            debug_assert_eq!(descriptor.check(op_index), Ok(0), "a get without a value brings nothing");
+            return self.write_descriptor(op_index, descriptor);
+        };
+        if !self.promise(bytes) {
+            return self.write(op_index, Status::ReplyFull, None, &[]);
+        }
+        let (begin, told) = (self.end, index(descriptor.offset.get()));
+        self.buffer.copy_within(told..told + bytes, begin);
+        self.end = begin + bytes;
+        self.write_descriptor(op_index, ReplyDescriptor { offset: length(begin).into(), ..descriptor });
+    }
+
     fn has_room(&mut self, value_bytes: usize) -> bool {
         let promised = self.promised.saturating_add(size_of::<BytesNow>()).saturating_add(value_bytes);
         promised <= self.room || self.grow(promised)
@@ -185,10 +219,7 @@ impl<B: FrameBuffer> Outcomes for ReplyBuilder<B> {
 impl<B: FrameBuffer> ReadBack for ReplyBuilder<B> {
     #[inline]
     fn read_back(&self, op_index: u32) -> Outcome<'_> {
-        assert!(op_index < self.op_count, "operation {op_index} of {}", self.op_count);
-        let descriptor = self.buffer.get(descriptor_at(op_index)..).map(ReplyDescriptor::ref_from_prefix);
-        let (descriptor, _) = descriptor.and_then(Result::ok).expect("descriptors are reserved");
-        outcome_of(&self.buffer, descriptor)
+        outcome_of(&self.buffer, self.descriptor(op_index))
     }
 }
 
@@ -299,6 +330,24 @@ mod tests {
         assert_eq!(view.outcomes().collect::<Vec<_>>(), outcomes);
         assert_eq!(ReplyView::parsed(frame).outcome(4), outcomes[4]);
         assert!(view.has_reply_full() && view.has_wrong_node() && view.has_unknown());
+    }
+
+    #[test]
+    fn what_is_told_again_is_what_was_told_the_first_time_as_long_as_it_fits() {
+        let long = vec![7; index(limits::VALUE_BYTES_MAX)];
+        let mut builder = ReplyBuilder::new(Vec::new(), 9, limits::FRAME_BYTES_MIN).expect("room");
+        builder.set(6, Outcome::NotFound);
+        builder.set(4, Outcome::Value { value: &long, version: None });
+        builder.set(2, Outcome::Value { value: b"", version: None });
+        builder.set(0, Outcome::Value { value: b"hello", version: None });
+        for (op_index, first) in [(1, 0), (3, 2), (5, 4), (7, 6), (8, 5)] {
+            builder.set_again(op_index, first);
+        }
+        let (frame, bytes) = builder.finish(Origin::default());
+        let view = ReplyView::parse(frame.get(..index(bytes)).expect("whole")).expect("valid");
+        assert_eq!(view.outcome(1), Outcome::Value { value: b"hello", version: None });
+        assert_eq!(view.outcome(3), Outcome::Value { value: b"", version: None });
+        assert_eq!([5, 7, 8].map(|at| view.outcome(at)), [Outcome::ReplyFull, Outcome::NotFound, Outcome::ReplyFull]);
     }
 
     #[test]

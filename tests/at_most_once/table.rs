@@ -38,7 +38,7 @@ impl Node {
             store: Store::new(store).expect("a store"),
             completions: Arc::new(Completions::new(config)),
             now: 1_000,
-            scratch: Scratch::new(0),
+            scratch: Scratch::new(0).finding_repeats(),
         }
     }
 

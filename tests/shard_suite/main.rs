@@ -7,5 +7,6 @@ mod memory;
 mod model;
 mod moving;
 mod ownership;
+mod repeats;
 mod support;
 mod threads;

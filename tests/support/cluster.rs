@@ -134,6 +134,8 @@ impl Cluster {
         let listen = vec![self.nodes[index].endpoint.clone()];
         let mut config = NodeConfig::new(listen, identity(self.plan.seed, self.lives));
         (config.threads, config.cores) = (2, Vec::new());
+        // Otherwise it is for chance whether threads wait for each other.
+        config.find_repeats = self.plan.seed % 2 == 1;
         // No RDMA device need own a loopback address.
         config.insecure = self.plan.wire == Wire::Rdma;
         (self.plan.node)(&mut config);

@@ -445,7 +445,7 @@ pub trait Outcomes {
     /// # Panics
     /// Without [`Outcomes::TELLS_AGAIN`].
     fn set_again(&mut self, index: u32, first: u32) {
-        unimplemented!("operation {index} told as {first}");
+        unreachable!("operation {index} told as {first} is, to who does not tell again");
     }
 
     /// Whether the value that an edit should bring, of so many bytes, fits. Where it does not the edit is not executed.

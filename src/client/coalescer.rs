@@ -10,7 +10,7 @@
 //! node executes one half, the callers of the other issue their next. A task carries frame after frame while
 //! anything waits, on the runtime of whoever found too few of them; should that end, the other carries what waits;
 //! if there is none it is not sent, and the next operation starts another.
-//! For the answer of a node that works on another processor it polls a moment before it sleeps.
+//! For the answer of a node that works on another processor of this machine it polls a moment before it sleeps.
 //! The queue holds what somebody waits for and no more: who goes away takes its operation along, unsent. Nothing leaves
 //! it before there is a link that takes the frame at once: what left it is sent.
 #![forbid(unsafe_code)]
@@ -280,6 +280,7 @@ impl Carrying {
     async fn exchange(&self, ready: Ready, singles: &[Single]) -> Sent {
         let ends = Ends {
             scheme: self.node.endpoint().scheme(),
+            is_loopback: self.node.endpoint().is_loopback(),
             node_cpu: ready.link().node().cpu,
             own_cpu: cores::current(),
             is_one_thread: Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread,

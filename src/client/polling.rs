@@ -10,8 +10,9 @@
 //! ```
 //!
 //! Tasks of the thread that are ready have their turns meanwhile, and what they take hardly counts; the kernel is asked
-//! for events every 61 turns, as always in tokio. Only byte streams are polled for: shared memory and RDMA look by
-//! themselves. And only on a runtime of one thread: on one of several each turn would wake another of them.
+//! for events every 61 turns, as always in tokio. Only byte streams of this machine are polled for: shared memory and
+//! RDMA look by themselves, and a network takes longer than a wake-up. And only on a runtime of one thread: on one of
+//! several each turn would wake another of them.
 #![forbid(unsafe_code)]
 
 use crate::transport::Scheme;
@@ -42,6 +43,8 @@ const CREDIT_NS_MAX: i64 = 1_000_000;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ends {
     pub(super) scheme: Scheme,
+    /// Whether the node's address is one of this machine to itself.
+    pub(super) is_loopback: bool,
     /// The processor that serves the connection, as the node says, and the caller's.
     pub(super) node_cpu: Option<u16>,
     pub(super) own_cpu: usize,
@@ -50,10 +53,10 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    /// Whether polling may pay. On a processor that both share it would keep the node from its work; who is elsewhere
-    /// and has the same number by chance just sleeps.
+    /// Whether polling may pay. On a processor that both share it would keep the node from its work.
     pub(super) fn may_poll(&self) -> bool {
         matches!(self.scheme, Scheme::Tcp | Scheme::Tls)
+            && self.is_loopback
             && self.is_one_thread
             && self.node_cpu.is_some_and(|cpu| usize::from(cpu) != self.own_cpu)
     }
@@ -118,7 +121,7 @@ mod tests {
 
     #[test]
     fn only_another_processor_is_polled_for_over_a_stream_by_a_thread_of_its_own() {
-        let ends = Ends { scheme: Scheme::Tcp, node_cpu: Some(1), own_cpu: 0, is_one_thread: true };
+        let ends = Ends { scheme: Scheme::Tcp, is_loopback: true, node_cpu: Some(1), own_cpu: 0, is_one_thread: true };
         assert!(ends.may_poll());
         assert!(Ends { scheme: Scheme::Tls, ..ends }.may_poll());
         for scheme in [Scheme::Shm, Scheme::Rdma, Scheme::Sim] {
@@ -127,6 +130,7 @@ mod tests {
         assert!(!Ends { own_cpu: 1, ..ends }.may_poll(), "the node's own");
         assert!(!Ends { node_cpu: None, ..ends }.may_poll(), "who knows where");
         assert!(!Ends { is_one_thread: false, ..ends }.may_poll());
+        assert!(!Ends { is_loopback: false, ..ends }.may_poll(), "behind a network");
     }
 
     #[test]

@@ -109,7 +109,7 @@ impl<B: Batch> Once<'_, B> {
         let account = &self.completions.account;
         match session.take(sequence, account) {
             Known::Nothing => {
-                let epoch = self.store.execute_each(self.batch, self.now, outcomes, self.scratch);
+                let epoch = self.store.execute(self.batch, self.now, outcomes, self.scratch);
                 let draft = session.draft(account);
                 session.keep(sequence, self.record(draft, outcomes), account);
                 epoch
@@ -120,15 +120,14 @@ impl<B: Batch> Once<'_, B> {
                 if session.is_in_doubt(sequence) {
                     self.forget_rest(&mut answered, outcomes);
                 }
-                let epoch =
-                    self.store.execute_each(&Rest::new(self.batch, &answered), self.now, outcomes, self.scratch);
+                let epoch = self.store.execute(&Rest::new(self.batch, &answered), self.now, outcomes, self.scratch);
                 session.keep(sequence, self.record(draft, outcomes), account);
                 epoch
             }
             Known::Gone => {
                 let mut gone = vec![false; self.batch.op_count() as usize];
                 self.forget_rest(&mut gone, outcomes);
-                self.store.execute_each(&Rest::new(self.batch, &gone), self.now, outcomes, self.scratch)
+                self.store.execute(&Rest::new(self.batch, &gone), self.now, outcomes, self.scratch)
             }
         }
     }

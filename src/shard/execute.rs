@@ -9,9 +9,9 @@
 //!     pass 3   execute, in request order          0 } work while the processor is
 //! ```
 //!
-//! Operations on one key meet in one bin, in the order of the batch. Small bins make a group, whose shards are locked
-//! together and which goes through each pass as a whole: a batch of 100 has twelve of them a shard, too few for a pass
-//! to hide what it waits for.
+//! Operations on one key, as far as they are executed, meet in one bin, in the order of the batch. Small bins make a
+//! group, whose shards are locked together and which goes through each pass as a whole: a batch of 100 has twelve of
+//! them a shard, too few for a pass to hide what it waits for.
 #![forbid(unsafe_code)]
 
 use super::changed::Changed;
@@ -143,11 +143,11 @@ impl Scratch {
     /// where it `may_repeat` and threads wait for each other, repeats.
     pub(super) fn deal(&mut self, batch: &impl Batch, hasher: &KeyHasher, shards: usize, may_repeat: bool) {
         self.clear(shards);
-        if (self.waits.are_frequent() || self.finds_repeats) && may_repeat {
+        self.repeats.clear();
+        if may_repeat && (self.finds_repeats || self.waits.are_frequent(batch.op_count())) {
             self.repeats.begin(batch.op_count());
             self.deal_by::<true>(batch, hasher, shards);
         } else {
-            self.repeats.begin(0);
             self.deal_by::<false>(batch, hasher, shards);
         }
         self.plan_visits(shards);
@@ -218,7 +218,7 @@ impl Scratch {
     /// Visits, of the batch that was executed last, the changes, the gets that want a version, and of the gets on their
     /// keys those before it is told what the key holds: `visit` says whether an operation tells, for all that come
     /// behind it. Operations on one key come in the order of the batch. Two keys of one [`KeyHasher::index_hash`] count
-    /// as one.
+    /// as one. Gets that were told with one before them are not visited: what that one tells, it tells for them.
     pub fn visit_changed(&mut self, visit: impl FnMut(Position) -> bool) {
         self.changed.visit(&self.bins, visit);
     }

@@ -51,9 +51,13 @@ struct Repeat {
 }
 
 impl Repeats {
-    /// Begins a batch of `ops` operations.
-    pub(super) fn begin(&mut self, ops: u32) {
+    /// Forgets the repeats of the batch before.
+    pub(super) fn clear(&mut self) {
         self.found.clear();
+    }
+
+    /// Begins a batch of `ops` operations that is looked through.
+    pub(super) fn begin(&mut self, ops: u32) {
         let places = (2 * ops as usize).next_power_of_two().min(PLACES_MAX);
         if self.places.len() < places {
             self.places.resize(places, Place::default());
@@ -109,6 +113,11 @@ impl Repeats {
         }
     }
 
+    /// Repeats of the batch.
+    pub(super) fn count(&self) -> usize {
+        self.found.len()
+    }
+
     /// Where the repeat stands that was found as the `at`th.
     pub(super) fn position(&self, at: usize) -> Option<Position> {
         self.found.get(at).map(|repeat| Position { index: repeat.index.into(), offset: repeat.offset })
@@ -127,32 +136,56 @@ impl Repeats {
     }
 }
 
-/// Whether a thread had to wait for shards lately, in more than half of its batches.
+/// Whether a thread looks for repeats: where it had to wait for shards in more than half of [`Waits::WINDOW`] batches,
+/// for the next [`Waits::LOOKED`], unless it hardly finds any.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
-    /// Up with a batch that waited, down with one that did not.
-    score: u32,
+    /// Batches of the window so far, and those of them that waited.
+    batches: u32,
+    waited: u32,
+    /// Batches that are looked through yet.
+    looking: u32,
+    /// Batches until waits are counted again.
+    resting: u32,
 }
 
 impl Waits {
-    /// What makes waits frequent.
-    const FREQUENT: u32 = 32;
+    const WINDOW: u32 = 64;
 
-    /// Where repeats are told nobody waits any more: for so many batches that is no reason to execute them.
-    const MAX: u32 = 1024;
+    /// Where repeats are told nobody waits any more: for so long that is no reason to execute them.
+    const LOOKED: u32 = 1024;
 
-    pub(super) fn are_frequent(&self) -> bool {
-        self.score >= Self::FREQUENT
+    /// So long it takes until a thread looks again that found one in sixteen operations at most.
+    const RESTED: u32 = 4096;
+    const OPS_PER_REPEAT: u32 = 16;
+
+    /// Smaller batches neither count nor are looked through: they hold a shard for a moment.
+    const OPS_MIN: u32 = 64;
+
+    pub(super) fn are_frequent(&self, ops: u32) -> bool {
+        self.looking > 0 && ops >= Self::OPS_MIN
     }
 
-    /// A batch is over.
-    pub(super) fn note(&mut self, has_waited: bool) {
-        self.score = match has_waited {
-            // So long it lasts until waiting is tried again.
-            true if self.are_frequent() => Self::MAX,
-            true => self.score + 1,
-            false => self.score.saturating_sub(1),
-        };
+    /// A batch is over; `repeats` were found in it.
+    pub(super) fn note(&mut self, has_waited: bool, ops: u32, repeats: usize) {
+        if ops < Self::OPS_MIN {
+            return;
+        }
+        if self.looking > 0 {
+            self.looking -= 1;
+            if repeats * Self::OPS_PER_REPEAT as usize <= ops as usize {
+                (self.looking, self.resting) = (0, Self::RESTED);
+            }
+        } else if self.resting > 0 {
+            self.resting -= 1;
+        } else {
+            self.batches += 1;
+            self.waited += u32::from(has_waited);
+            if self.batches == Self::WINDOW {
+                self.looking = if 2 * self.waited > Self::WINDOW { Self::LOOKED } else { 0 };
+                (self.batches, self.waited) = (0, 0);
+            }
+        }
     }
 }
 
@@ -160,26 +193,35 @@ impl Waits {
 mod tests {
     use super::*;
 
-    /// Of so many batches those at whose beginning waits were frequent.
-    fn frequent(batches: usize, has_waited: impl Fn(usize) -> bool) -> usize {
+    /// Of so many batches those that are looked through, in each of which so many operations repeat another one.
+    fn looked(batches: u32, repeats: usize, has_waited: impl Fn(u32) -> bool) -> u32 {
         let mut waits = Waits::default();
-        let mut frequent = 0;
+        let mut looked = 0;
         for batch in 0..batches {
-            frequent += usize::from(waits.are_frequent());
-            waits.note(has_waited(batch));
+            let is_looked = waits.are_frequent(1_000);
+            looked += u32::from(is_looked);
+            waits.note(has_waited(batch), 1_000, if is_looked { repeats } else { 0 });
+            // Singles between are nothing.
+            waits.note(false, 1, 0);
         }
-        frequent
+        looked
     }
 
     #[test]
-    fn waits_are_frequent_where_more_than_half_of_the_batches_wait() {
-        assert_eq!(frequent(10_000, |batch| batch % 2 == 0), 0);
-        assert!(frequent(10_000, |batch| batch % 3 != 0) > 9_000);
-        assert_eq!(frequent(10_000, |batch| batch < 10), 0, "a few are none");
+    fn a_thread_looks_where_more_than_half_of_its_batches_wait() {
+        assert_eq!(looked(10_000, 300, |batch| batch % 2 == 0), 0);
+        assert!(looked(10_000, 300, |batch| batch % 3 != 0) > 9_000);
+        assert_eq!(looked(10_000, 300, |batch| batch < 30), 0, "a few are none");
     }
 
     #[test]
-    fn waits_that_end_are_forgotten() {
-        assert!((1_000..1_100).contains(&frequent(10_000, |batch| batch < 40)));
+    fn waits_that_end_are_forgotten_and_one_in_a_while_holds_nothing_up() {
+        assert_eq!(looked(10_000, 300, |batch| batch < 64 || batch % 100 == 0), Waits::LOOKED);
+    }
+
+    #[test]
+    fn who_finds_next_to_nothing_looks_seldom() {
+        let looked = looked(100_000, 50, |_| true);
+        assert!((20..30).contains(&looked), "{looked}");
     }
 }

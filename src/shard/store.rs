@@ -214,34 +214,9 @@ impl Store {
     /// # Panics
     /// Only if `batch` or `outcomes` do: the store stays whole and in use.
     pub fn execute<O: Outcomes>(&self, batch: &impl Batch, now: Time, outcomes: &mut O, scratch: &mut Scratch) -> u64 {
-        // Where records are evicted each get counts.
-        self.execute_dealt(batch, now, outcomes, scratch, O::TELLS_AGAIN && !self.evicts)
-    }
-
-    /// As [`Store::execute`], but each operation is executed by itself, so that [`Scratch::visit_changed`] meets it.
-    ///
-    /// # Panics
-    /// As [`Store::execute`].
-    pub fn execute_each(
-        &self,
-        batch: &impl Batch,
-        now: Time,
-        outcomes: &mut impl Outcomes,
-        scratch: &mut Scratch,
-    ) -> u64 {
-        self.execute_dealt(batch, now, outcomes, scratch, false)
-    }
-
-    fn execute_dealt(
-        &self,
-        batch: &impl Batch,
-        now: Time,
-        outcomes: &mut impl Outcomes,
-        scratch: &mut Scratch,
-        may_repeat: bool,
-    ) -> u64 {
         self.ownership.refresh(&mut scratch.ownership);
-        scratch.deal(batch, &self.hasher, self.shards.len(), may_repeat);
+        // Where records are evicted each get counts.
+        scratch.deal(batch, &self.hasher, self.shards.len(), O::TELLS_AGAIN && !self.evicts);
         scratch.sample(batch, &self.hasher);
         for index in &scratch.foreign {
             outcomes.set(*index, Outcome::WrongNode);
@@ -279,7 +254,7 @@ impl Store {
             epoch = epoch.max(self.execute_rest(Rest { shard, entries, owned }, batch, now, outcomes));
         }
         scratch.visits = visits;
-        scratch.waits.note(has_waited);
+        scratch.waits.note(has_waited, batch.op_count(), scratch.repeats.count());
         scratch.repeats.tell(outcomes);
         epoch
     }

@@ -3,7 +3,7 @@
 
 use super::RedisEndpoint;
 use std::fmt;
-use std::net::{ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
 use std::path::Path;
 use std::str::FromStr;
 use thiserror::Error;
@@ -141,6 +141,13 @@ impl Endpoint {
         Some((host, port.parse().ok()?))
     }
 
+    /// Whether it names an address of this machine to itself, without asking anybody who has which name.
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.host_port().is_some_and(|(host, _)| {
+            host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.to_canonical().is_loopback())
+        })
+    }
+
     /// Whether it is on this machine: one of its addresses is one that can be bound here.
     pub(crate) fn is_here(&self) -> bool {
         let Some(address) = self.host_port() else { return true };
@@ -198,6 +205,17 @@ mod tests {
         let here = ["tcp://127.0.0.1:7411", "tcp://localhost:1", "rdma://127.0.0.2:1", "shm:///run/node.sock"];
         assert!(here.iter().all(|text| text.parse::<Endpoint>().expect("an endpoint").is_here()));
         assert!(!"tcp://192.0.2.1:7411".parse::<Endpoint>().expect("an endpoint").is_here());
+    }
+
+    #[test]
+    fn loopback_is_told_by_the_address_alone() {
+        let is_loopback = |text: &str| text.parse::<Endpoint>().expect("an endpoint").is_loopback();
+        assert!(
+            ["tcp://127.0.0.1:1", "tls://localhost:1", "tcp://[::1]:1", "tcp://[::ffff:127.0.0.1]:1"]
+                .into_iter()
+                .all(is_loopback)
+        );
+        assert!(!["tcp://192.0.2.1:1", "tcp://node:1", "tcp://[2001:db8::1]:1"].into_iter().any(is_loopback));
     }
 
     #[test]

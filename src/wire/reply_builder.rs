@@ -1,4 +1,4 @@
-//! Building a reply in a lent buffer: values come straight from records (copy B).
+//! Building a reply in a lent buffer: values come straight from records, or from elsewhere in the reply (copy B).
 //!
 //! ```text
 //!   | header 64 | descriptors, in request order | values, as they come --> end | promised to what is to come | room |

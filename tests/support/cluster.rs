@@ -135,7 +135,7 @@ impl Cluster {
         let mut config = NodeConfig::new(listen, identity(self.plan.seed, self.lives));
         (config.threads, config.cores) = (2, Vec::new());
         // Otherwise it is for chance whether threads wait for each other.
-        config.find_repeats = self.plan.seed % 2 == 1;
+        config.find_repeats = self.plan.seed.is_multiple_of(2);
         // No RDMA device need own a loopback address.
         config.insecure = self.plan.wire == Wire::Rdma;
         (self.plan.node)(&mut config);

@@ -8,8 +8,8 @@
 //!
 //! So an operation is executed only where its shard, locked, says that its slot is the node's; whoever changed the
 //! shards may rely on it as soon as the change returns. All operations of a batch on one key that are executed meet in
-//! one bin, and share the verdict; those on other keys of its slot lie in other shards, and may be executed after a change they
-//! did not see, or answered `WrongNode` before it is over.
+//! one bin, and share the verdict; those on other keys of its slot lie in other shards, and may be executed after a
+//! change they did not see, or answered `WrongNode` before it is over.
 #![forbid(unsafe_code)]
 
 use super::execute::Entry;

@@ -280,7 +280,7 @@ impl Carrying {
     async fn exchange(&self, ready: Ready, singles: &[Single]) -> Sent {
         let ends = Ends {
             scheme: self.node.endpoint().scheme(),
-            is_loopback: self.node.endpoint().is_loopback(),
+            is_loopback: ready.link().node().is_loopback,
             node_cpu: ready.link().node().cpu,
             own_cpu: cores::current(),
             is_one_thread: Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread,

@@ -39,6 +39,8 @@ pub(super) struct NodeHello {
     pub(super) incarnation: [u8; 16],
     pub(super) frame_bytes_max: u32,
     pub(super) cpu: Option<u16>,
+    /// Whether its address is one of this machine to itself.
+    pub(super) is_loopback: bool,
     /// Whether it answers wire-limit frames on this connection.
     pub(super) wire_limit: bool,
     pub(super) frames_in_flight_max: u32,
@@ -149,6 +151,7 @@ impl Connect {
             frames_in_flight_max: reply.frames_in_flight_max.get(),
             wire_limit: reply.permissions.get() & HelloReply::WIRE_LIMIT != 0,
             cpu: Some(reply.cpu.get()).filter(|cpu| *cpu != HelloReply::CPU_NONE),
+            is_loopback: self.endpoint.is_loopback(),
         })
     }
 

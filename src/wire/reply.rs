@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Descriptors stand in request order. Values stand in the order in which the shards came to them, so that each
-//! is copied once, straight from its record; hence the offset, counted from the start of the frame.
+//! is copied once, from its record or from another one's value that it repeats; hence the offset, counted from the
+//! start of the frame.
 #![forbid(unsafe_code)]
 
 use super::edit::{BytesNow, EDITED_BYTES, EditedBody};

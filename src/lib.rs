@@ -22,6 +22,7 @@ pub mod op;
 pub mod op_list;
 pub mod pages;
 pub mod plot;
+mod polling;
 mod process;
 pub mod profile;
 pub mod resp;

@@ -143,6 +143,10 @@ struct CoreArgs {
     /// Which core serves a connection
     #[arg(long, value_enum, default_value_t)]
     placement: Placement,
+    /// Let threads sleep as soon as nothing comes over TCP: clients of this machine are answered later, and no thread
+    /// is on its core without work
+    #[arg(long)]
+    no_busy_polling: bool,
 }
 
 fn as_text<S: serde::Serializer>(value: &impl std::fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
@@ -248,7 +252,7 @@ impl ServeArgs {
     }
 
     fn config(&self) -> Result<NodeConfig, Box<dyn Error>> {
-        let CoreArgs { threads, cores, placement } = &self.cores;
+        let CoreArgs { threads, cores, placement, no_busy_polling } = &self.cores;
         check_cores(cores.as_ref())?;
         let cores = cores.as_ref().map_or_else(cores::available, |list| list.0.clone());
         let threads = threads.map_or(cores.len(), |threads| threads as usize);
@@ -270,7 +274,8 @@ impl ServeArgs {
         let told = NodeConfig { metrics, slow_batch, hot_keys_every, allow_profile, ..config };
         let mapped = self.map.is_some();
         let credentials = self.credentials.credentials()?;
-        Ok(NodeConfig { redis, credentials, insecure, allow_wire_limit, mapped, ..told })
+        let busy_polling = !no_busy_polling;
+        Ok(NodeConfig { redis, credentials, insecure, allow_wire_limit, mapped, busy_polling, ..told })
     }
 
     /// What clients may take of the node.

@@ -10,7 +10,6 @@
 //! node executes one half, the callers of the other issue their next. A task carries frame after frame while
 //! anything waits, on the runtime of whoever found too few of them; should that end, the other carries what waits;
 //! if there is none it is not sent, and the next operation starts another.
-//! For the answer of a node that works on another processor of this machine it polls a moment before it sleeps.
 //! The queue holds what somebody waits for and no more: who goes away takes its operation along, unsent. Nothing leaves
 //! it before there is a link that takes the frame at once: what left it is sent.
 #![forbid(unsafe_code)]
@@ -18,19 +17,16 @@
 use super::again::{Begun, Lost, begin};
 use super::carried::Carried;
 use super::node::{Exchange, NodeClient, Ready};
-use super::polling::{Ends, Polling, polled};
 use super::routing::Router;
 use super::session::Sequence;
 use super::share::check as check_reply;
 use super::{BatchError, ClientError, Loss, Unsent};
-use crate::cores;
 use crate::limits;
 use crate::op::{Action, Edit, Edited, Op, Outcome, Time, Version};
 use crate::transport::Frame;
 use crate::wire::{ReplyView, RequestBuilder};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
@@ -149,7 +145,6 @@ struct Queue {
     /// Tasks that carry, and operations in flight with them.
     carriers: usize,
     in_flight: usize,
-    polling: Polling,
 }
 
 fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
@@ -276,24 +271,6 @@ impl Carrying {
         lock(&self.queue).carriers > 1
     }
 
-    /// Sends a frame's worth and waits for the answer, busily where that pays.
-    async fn exchange(&self, ready: Ready, singles: &[Single]) -> Sent {
-        let ends = Ends {
-            scheme: self.node.endpoint().scheme(),
-            is_loopback: ready.link().node().is_loopback,
-            node_cpu: ready.link().node().cpu,
-            own_cpu: cores::current(),
-            is_one_thread: Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread,
-        };
-        let exchange = exchange(&self.node, ready, singles);
-        if !ends.may_poll() || !lock(&self.queue).polling.is_due() {
-            return exchange.await;
-        }
-        let (sent, spent) = polled(exchange).await;
-        lock(&self.queue).polling.spent(spent);
-        sent
-    }
-
     /// Carries a frame's worth and tells the callers.
     async fn carry(&mut self) {
         let ready = self.node.ready(self.node.deadline()).await;
@@ -307,7 +284,7 @@ impl Carrying {
         let had_company = self.has_company();
         let sent = match ready {
             Ok(ready) if singles.is_empty() => return ready.cancel(),
-            Ok(ready) => self.exchange(ready, &singles).await,
+            Ok(ready) => exchange(&self.node, ready, &singles).await,
             Err(error) => Sent::Ended(Err(error)),
         };
         if had_company && !self.has_company() {

@@ -12,8 +12,9 @@
 use super::answers::{Answers, Awaited};
 use super::{ClientConfig, ClientError, Loss, NoHello};
 use crate::auth::{ChannelBinding, ClientExchange, Credentials, Method, Nonce};
+use crate::cores;
 use crate::transport::{
-    self, Buffer, Connection, ConnectionConfig, Endpoint, Frame, FrameReceiver, FrameSender, Lender, Transport,
+    self, Buffer, Connection, ConnectionConfig, Endpoint, Frame, FrameReceiver, FrameSender, Lender, Scheme, Transport,
     TransportError, Visitor,
 };
 use crate::wire::{
@@ -290,6 +291,11 @@ impl Link {
         &self.node
     }
 
+    /// Whether to look for an answer before the thread sleeps may pay.
+    pub(super) fn is_worth_a_look(&self) -> bool {
+        is_worth_a_look(self.endpoint.scheme(), &self.node, cores::current())
+    }
+
     /// Why the link is dead, if it is.
     pub(super) fn dead(&self) -> Option<ClientError> {
         self.pending.dead()
@@ -348,5 +354,37 @@ impl Link {
     /// A buffer of at least `bytes` bytes.
     pub(super) fn lend(&self, bytes: usize) -> Option<Buffer> {
         Arc::clone(&self.lender).lend(bytes)
+    }
+}
+
+/// Whether a byte stream brings answers from another processor of this machine. On one that both share a look would
+/// keep the node from its work, across a network a wake-up is the least, and shared memory and RDMA look by themselves.
+fn is_worth_a_look(scheme: Scheme, node: &NodeHello, own_cpu: usize) -> bool {
+    matches!(scheme, Scheme::Tcp | Scheme::Tls)
+        && node.is_loopback
+        && node.cpu.is_some_and(|cpu| usize::from(cpu) != own_cpu)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_processor_of_this_machine_is_worth_a_look_over_a_stream() {
+        let node = NodeHello {
+            incarnation: [0; 16],
+            frame_bytes_max: 0,
+            cpu: Some(1),
+            is_loopback: true,
+            wire_limit: false,
+            frames_in_flight_max: 1,
+        };
+        assert!(is_worth_a_look(Scheme::Tcp, &node, 0) && is_worth_a_look(Scheme::Tls, &node, 0));
+        for scheme in [Scheme::Shm, Scheme::Rdma, Scheme::Sim] {
+            assert!(!is_worth_a_look(scheme, &node, 0), "{scheme}");
+        }
+        assert!(!is_worth_a_look(Scheme::Tcp, &node, 1), "the node's own");
+        assert!(!is_worth_a_look(Scheme::Tcp, &NodeHello { cpu: None, ..node }, 0), "who knows where");
+        assert!(!is_worth_a_look(Scheme::Tcp, &NodeHello { is_loopback: false, ..node }, 0), "behind a network");
     }
 }

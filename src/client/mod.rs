@@ -29,7 +29,6 @@ mod keeper;
 mod kept;
 mod link;
 mod node;
-mod polling;
 mod reply;
 mod resend;
 mod routing;
@@ -74,6 +73,9 @@ pub struct ClientConfig {
     /// Whether what was in flight on a lost connection is sent again, to be executed once: to the same life of its
     /// node, until the deadline. Without it the outcome is `Unknown` at once.
     pub at_most_once: bool,
+    /// Whether a thread looks over TCP for the answer of a node of this machine, at a loopback address, for a moment
+    /// and as far as that pays, before it sleeps. Only on runtimes of one thread.
+    pub busy_polling: bool,
     /// What the waits between two tries to connect are drawn from; `None` for the system's randomness.
     pub jitter_seed: Option<u64>,
     /// Who this client is: every node then has to ask for a proof, and to give one. `None` for nobody.
@@ -90,6 +92,7 @@ impl Default for ClientConfig {
             frame_bytes_max: limits::FRAME_BYTES_DEFAULT,
             reply_bytes_max: 1 << 30,
             at_most_once: true,
+            busy_polling: true,
             jitter_seed: None,
             credentials: None,
             transport: TransportOptions::default(),

@@ -12,6 +12,7 @@ use super::{ClientConfig, ClientError, Loss, NoHello, Unsent};
 use crate::limits::FRAME_BYTES_MIN;
 use crate::map::{Id, MapNode, ShardMap};
 use crate::metrics::NodeStats;
+use crate::polling::look_for;
 use crate::transport::{Buffer, ConnectionConfig, Endpoint, Frame, HeapPool, Lender};
 use crate::wire::{
     BuildError, FrameKind, HEADER_BYTES, Header, Origin, RequestBuilder, WIRE_LIMIT_BYTES_MIN, WireError,
@@ -373,7 +374,8 @@ impl NodeClient {
         link.send(frame.clone());
         let look_every = LOOK_EVERY.min(self.config.deadline / 8);
         let first_look = if self.keeper.is_some() { deadline.min(Instant::now() + look_every) } else { deadline };
-        let mut answered = timeout_at(first_look, &mut answer).await;
+        let is_worth_a_look = self.config.busy_polling && link.is_worth_a_look();
+        let mut answered = timeout_at(first_look, look_for(is_worth_a_look, &mut answer)).await;
         if answered.is_err() && first_look < deadline {
             let moved = self.moved(frame, look_every);
             answered = tokio::select! {

@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod greeting;
+mod nearness;
 mod pacing;
 mod turn;
 
+use self::nearness::Nearness;
 use self::turn::Turn;
 use super::accounts::{Member, TooMany};
 use super::ended::Endings;
@@ -19,6 +21,7 @@ use crate::auth::Rights;
 use crate::completions::Carrier;
 use crate::limits::MOVE_CHUNK_BYTES;
 use crate::metrics::Counters;
+use crate::polling::look_for;
 use crate::session::{SessionError, rights_missing};
 use crate::transport::{Connection, Frame, FrameReceiver, FrameSender, Lender, TransportError};
 use crate::wire::{
@@ -250,11 +253,13 @@ impl<'a, S: FrameSender, R: FrameReceiver> Serving<'a, S, R> {
         self.receiver.set_frame_bytes_max(self.shared.config.frame_bytes_max);
         self.hold(Frame::unaccounted(accepted.reply));
         self.send_held().await?;
+        let mut nearness = Nearness::default();
         loop {
+            let is_worth_a_look = self.shared.config.busy_polling && nearness.is_worth_a_look();
             let received = tokio::select! {
                 biased;
                 () = drained(&mut self.draining) => return self.drain().await,
-                received = self.receiver.receive() => received,
+                received = look_for(is_worth_a_look, self.receiver.receive()) => received,
                 // Half a frame has a time of its own.
                 wait = self.idle.too_long() => match self.receiver.is_midway() {
                     true => {
@@ -266,6 +271,7 @@ impl<'a, S: FrameSender, R: FrameReceiver> Serving<'a, S, R> {
             };
             self.idle.stir();
             let Some(frame) = received? else { return Ok(()) };
+            nearness.arrived(|| self.receiver.sender_cpu());
             self.answer_all(frame).await?;
         }
     }

@@ -44,6 +44,7 @@ impl Forwarder {
                     deadline: FORWARD_WAIT,
                     frame_bytes_max: shared.config.frame_bytes_max,
                     reply_bytes_max: shared.config.frame_bytes_max.into(),
+                    busy_polling: shared.config.busy_polling,
                     credentials: shared.config.credentials.clone(),
                     transport: shared.config.transport.clone(),
                     ..ClientConfig::default()

@@ -236,6 +236,13 @@ pub trait FrameReceiver: Send + 'static {
         false
     }
 
+    /// The processor of this machine that the last bytes came from; `None` where it is not known, where the peer is
+    /// elsewhere, and of a transport whose receiver looks for frames by itself. To be asked right behind a frame: an
+    /// answer may bring the peer's acknowledgement, which is handled here.
+    fn sender_cpu(&self) -> Option<usize> {
+        None
+    }
+
     /// Throws away what the peer still sends, frames or not, until it closes the connection; no frame can be received
     /// any more. So that a last frame is not lost because the peer was still sending.
     fn discard(&mut self) -> impl Future<Output = ()> + Send;

@@ -129,6 +129,8 @@ pub struct StreamReceiver<R> {
     pace: Pace,
     /// Of the last frame too, until the next one is asked for.
     share: Share,
+    /// Tells the processor of this machine that the last bytes came from.
+    sender_cpu: fn(&R) -> Option<usize>,
 }
 
 /// What has become of the frame that comes next.
@@ -156,7 +158,13 @@ impl<R> StreamReceiver<R> {
     pub(super) fn new(reader: R, staging: Buffer, config: &ConnectionConfig) -> Self {
         let pace = Pace::new(config.frame_wait);
         let (config, partial) = (config.clone(), None);
-        Self { reader, config, staging, begin: 0, end: 0, partial, pace, share: Share::default() }
+        let (share, sender_cpu) = (Share::default(), |_: &R| None);
+        Self { reader, config, staging, begin: 0, end: 0, partial, pace, share, sender_cpu }
+    }
+
+    /// The same, of a stream that can tell where on this machine its bytes come from.
+    pub(super) fn with_sender_cpu(self, sender_cpu: fn(&R) -> Option<usize>) -> Self {
+        Self { sender_cpu, ..self }
     }
 
     /// Begins the next frame from what is staged.
@@ -275,6 +283,10 @@ impl<R: AsyncRead + Unpin + Send + 'static> FrameReceiver for StreamReceiver<R> 
 
     fn set_allowance(&mut self, allowance: Arc<Allowance>) {
         self.share.set(allowance);
+    }
+
+    fn sender_cpu(&self) -> Option<usize> {
+        (self.sender_cpu)(&self.reader)
     }
 
     fn is_midway(&self) -> bool {

@@ -135,12 +135,10 @@ impl TcpIncoming {
 impl Incoming for TcpIncoming {
     type Connection = TcpConnection;
 
-    /// `SO_INCOMING_CPU`: the processor that handled the socket's last packet. On loopback that is where the
-    /// client runs; with receive steering, where the card puts the flow. Known once the client's first bytes
-    /// are there.
+    /// Known once the client's first bytes are there.
     async fn cpu(&self) -> Option<usize> {
         let _silent = tokio::time::timeout(FIRST_BYTES_WAIT, self.stream.readable()).await;
-        SockRef::from(&self.stream).cpu_affinity().ok()
+        incoming_cpu(&self.stream)
     }
 
     fn source(&self) -> Source {
@@ -161,11 +159,13 @@ pub struct TcpConnection {
     peer: String,
     staging: Buffer,
     config: ConnectionConfig,
+    is_loopback: bool,
 }
 
 impl TcpConnection {
     fn new(stream: TcpStream, peer: String, config: &ConnectionConfig) -> io::Result<Self> {
-        Ok(Self { stream, peer, staging: stream::staging(config)?, config: config.clone() })
+        let (staging, is_loopback) = (stream::staging(config)?, is_loopback(&stream).unwrap_or(false));
+        Ok(Self { stream, peer, staging, config: config.clone(), is_loopback })
     }
 }
 
@@ -178,10 +178,21 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_user_timeout(Some(GONE_WAIT))?;
-    if stream.peer_addr()?.ip().to_canonical().is_loopback() {
+    if is_loopback(stream)? {
         socket.set_send_buffer_size(LOOPBACK_SEND_BYTES)?;
     }
     Ok(())
+}
+
+/// Whether the peer is this machine.
+fn is_loopback(stream: &TcpStream) -> io::Result<bool> {
+    Ok(stream.peer_addr()?.ip().to_canonical().is_loopback())
+}
+
+/// `SO_INCOMING_CPU`: the processor that handled the socket's last packet. On loopback that is where the peer runs;
+/// with receive steering, where the card puts the flow.
+fn incoming_cpu(stream: &TcpStream) -> Option<usize> {
+    SockRef::from(stream).cpu_affinity().ok()
 }
 
 impl Connection for TcpConnection {
@@ -194,7 +205,11 @@ impl Connection for TcpConnection {
 
     fn split(self) -> (Self::Sender, Self::Receiver) {
         let (reader, writer) = self.stream.into_split();
-        (StreamSender::new(writer, &self.config), StreamReceiver::new(reader, self.staging, &self.config))
+        let mut receiver = StreamReceiver::new(reader, self.staging, &self.config);
+        if self.is_loopback {
+            receiver = receiver.with_sender_cpu(|reader| incoming_cpu(reader.as_ref()));
+        }
+        (StreamSender::new(writer, &self.config), receiver)
     }
 }
 
@@ -202,19 +217,37 @@ impl Connection for TcpConnection {
 mod tests {
     use super::*;
     use crate::budget::Budget;
-    use crate::transport::HeapPool;
+    use crate::cores;
+    use crate::transport::{Frame, FrameReceiver, FrameSender, HeapPool};
+    use crate::wire::stats_request;
     use std::sync::Arc;
 
-    #[tokio::test]
-    async fn both_ends_notice_a_peer_that_vanished() {
+    /// Both ends of a connection.
+    async fn ends() -> [TcpConnection; 2] {
         let pool = HeapPool::new(Arc::new(Budget::new(u64::MAX)));
         let config = ConnectionConfig::of_client(pool, 1 << 30);
         let any: Endpoint = "tcp://127.0.0.1:0".parse().expect("an endpoint");
         let mut listener = Tcp.listen(&any).await.expect("loopback");
         let endpoint = listener.endpoint().clone();
         let (near, far) = tokio::join!(Tcp.connect(&endpoint, &config), listener.accept());
-        let far = far.and_then(|incoming| incoming.attach(&config));
-        for end in [near.expect("connected"), far.expect("accepted")] {
+        [near.expect("connected"), far.and_then(|incoming| incoming.attach(&config)).expect("accepted")]
+    }
+
+    #[tokio::test]
+    async fn a_frame_of_this_machine_tells_the_processor_that_it_came_from() {
+        let [near, far] = ends().await;
+        let ((mut sender, _near), (_far, mut receiver)) = (near.split(), far.split());
+        for cpu in cores::available() {
+            assert!(cores::pin_current_thread(cpu));
+            sender.send(Frame::unaccounted(stats_request(1).to_vec())).await.expect("sent");
+            receiver.receive().await.expect("no fault").expect("a frame");
+            assert_eq!(receiver.sender_cpu(), Some(cpu));
+        }
+    }
+
+    #[tokio::test]
+    async fn both_ends_notice_a_peer_that_vanished() {
+        for end in ends().await {
             let socket = SockRef::from(&end.stream);
             assert!(socket.keepalive().expect("an option"));
             assert_eq!(socket.tcp_keepalive_time().expect("an option"), KEEPALIVE_IDLE);

@@ -159,13 +159,11 @@ pub struct TcpConnection {
     peer: String,
     staging: Buffer,
     config: ConnectionConfig,
-    is_loopback: bool,
 }
 
 impl TcpConnection {
     fn new(stream: TcpStream, peer: String, config: &ConnectionConfig) -> io::Result<Self> {
-        let (staging, is_loopback) = (stream::staging(config)?, is_loopback(&stream).unwrap_or(false));
-        Ok(Self { stream, peer, staging, config: config.clone(), is_loopback })
+        Ok(Self { stream, peer, staging: stream::staging(config)?, config: config.clone() })
     }
 }
 
@@ -204,9 +202,10 @@ impl Connection for TcpConnection {
     }
 
     fn split(self) -> (Self::Sender, Self::Receiver) {
+        let is_loopback = is_loopback(&self.stream).unwrap_or(false);
         let (reader, writer) = self.stream.into_split();
         let mut receiver = StreamReceiver::new(reader, self.staging, &self.config);
-        if self.is_loopback {
+        if is_loopback {
             receiver = receiver.with_sender_cpu(|reader| incoming_cpu(reader.as_ref()));
         }
         (StreamSender::new(writer, &self.config), receiver)

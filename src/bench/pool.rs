@@ -2,7 +2,8 @@
 //!
 //! A lane is one batch in flight: a worker of depth 3 has three. Each lane draws its own batches, at least its share
 //! of a thousand a worker, and issues them in a circle. A batch is read from front to back once, when its frame is
-//! built (and once more when values are verified), so a pool is one string of bytes without an index:
+//! built (and once more when values are verified), so a pool is one string of bytes without an index. The next batch's
+//! first key is asked for ahead: many lanes of small batches are more strings than a processor reads ahead by itself.
 //!
 //! ```text
 //!   named    | kind 2 bits, length 6 bits | key | kind, length | key | ...          about 5 bytes an operation
@@ -15,8 +16,9 @@
 //! asked for has been acknowledged, which is what YCSB's acknowledged counter is for.
 #![forbid(unsafe_code)]
 
-use super::workload::{Chooser, Key, KeyNames, Kind, Popularity, Workload};
+use super::workload::{Chooser, KEY_BYTES_MAX, Key, KeyNames, Kind, Popularity, Workload};
 use crate::hash;
+use crate::prefetch::prefetch;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -25,6 +27,9 @@ pub const BATCHES_MIN: u32 = 1_000;
 
 /// Distinct operations a worker, about at least, so that small batches don't replay a few keys from the cache.
 pub const OPS_MIN: u32 = 1_000_000;
+
+/// As many of all workers together do as well.
+pub const OPS_OF_ALL_MIN: u32 = 10_000_000;
 
 const DISTANCE_BITS: u32 = 31;
 const LENGTH_BITS: u32 = 6;
@@ -52,7 +57,9 @@ impl PoolSpec {
     /// Batches that each lane draws.
     #[must_use]
     pub fn batches_a_lane(&self) -> u32 {
-        BATCHES_MIN.max(OPS_MIN.div_ceil(self.batch)).div_ceil(self.depth)
+        let workers = self.lanes.div_ceil(self.depth);
+        let ops = OPS_MIN.min(OPS_OF_ALL_MIN.div_ceil(workers));
+        BATCHES_MIN.max(ops.div_ceil(self.batch)).div_ceil(self.depth)
     }
 
     /// Memory that the pool of one lane takes, at most about, in bytes.
@@ -181,6 +188,8 @@ fn walk_named<E>(bytes: &[u8], batch: u32, from: Cursor, mut visitor: impl Visit
             visitor.visit(Step::Put, key)?;
         }
     }
+    // As far as the next key reaches.
+    rest.get(KEY_BYTES_MAX..).into_iter().for_each(prefetch::<1>);
     Ok(Cursor { batch: from.batch + 1, offset: bytes.len() - rest.len(), inserted: 0 })
 }
 
@@ -283,6 +292,10 @@ mod tests {
         assert_eq!(spec(WorkloadName::Freight, 10_000, 3).batches_a_lane(), 334);
         assert_eq!(spec(WorkloadName::Freight, 1, 1).batches_a_lane(), 1_000_000);
         assert_eq!(spec(WorkloadName::Freight, 100, 2).batches_a_lane(), 5000);
+        let crowd = |lanes, batch| PoolSpec { lanes, ..spec(WorkloadName::Freight, batch, 2) }.batches_a_lane();
+        assert_eq!(crowd(2 * 10, 1), 500_000);
+        assert_eq!(crowd(2 * 1_000, 1), 5_000, "ten million together");
+        assert_eq!(crowd(2 * 100_000, 1), 500, "a thousand batches");
     }
 
     #[test]

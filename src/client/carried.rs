@@ -5,9 +5,10 @@
 #![forbid(unsafe_code)]
 
 use super::again::Lost;
-use super::coalescer::{Answered, Single};
+use super::coalescer::Answered;
+use super::flight::Flight;
 use super::link::Link;
-use super::node::{Exchange, NodeClient};
+use super::node::Exchange;
 use super::reply::Unplaced;
 use super::routing::{Cause, Router};
 use super::session::Sequence;
@@ -19,45 +20,38 @@ use std::sync::Arc;
 
 /// The operations of a frame.
 pub(super) struct Carried {
-    node: Arc<NodeClient>,
     router: Arc<Router>,
     request: Frame,
     sequence: Arc<Sequence>,
-    /// By their place in it, those that have no answer yet.
-    singles: Vec<Option<Single>>,
+    flight: Flight,
 }
 
 impl Carried {
-    pub(super) fn new(
-        node: Arc<NodeClient>,
-        router: Arc<Router>,
-        request: Frame,
-        sequence: Arc<Sequence>,
-        singles: Vec<Single>,
-    ) -> Self {
-        Self { node, router, request, sequence, singles: singles.into_iter().map(Some).collect() }
+    pub(super) fn new(router: Arc<Router>, request: Frame, sequence: Arc<Sequence>, flight: Flight) -> Self {
+        Self { router, request, sequence, flight }
     }
 
     /// Sends them until each has its answer, or no map helps.
     pub(super) async fn deliver(mut self, lost: Lost) {
         let ended = self.carry(lost).await;
-        let error = ended.err().unwrap_or_else(|| ClientError::Forgotten { endpoint: self.node.endpoint().clone() });
-        self.singles.into_iter().flatten().for_each(|single| single.tell(Err(error.clone())));
+        let endpoint = self.flight.node().endpoint();
+        let error = ended.err().unwrap_or_else(|| ClientError::Forgotten { endpoint: endpoint.clone() });
+        self.flight.tell_all(|_| Err(error.clone()));
     }
 
     /// Tells those that are answered. The others may have taken effect.
     async fn carry(&mut self, lost: Lost) -> Result<(), ClientError> {
-        let deadline = self.node.deadline();
-        let mut cause = match lost.deliver(&self.node, deadline, &self.request, &self.sequence).await {
+        let node = self.flight.node();
+        let deadline = node.deadline();
+        let mut cause = match lost.deliver(node, deadline, &self.request, &self.sequence).await {
             Exchange::Answered(frame, link) => self.take(&frame, &link)?,
             Exchange::Unsent(_) => Cause::Unsent,
             Exchange::Unknown(error) => return Err(error),
         };
         // By a map that is newer than the oldest of theirs some of them may be another's.
-        let mut epoch = self.singles.iter().flatten().map(|single| single.epoch).min().unwrap_or_default();
+        let mut epoch = self.flight.singles().map(|single| single.epoch).min().unwrap_or_default();
         for round in 0.. {
-            let left = (0..).zip(&self.singles).filter(|(_, single)| single.is_some());
-            let ops: Vec<_> = left.map(|(op, _)| op).collect();
+            let ops = self.flight.untold();
             if ops.is_empty() {
                 break;
             }
@@ -68,7 +62,7 @@ impl Carried {
             for (mut part, places) in kept::send(&kept, &routing, self.router.config(), deadline).await? {
                 match part.unplaced.take() {
                     Some(left) => cause = left.cause,
-                    None => places.into_iter().for_each(|(op, index)| self.tell(op, part.answered(index))),
+                    None => places.into_iter().for_each(|(op, index)| self.flight.tell(op, part.answered(index))),
                 }
             }
         }
@@ -77,16 +71,11 @@ impl Carried {
 
     /// Tells what a reply to all of them says; why some are left.
     fn take(&mut self, frame: &Frame, link: &Link) -> Result<Cause, ClientError> {
-        let view = check(link, frame, self.singles.len() as u32)?;
+        let view = check(link, frame, self.flight.ops())?;
         // What its node does not own may have taken effect before.
         for (index, _) in (0..).zip(view.outcomes()).filter(|(_, outcome)| *outcome != Outcome::WrongNode) {
-            self.tell(index, Ok(Answered { frame: frame.clone(), index }));
+            self.flight.tell(index, Ok(Answered { frame: frame.clone(), index }));
         }
         Ok(Cause::WrongNode { epoch: view.header().map_epoch.get() })
-    }
-
-    fn tell(&mut self, op: u32, answer: Result<Answered, ClientError>) {
-        let single = self.singles[op as usize].take().expect("it has no answer yet");
-        single.tell(answer);
     }
 }

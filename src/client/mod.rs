@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod again;
+mod alarm;
 mod answers;
 mod backoff;
 mod batch;
@@ -24,11 +25,13 @@ mod control;
 mod denial;
 mod edits;
 mod error;
+mod flight;
 mod inspect;
 mod keeper;
 mod kept;
 mod link;
 mod node;
+mod queue;
 mod reply;
 mod resend;
 mod routing;

@@ -13,7 +13,7 @@ use super::{ClientConfig, ClientError};
 use crate::hash::{self, Key};
 use crate::map::{MapNode, MapStore, MapStoreError, ShardMap, even_owner};
 use crate::transport::HeapPool;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -73,17 +73,22 @@ impl Routing {
         if self.is_single { 0 } else { self.part_of_slot(hash::slot(key)) }
     }
 
+    /// The node of a key, and the epoch by which it is.
+    pub(super) fn owner(&self, key: &[u8]) -> (Option<Arc<NodeClient>>, u64) {
+        (self.nodes.get(self.part_of(key)).cloned(), self.epoch())
+    }
+
+    /// The error for a key that nobody owns.
+    pub(super) fn no_owner(&self) -> ClientError {
+        ClientError::NoOwner { epoch: self.epoch() }
+    }
+
     #[inline]
     fn part_of_slot(&self, slot: u16) -> usize {
         match &self.map {
             None => even_owner(slot, self.nodes.len()),
             Some(map) => map.owner(slot).unwrap_or(self.nodes.len()),
         }
-    }
-
-    /// The error for a key that nobody owns.
-    pub(super) fn no_owner(&self) -> ClientError {
-        ClientError::NoOwner { epoch: self.epoch() }
     }
 }
 
@@ -175,7 +180,16 @@ impl Router {
     }
 
     pub(super) fn routing(&self) -> Arc<Routing> {
-        Arc::clone(&self.routing.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.current())
+    }
+
+    /// [`Routing::owner`], by the newest map.
+    pub(super) fn owner(&self, key: &[u8]) -> (Option<Arc<NodeClient>>, u64) {
+        self.current().owner(key)
+    }
+
+    fn current(&self) -> RwLockReadGuard<'_, Arc<Routing>> {
+        self.routing.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How to send again what was sent in vain by the map of epoch `old`, for the `round`th time. Waits, until the

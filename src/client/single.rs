@@ -114,22 +114,21 @@ impl Client {
         deadline: Instant,
     ) -> Result<(Arc<NodeClient>, Answered), ClientError> {
         let router = &self.inner.router;
-        let mut routing = router.routing();
+        let (mut owner, mut epoch) = router.owner(key);
         for round in 0.. {
-            let epoch = routing.epoch();
-            let (cause, failed) = match routing.nodes.get(routing.part_of(key)) {
-                None => (Cause::NoOwner, routing.no_owner()),
-                Some(node) => match node.coalescer().issue((node, router), epoch, key, action(), deadline).await {
+            let (cause, failed) = match owner {
+                None => (Cause::NoOwner, ClientError::NoOwner { epoch }),
+                Some(node) => match node.coalescer().issue((&node, router), epoch, key, action(), deadline).await {
                     Ok(answered) if router.is_mapped() && answered.outcome() == Outcome::WrongNode => {
-                        (Cause::WrongNode { epoch: answered.epoch() }, unexpected(node, &answered))
+                        (Cause::WrongNode { epoch: answered.epoch() }, unexpected(&node, &answered))
                     }
-                    Ok(answered) => return Ok((Arc::clone(node), answered)),
+                    Ok(answered) => return Ok((node, answered)),
                     Err(error) if error.is_unsent() => (Cause::Unsent, error),
                     Err(error) => return Err(error),
                 },
             };
-            routing = match router.next(epoch, cause, round, deadline).await {
-                Ok(next) => next,
+            (owner, epoch) = match router.next(epoch, cause, round, deadline).await {
+                Ok(next) => next.owner(key),
                 Err(_) if cause == Cause::NoOwner => return Err(failed),
                 Err(error) => return Err(error.unwrap_or(failed)),
             };

@@ -33,7 +33,6 @@ mod leap;
 mod memory;
 mod moving;
 mod ownership;
-mod prefetch;
 mod reclaim;
 mod record;
 mod repeats;

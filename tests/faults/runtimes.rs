@@ -1,7 +1,8 @@
 //! A client used from several threads, each with a runtime of its own that may end before the client does.
 #![forbid(unsafe_code)]
 
-use crate::support::cluster::identity;
+use crate::support::cluster::{Wire, identity};
+use crate::support::scripted::ScriptedNode;
 use freight::client::{Client, ClientConfig, ClientError, Unsent};
 use freight::server::{Node, NodeConfig};
 use std::future::pending;
@@ -9,6 +10,7 @@ use std::pin::pin;
 use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::yield_now;
 
 fn node() -> Node {
     let mut config = NodeConfig::new(vec!["tcp://127.0.0.1:0".parse().expect("an endpoint")], identity(1, 1));
@@ -61,6 +63,47 @@ fn an_operation_issued_on_a_runtime_that_ended_is_not_sent() {
         assert!(!error.may_have_taken_effect());
     }
     assert_eq!(living.block_on(client.get(b"k")).expect("the client goes on"), None);
+}
+
+#[test]
+fn a_deadline_is_kept_where_the_runtime_that_carries_rests() {
+    let (resting, running) = (Wire::Sim.runtime(), Wire::Sim.runtime());
+    let (_node, mut peer, client) = running.block_on(async {
+        let mut node = ScriptedNode::start().await;
+        let endpoints = [node.endpoint()];
+        let (peer, client) = tokio::join!(node.accept(), Client::connect(&endpoints, ClientConfig::default()));
+        (node, peer, client.expect("connected"))
+    });
+    // Both frames that may be in flight are on a runtime that is not driven any more.
+    let mut first = Box::pin(client.put(b"k", b"v"));
+    let mut second = Box::pin(client.put(b"k", b"v"));
+    resting.block_on(async {
+        for put in [&mut first, &mut second] {
+            assert!(put.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        yield_now().await;
+    });
+    running.block_on(async {
+        let _request = peer.next().await;
+        let error = client.get(b"k").await.expect_err("nobody carries it");
+        assert!(matches!(error, ClientError::NotSent { source: Unsent::Late(_), .. }), "{error}");
+    });
+    drop((first, second));
+}
+
+#[test]
+fn a_client_that_is_dropped_leaves_no_task_behind() {
+    let node = node();
+    let runtime = runtime();
+    runtime.block_on(async {
+        let client = Client::connect(node.endpoints(), ClientConfig::default()).await.expect("connected");
+        client.put(b"k", b"v").await.expect("written");
+        drop(client);
+        // Long before the deadline of its operation.
+        while runtime.metrics().num_alive_tasks() > 0 {
+            yield_now().await;
+        }
+    });
 }
 
 #[test]

@@ -10,9 +10,10 @@
 //! ```
 //!
 //! Tasks of the thread that are ready have their turn first; then the kernel is asked for events, and nobody waits for
-//! them. One task of a thread looks at a time: what keeps the thread awake for one does so for all. Another thread
-//! that wants the processor gets it by `sched_yield`: at each turn where the last one went to somebody, else at each
-//! sixteenth. If that one keeps it for long the look is over, and all of that time is to be paid back.
+//! them. One task of a thread looks at a time: what keeps the thread awake for one does so for all. Where many of them
+//! wait, what wakes the thread comes in bursts, a sleep between two of which costs each task little: nobody looks there.
+//! Another thread that wants the processor gets it by `sched_yield`: at each turn where the last one went to somebody,
+//! else at each sixteenth. If that one keeps it for long the look is over, and all of that time is to be paid back.
 //!
 //! Only on a runtime of one thread: on one of several each turn would wake another of them.
 #![forbid(unsafe_code)]
@@ -29,7 +30,7 @@ use tokio::task::yield_now;
 /// first, which is what a sleep here would cost once more.
 const LOOK_MAX: Duration = Duration::from_micros(60);
 
-/// A look ends so long after something came, whoever had the time.
+/// A look ends after so long, whoever had the time.
 const WAIT_MAX: Duration = Duration::from_micros(300);
 
 /// A turn that took longer went to others, and counts as the next.
@@ -41,6 +42,9 @@ const TURNS_ALONE: u32 = 16;
 
 /// A yield that came back in less switched to nobody: it is a system call, two switches are three times as long.
 const YIELDED_TO_NOBODY_MAX: Duration = Duration::from_micros(1);
+
+/// So many arrivals of others before one's own are a crowd: a sleep is little beside all that wakes the thread then.
+const CROWD: u64 = 12;
 
 /// What a wait without a sleep saves, and what a wait without a look pays back.
 const EARNED_NS: i64 = 10_000;
@@ -58,7 +62,7 @@ struct Thread {
     /// When a task that looks had its turn last. One that is not heard of any more went to another thread, or its
     /// runtime rests.
     looked_at: Cell<Option<Instant>>,
-    /// How often something came that is worth a look.
+    /// How often something came that is worth a look, for whichever task.
     arrivals: Cell<u64>,
     /// Whether another thread ran when the processor was last given away.
     core_is_wanted: Cell<bool>,
@@ -126,11 +130,10 @@ pub(crate) async fn look_for<T>(is_worth_a_look: bool, awaited: impl Future<Outp
 
 /// A look of one task.
 struct Look {
-    /// When something came last, or it began.
-    since: Instant,
+    began: Instant,
     /// Arrivals by then.
     arrivals: u64,
-    /// What it took since then, and what other threads took to which the processor was given.
+    /// What it took so far, and what other threads took to which the processor was given.
     spent: Duration,
     lent: Duration,
     turn_began: Instant,
@@ -141,7 +144,7 @@ impl Look {
     fn begin(thread: &Thread, now: Instant) -> Self {
         thread.looked_at.set(Some(now));
         let (spent, lent) = (Duration::ZERO, Duration::ZERO);
-        Self { since: now, arrivals: thread.arrivals.get(), spent, lent, turn_began: now, turns: 0 }
+        Self { began: now, arrivals: thread.arrivals.get(), spent, lent, turn_began: now, turns: 0 }
     }
 
     /// Ends a turn, and has the task woken for the next if there is to be one. `found`: what it looks for is there.
@@ -169,16 +172,17 @@ impl Look {
         self.turn_began = now;
         // What came while another thread had the processor all the time would have come sooner to one that slept.
         let is_late = self.lent >= WAIT_MAX;
-        let came = found || thread.arrivals.get() != self.arrivals;
-        if came && !is_late {
-            thread.earn(EARNED_NS);
-            (self.since, self.arrivals) = (now, thread.arrivals.get());
-            (self.spent, self.lent) = (Duration::ZERO, Duration::ZERO);
-        } else if came || self.spent >= LOOK_MAX || now - self.since >= WAIT_MAX {
-            thread.owe(self.spent + self.lent);
+        let is_over = found || self.spent >= LOOK_MAX || now - self.began >= WAIT_MAX;
+        if thread.arrivals.get() - self.arrivals >= CROWD {
+            thread.earn(-DEBT_NS_MAX);
             return false;
         }
-        !found
+        if found && !is_late {
+            thread.earn(EARNED_NS);
+        } else if is_over {
+            thread.owe(self.spent + self.lent);
+        }
+        !is_over
     }
 
     /// The processor was given away for so long.
@@ -269,16 +273,28 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_earns_a_sleep_whoever_of_the_thread_had_the_time() {
+    fn what_comes_earns_a_sleep_though_others_of_the_thread_had_the_time() {
         let (thread, began) = (Thread::new(), Instant::now());
         let mut look = Look::begin(&thread, began);
-        thread.arrivals.set(1);
-        assert!(look.pays(&thread, false, began + 450 * MICRO), "it came for another task, which took its time");
-        assert!((1..60).all(|micros| look.pays(&thread, false, began + (450 + micros) * MICRO)), "a look begins anew");
-        assert!(!look.pays(&thread, true, began + 510 * MICRO), "it is there");
-        assert_eq!(thread.credit_ns.get(), 2 * EARNED_NS);
+        thread.arrivals.set(CROWD - 1);
+        assert!(look.pays(&thread, false, began + 250 * MICRO), "what came for others took its time");
+        assert!((1..30).all(|micros| look.pays(&thread, false, began + (250 + micros) * MICRO)), "it goes on");
+        assert!(!look.pays(&thread, true, began + 450 * MICRO), "it is there");
+        assert_eq!(thread.credit_ns.get(), EARNED_NS);
         let earned = (0..1_000).all(|_| !Look::begin(&thread, began).pays(&thread, true, began));
         assert!(earned && thread.credit_ns.get() == CREDIT_NS_MAX);
+    }
+
+    #[test]
+    fn where_many_wait_nobody_looks_for_long() {
+        let (thread, began) = (Thread::new(), Instant::now());
+        for found in [false, true] {
+            thread.credit_ns.set(CREDIT_NS_MAX);
+            let mut look = Look::begin(&thread, began);
+            thread.arrivals.set(thread.arrivals.get() + CROWD);
+            assert!(!look.pays(&thread, found, began));
+            assert_eq!(thread.credit_ns.get(), CREDIT_NS_MAX - DEBT_NS_MAX);
+        }
     }
 
     #[test]

@@ -23,7 +23,6 @@ pub mod op_list;
 pub mod pages;
 pub mod plot;
 mod polling;
-mod prefetch;
 mod process;
 pub mod profile;
 pub mod resp;

@@ -14,8 +14,8 @@ use std::path::Path;
 const UNSAFE_FILES: &[&str] = &[
     "scripts/sanitizer/planted.rs",
     "src/pages.rs",
-    "src/prefetch.rs",
     "src/shard/memory.rs",
+    "src/shard/prefetch.rs",
     "src/shard/tags.rs",
     "src/transport/rdma/slab.rs",
     "src/transport/rdma/verbs/completion_channel.rs",

@@ -2,8 +2,7 @@
 //!
 //! A lane is one batch in flight: a worker of depth 3 has three. Each lane draws its own batches, at least its share
 //! of a thousand a worker, and issues them in a circle. A batch is read from front to back once, when its frame is
-//! built (and once more when values are verified), so a pool is one string of bytes without an index. The next batch's
-//! first key is asked for ahead: many lanes of small batches are more strings than a processor reads ahead by itself.
+//! built (and once more when values are verified), so a pool is one string of bytes without an index:
 //!
 //! ```text
 //!   named    | kind 2 bits, length 6 bits | key | kind, length | key | ...          about 5 bytes an operation
@@ -16,9 +15,8 @@
 //! asked for has been acknowledged, which is what YCSB's acknowledged counter is for.
 #![forbid(unsafe_code)]
 
-use super::workload::{Chooser, KEY_BYTES_MAX, Key, KeyNames, Kind, Popularity, Workload};
+use super::workload::{Chooser, Key, KeyNames, Kind, Popularity, Workload};
 use crate::hash;
-use crate::prefetch::prefetch;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -188,8 +186,6 @@ fn walk_named<E>(bytes: &[u8], batch: u32, from: Cursor, mut visitor: impl Visit
             visitor.visit(Step::Put, key)?;
         }
     }
-    // As far as the next key reaches.
-    rest.get(KEY_BYTES_MAX..).into_iter().for_each(prefetch::<1>);
     Ok(Cursor { batch: from.batch + 1, offset: bytes.len() - rest.len(), inserted: 0 })
 }
 

@@ -23,6 +23,7 @@ impl Alarms {
         let ringing = Ringing { node: Arc::downgrade(node), alarm: Some(alarm) };
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
+        // A runtime that is ending drops the task inside `spawn`, and the task's own drop takes the queue's lock.
         tasks.spawn(ringing.run());
     }
 }
@@ -38,9 +39,8 @@ impl Ringing {
         while let Some(alarm) = self.alarm {
             sleep_until(alarm.at).await;
             let Some(node) = self.node.upgrade() else { return };
-            let queue = node.coalescer().queue();
-            queue.end_late(Instant::now(), |unanswered| node.late_for(unanswered));
-            self.alarm = queue.next_alarm(alarm);
+            let late = |unanswered| node.late_for(unanswered);
+            self.alarm = node.coalescer().queue().ring(alarm, Instant::now(), late);
         }
     }
 }

@@ -157,8 +157,11 @@ impl Coalescer {
                 if wanted.alarm {
                     self.alarms.set(node, kept_by);
                 }
+                if !wanted.carrier && !wanted.alarm {
+                    return Poll::Pending;
+                }
+                // Where the runtime is ending, its tasks ended as they were spawned.
             }
-            // Where the runtime is ending, its tasks ended as they were spawned.
             issued.poll(cx)
         })
         .await

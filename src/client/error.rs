@@ -216,7 +216,7 @@ pub enum Loss {
     /// The last handle of the client was dropped.
     #[error("the client was dropped")]
     Dropped,
-    /// The runtime that drove it ended.
+    /// The runtime that drove it ended, or that on which a single operation was issued.
     #[error("the runtime of its tasks ended")]
     RuntimeEnded,
     /// A deadline passed, and nothing at all came from the node meanwhile.
@@ -236,7 +236,7 @@ pub enum Unsent {
     /// The deadline passed.
     #[error("{0:?} passed with too much in flight, or while connecting")]
     Late(Duration),
-    /// The runtime that would have sent it ended.
+    /// The runtime that would have sent it ended, or that on which it was issued.
     #[error("the runtime of its tasks ended")]
     RuntimeEnded,
 }

@@ -65,8 +65,8 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         if !self.singles.is_empty() {
-            let node = Arc::clone(&self.node);
-            self.tell_rest(|_| Err(node.lost(Loss::RuntimeEnded)));
+            let error = self.node.lost(Loss::RuntimeEnded);
+            self.tell_rest(|_| Err(error.clone()));
         }
     }
 }

@@ -8,8 +8,8 @@
 //!               `- its caller goes away: unsent   `- it may still take effect, and tells nobody
 //! ```
 //!
-//! A lock to issue an operation, one to take its answer, and two a frame between. Deadlines are kept by one task a
-//! runtime (`alarm.rs`): a timer an operation costs more than all else here.
+//! A lock to issue an operation, one to take its answer, and a few a frame between. Deadlines are kept by one task a
+//! runtime (`alarm.rs`): a timer for each operation would cost more than all else here.
 #![forbid(unsafe_code)]
 
 use super::ClientError;
@@ -98,6 +98,13 @@ pub(super) enum Unanswered {
     InFlight,
 }
 
+impl Alarm {
+    /// Whether it goes off in time for an operation.
+    fn keeps(self, operation: Self) -> bool {
+        self.runtime == operation.runtime && self.at <= operation.at
+    }
+}
+
 impl Slot {
     fn unanswered(&self) -> Option<Unanswered> {
         match self.stage {
@@ -154,10 +161,14 @@ impl State {
         wakers
     }
 
-    /// The first deadline of a runtime's operations.
-    fn first_deadline(&self, runtime: runtime::Id) -> Option<Instant> {
-        let kept = self.slots.iter().filter(|slot| slot.unanswered().is_some() && slot.kept_by.runtime == runtime);
-        kept.map(|slot| slot.kept_by.at).min()
+    /// An alarm for the first deadline of the runtime of one that went off, where no other keeps that.
+    fn alarm_behind(&mut self, rung: Alarm) -> Option<Alarm> {
+        self.forget(rung);
+        let is_kept = |slot: &&Slot| slot.kept_by.runtime == rung.runtime && slot.unanswered().is_some();
+        let next = self.slots.iter().filter(is_kept).map(|slot| slot.kept_by).min_by_key(|kept_by| kept_by.at)?;
+        let has_other = self.alarms.iter().any(|other| other.keeps(next));
+        self.alarms.extend((!has_other).then_some(next));
+        (!has_other).then_some(next)
     }
 
     fn forget(&mut self, alarm: Alarm) {
@@ -192,8 +203,7 @@ impl Queue {
         state.waiting.insert(number, place);
         let carrier = state.carriers < CARRIERS_MAX;
         state.carriers += usize::from(carrier);
-        let keeps = |alarm: &Alarm| alarm.runtime == kept_by.runtime && alarm.at <= kept_by.at;
-        let alarm = !state.alarms.iter().any(keeps);
+        let alarm = !state.alarms.iter().any(|alarm| alarm.keeps(kept_by));
         if alarm {
             state.alarms.push(kept_by);
         }
@@ -250,7 +260,7 @@ impl Queue {
 
     /// Tells callers what came of their operations; they may have gone away, or given up.
     pub(super) fn tell(&self, answers: impl Iterator<Item = (Place, Answer)>) {
-        let mut wakers = Vec::with_capacity(answers.size_hint().0);
+        let mut wakers = Vec::with_capacity(answers.size_hint().1.unwrap_or(0));
         let mut state = self.lock();
         for (place, answer) in answers {
             if state.is_awaited(place) {
@@ -294,14 +304,13 @@ impl Queue {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Goes on from an alarm that went off: the next of its runtime, if it is to have one.
-    pub(super) fn next_alarm(&self, rung: Alarm) -> Option<Alarm> {
+    /// An alarm goes off: ends those whose deadline has passed. The next alarm of its runtime, if it is to have one.
+    pub(super) fn ring(&self, alarm: Alarm, now: Instant, error: impl Fn(Unanswered) -> ClientError) -> Option<Alarm> {
         let mut state = self.lock();
-        state.forget(rung);
-        let at = state.first_deadline(rung.runtime)?;
-        let is_kept = state.alarms.iter().any(|other| other.runtime == rung.runtime && other.at <= at);
-        let next = (!is_kept).then_some(Alarm { at, ..rung });
-        state.alarms.extend(next);
+        let wakers = state.end(|kept_by| kept_by.at <= now, error);
+        let next = state.alarm_behind(alarm);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
         next
     }
 
@@ -408,17 +417,15 @@ mod tests {
         assert_eq!(queue.take(1).len(), 1);
         let waiting = push(&queue, &runtime, now).0;
         let later = push(&queue, &runtime, now + SECOND).0;
-        queue.end_late(now, error);
+        assert_eq!(queue.ring(kept_by(now), now, error), Some(kept_by(now + SECOND)));
         assert_eq!(told(&queue, in_flight), Some(Unanswered::InFlight));
         assert_eq!(told(&queue, waiting), Some(Unanswered::Waiting));
         assert_eq!(told(&queue, later), None);
-        assert_eq!(queue.next_alarm(kept_by(now)), Some(kept_by(now + SECOND)));
-        // It is kept by that one now; one that went off for an earlier deadline ends.
+        // It is kept by that alarm now; one that goes off for an earlier deadline ends.
         assert!(push(&queue, &runtime, now).1.alarm);
-        queue.end_late(now, error);
-        assert_eq!(queue.next_alarm(kept_by(now)), None);
+        assert_eq!(queue.ring(kept_by(now), now, error), None);
         queue.leave(later);
-        assert_eq!(queue.next_alarm(kept_by(now + SECOND)), None, "nobody waits");
+        assert_eq!(queue.ring(kept_by(now + SECOND), now, error), None, "nobody waits");
         assert!(push(&queue, &runtime, now + 9 * SECOND).1.alarm, "and the next sets another");
         assert_eq!(queue.take(1).len(), 1, "who is late is carried no more");
     }

@@ -118,6 +118,8 @@ impl Client {
         for round in 0.. {
             let (cause, failed) = match owner {
                 None => (Cause::NoOwner, ClientError::NoOwner { epoch }),
+                // A newer map may have been found in no time: what nobody waits for any more is not sent.
+                Some(node) if round > 0 && Instant::now() >= deadline => return Err(node.not_sent_in_time()),
                 Some(node) => match node.coalescer().issue((&node, router), epoch, key, action(), deadline).await {
                     Ok(answered) if router.is_mapped() && answered.outcome() == Outcome::WrongNode => {
                         (Cause::WrongNode { epoch: answered.epoch() }, unexpected(&node, &answered))

@@ -16,10 +16,10 @@
 use super::directory::Directory;
 use super::index::{Index, IndexStats, Keys};
 use super::memory::{Pool, UNIT_BYTES};
+use super::prefetch::prefetch;
 use super::segment::{Place, SEGMENT_BYTES, SEGMENT_CELLS, Segment};
 use super::slab::{Handle, Slab};
 use super::table::Table;
-use crate::prefetch::prefetch;
 use std::sync::Arc;
 use zerocopy::{FromBytes, IntoBytes};
 

@@ -33,6 +33,7 @@ mod leap;
 mod memory;
 mod moving;
 mod ownership;
+mod prefetch;
 mod reclaim;
 mod record;
 mod repeats;

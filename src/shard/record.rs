@@ -26,11 +26,11 @@
 
 use super::index::Keys;
 use super::memory::Pool;
+use super::prefetch::prefetch;
 use super::slab::{FREE_MARK, Handle, LINK_AT, Slab};
 use crate::hash::{Key, KeyHasher};
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::op::{Time, VERSION_ABSENT, Version};
-use crate::prefetch::prefetch;
 use std::sync::Arc;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};

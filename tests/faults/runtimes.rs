@@ -3,14 +3,16 @@
 
 use crate::support::cluster::{Wire, identity};
 use crate::support::scripted::ScriptedNode;
-use freight::client::{Client, ClientConfig, ClientError, Unsent};
+use freight::client::{Client, ClientConfig, ClientError, Loss, Unsent};
 use freight::server::{Node, NodeConfig};
 use std::future::pending;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
+use tokio::time::timeout;
 
 fn node() -> Node {
     let mut config = NodeConfig::new(vec!["tcp://127.0.0.1:0".parse().expect("an endpoint")], identity(1, 1));
@@ -85,10 +87,47 @@ fn a_deadline_is_kept_where_the_runtime_that_carries_rests() {
     });
     running.block_on(async {
         let _request = peer.next().await;
-        let error = client.get(b"k").await.expect_err("nobody carries it");
+        let get = timeout(2 * ClientConfig::default().deadline, client.get(b"k")).await;
+        let error = get.expect("its deadline is kept").expect_err("nobody carries it");
         assert!(matches!(error, ClientError::NotSent { source: Unsent::Late(_), .. }), "{error}");
     });
     drop((first, second));
+}
+
+#[test]
+fn what_is_carried_by_a_runtime_that_ends_is_lost_at_once() {
+    let (ending, living) = (Wire::Sim.runtime(), Wire::Sim.runtime());
+    let (_node, mut peer, client) = living.block_on(async {
+        let mut node = ScriptedNode::start().await;
+        let endpoints = [node.endpoint()];
+        let (peer, client) = tokio::join!(node.accept(), Client::connect(&endpoints, ClientConfig::default()));
+        (node, peer, client.expect("connected"))
+    });
+    let poll = |call: Pin<&mut dyn Future<Output = Result<(), ClientError>>>| {
+        call.poll(&mut Context::from_waker(Waker::noop()))
+    };
+    let (mut starting, mut carried) = (Box::pin(client.put(b"a", b"v")), Box::pin(client.put(b"b", b"v")));
+    // It brings a task that carries; the other one's waits in the queue until that task runs.
+    {
+        let _entered = ending.enter();
+        assert!(poll(starting.as_mut()).is_pending());
+    }
+    let mut second = Box::pin(client.put(b"c", b"v"));
+    {
+        let _entered = ending.enter();
+        assert!(poll(second.as_mut()).is_pending());
+    }
+    {
+        let _entered = living.enter();
+        assert!(poll(carried.as_mut()).is_pending());
+    }
+    ending.block_on(async { yield_now().await });
+    living.block_on(async { drop(peer.next().await) });
+    drop(ending);
+    for (call, name) in [(&mut starting, "a"), (&mut second, "c"), (&mut carried, "b")] {
+        let Poll::Ready(Err(error)) = poll(call.as_mut()) else { panic!("{name} still waits") };
+        assert!(matches!(error, ClientError::Lost { source: Loss::RuntimeEnded, .. }), "{name}: {error}");
+    }
 }
 
 #[test]
@@ -96,10 +135,11 @@ fn a_client_that_is_dropped_leaves_no_task_behind() {
     let node = node();
     let runtime = runtime();
     runtime.block_on(async {
-        let client = Client::connect(node.endpoints(), ClientConfig::default()).await.expect("connected");
+        let config = ClientConfig { deadline: Duration::MAX, ..ClientConfig::default() };
+        let client = Client::connect(node.endpoints(), config).await.expect("connected");
         client.put(b"k", b"v").await.expect("written");
         drop(client);
-        // Long before the deadline of its operation.
+        // The deadline of its operation never comes.
         while runtime.metrics().num_alive_tasks() > 0 {
             yield_now().await;
         }

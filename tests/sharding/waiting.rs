@@ -5,7 +5,7 @@ use crate::kept::{answer_all, assert_same, call, map_of, places, put, scripted, 
 use crate::sharded::{DEADLINE, DONE, client_of, get_all, give_all, keys, node_of, plan, turned};
 use crate::support::cluster::{Cluster, Wire, identity};
 use crate::support::scripted::{Peer, ScriptedNode};
-use freight::client::ClientError;
+use freight::client::{ClientError, Unsent};
 use freight::hash::slot;
 use freight::map::{Id, MapNode, MapStore, ShardMap};
 use freight::op::{Batch as _, Outcome};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 #[test]
 fn batches_that_wait_for_the_same_dead_node_share_its_failure() {
@@ -148,6 +148,48 @@ fn what_waited_while_the_map_changed_goes_to_whom_it_names_where_its_node_is_sil
             assert!(began.elapsed() < DEADLINE / 2, "{:?} of simulated time", began.elapsed());
         });
     }
+}
+
+#[test]
+fn what_waited_until_its_deadline_is_not_sent_to_whom_a_newer_map_names() {
+    Wire::Sim.runtime().block_on(async {
+        let [mut old, mut new, mut teller] = scripted().await;
+        old.hello.frames_in_flight_max = 1.into();
+        let nodes = [&old, &new, &teller];
+        let told = slot(b"told");
+        let before = map_of(&nodes, 1, |slot| Some(if slot == told { 2 } else { 0 }));
+        let after = map_of(&nodes, 2, |_| Some(1));
+        let (store, client) = client_of(&before).await;
+        let waiting = async {
+            sleep(Duration::from_millis(1)).await;
+            client.put(b"waits", b"v").await
+        };
+        let telling = async {
+            sleep(DEADLINE - Duration::from_millis(100)).await;
+            client.put(b"told", b"v").await
+        };
+        let calls = async { tokio::join!(put(&client, false), waiting, telling) };
+        let (in_flight, waited, telling) = call(calls, async {
+            // The only place in the window is taken for as long as anybody waits.
+            let mut silent = old.accept().await;
+            silent.next().await;
+            let mut peer = teller.accept().await;
+            let request = peer.next().await;
+            store.replace(1, &after).await.expect("the epoch is right");
+            answer_all(&mut peer, &request, Outcome::WrongNode).await;
+            let mut peer = new.accept().await;
+            while let Ok(request) = timeout(DEADLINE, peer.next()).await {
+                assert!(view(&request).ops().all(|op| op.key != b"waits"), "nobody waits for it any more");
+                answer_all(&mut peer, &request, DONE).await;
+            }
+            silent
+        })
+        .await;
+        telling.expect("whom the newer map names answers");
+        in_flight.expect_err("its node was silent");
+        let waited = waited.expect_err("it found no place");
+        assert!(matches!(waited, ClientError::NotSent { source: Unsent::Late(_), .. }), "{waited}");
+    });
 }
 
 #[test]

@@ -9,7 +9,7 @@ const LINE_BYTES: usize = 64;
 /// Branches only on the length, which is mostly the same from one call to the next; where the bytes lie in their
 /// cache lines differs each time.
 #[inline(always)]
-pub(crate) fn prefetch<const LINES: usize>(bytes: &[u8]) {
+pub(super) fn prefetch<const LINES: usize>(bytes: &[u8]) {
     let Some(last) = bytes.len().min(LINES * LINE_BYTES).checked_sub(1) else {
         return;
     };

@@ -11,7 +11,8 @@
 //!
 //! Tasks of the thread that are ready have their turn first; then the kernel is asked for events, and nobody waits for
 //! them. One task of a thread looks at a time: what keeps the thread awake for one does so for all. Where many of them
-//! wait, what wakes the thread comes in bursts, a sleep between two of which costs each task little: nobody looks there.
+//! wait, what wakes the thread comes in bursts, a sleep between two of which costs each task little: who sees one puts
+//! the thread into debt.
 //! Another thread that wants the processor gets it by `sched_yield`: at each turn where the last one went to somebody,
 //! else at each sixteenth. If that one keeps it for long the look is over, and all of that time is to be paid back.
 //!
@@ -43,8 +44,11 @@ const TURNS_ALONE: u32 = 16;
 /// A yield that came back in less switched to nobody: it is a system call, two switches are three times as long.
 const YIELDED_TO_NOBODY_MAX: Duration = Duration::from_micros(1);
 
-/// So many arrivals of others before one's own are a crowd: a sleep is little beside all that wakes the thread then.
+/// So many arrivals of others in one turn are a crowd: a sleep is little beside all that wakes the thread then.
 const CROWD: u64 = 12;
+
+/// What a thread owes that looked in a crowd: two thousand waits.
+const CROWD_DEBT_NS: i64 = 1_000_000;
 
 /// What a wait without a sleep saves, and what a wait without a look pays back.
 const EARNED_NS: i64 = 10_000;
@@ -131,12 +135,12 @@ pub(crate) async fn look_for<T>(is_worth_a_look: bool, awaited: impl Future<Outp
 /// A look of one task.
 struct Look {
     began: Instant,
-    /// Arrivals by then.
-    arrivals: u64,
     /// What it took so far, and what other threads took to which the processor was given.
     spent: Duration,
     lent: Duration,
     turn_began: Instant,
+    /// Arrivals by then.
+    arrivals: u64,
     turns: u32,
 }
 
@@ -144,7 +148,7 @@ impl Look {
     fn begin(thread: &Thread, now: Instant) -> Self {
         thread.looked_at.set(Some(now));
         let (spent, lent) = (Duration::ZERO, Duration::ZERO);
-        Self { began: now, arrivals: thread.arrivals.get(), spent, lent, turn_began: now, turns: 0 }
+        Self { began: now, spent, lent, turn_began: now, arrivals: thread.arrivals.get(), turns: 0 }
     }
 
     /// Ends a turn, and has the task woken for the next if there is to be one. `found`: what it looks for is there.
@@ -173,8 +177,11 @@ impl Look {
         // What came while another thread had the processor all the time would have come sooner to one that slept.
         let is_late = self.lent >= WAIT_MAX;
         let is_over = found || self.spent >= LOOK_MAX || now - self.began >= WAIT_MAX;
-        if thread.arrivals.get() - self.arrivals >= CROWD {
-            thread.earn(-DEBT_NS_MAX);
+        // Fewer than before are those of another thread, to which the task went.
+        let came_for_others = thread.arrivals.get().saturating_sub(self.arrivals);
+        self.arrivals = thread.arrivals.get();
+        if came_for_others >= CROWD {
+            thread.credit_ns.set(-CROWD_DEBT_NS);
             return false;
         }
         if found && !is_late {
@@ -276,8 +283,10 @@ mod tests {
     fn what_comes_earns_a_sleep_though_others_of_the_thread_had_the_time() {
         let (thread, began) = (Thread::new(), Instant::now());
         let mut look = Look::begin(&thread, began);
-        thread.arrivals.set(CROWD - 1);
-        assert!(look.pays(&thread, false, began + 250 * MICRO), "what came for others took its time");
+        for turn in 1..=2 {
+            thread.arrivals.set(turn * (CROWD - 1));
+            assert!(look.pays(&thread, false, began + 125 * turn as u32 * MICRO), "what came for others took its time");
+        }
         assert!((1..30).all(|micros| look.pays(&thread, false, began + (250 + micros) * MICRO)), "it goes on");
         assert!(!look.pays(&thread, true, began + 450 * MICRO), "it is there");
         assert_eq!(thread.credit_ns.get(), EARNED_NS);
@@ -293,8 +302,11 @@ mod tests {
             let mut look = Look::begin(&thread, began);
             thread.arrivals.set(thread.arrivals.get() + CROWD);
             assert!(!look.pays(&thread, found, began));
-            assert_eq!(thread.credit_ns.get(), CREDIT_NS_MAX - DEBT_NS_MAX);
+            assert_eq!(thread.credit_ns.get(), -CROWD_DEBT_NS);
         }
+        // One that began on a thread where more came.
+        let mut look = Look::begin(&thread, began);
+        assert!(look.pays(&Thread::new(), false, began));
     }
 
     #[test]

@@ -176,18 +176,17 @@ impl Look {
         self.turn_began = now;
         // What came while another thread had the processor all the time would have come sooner to one that slept.
         let is_late = self.lent >= WAIT_MAX;
-        let is_over = found || self.spent >= LOOK_MAX || now - self.began >= WAIT_MAX;
         // Fewer than before are those of another thread, to which the task went.
-        let came_for_others = thread.arrivals.get().saturating_sub(self.arrivals);
+        let is_crowded = thread.arrivals.get().saturating_sub(self.arrivals) >= CROWD;
         self.arrivals = thread.arrivals.get();
-        if came_for_others >= CROWD {
-            thread.credit_ns.set(-CROWD_DEBT_NS);
-            return false;
-        }
-        if found && !is_late {
+        let is_over = found || is_crowded || self.spent >= LOOK_MAX || now - self.began >= WAIT_MAX;
+        if found && !is_late && !is_crowded {
             thread.earn(EARNED_NS);
         } else if is_over {
             thread.owe(self.spent + self.lent);
+        }
+        if is_crowded {
+            thread.credit_ns.set(thread.credit_ns.get().min(-CROWD_DEBT_NS));
         }
         !is_over
     }
@@ -304,6 +303,13 @@ mod tests {
             assert!(!look.pays(&thread, found, began));
             assert_eq!(thread.credit_ns.get(), -CROWD_DEBT_NS);
         }
+        // What another thread took is paid back there too.
+        let mut look = Look::begin(&thread, began);
+        look.lend(&thread, began, began + 4_000 * MICRO);
+        thread.credit_ns.set(0);
+        thread.arrivals.set(thread.arrivals.get() + CROWD);
+        assert!(!look.pays(&thread, true, began + 4_000 * MICRO));
+        assert_eq!(thread.credit_ns.get(), -4_000_000);
         // One that began on a thread where more came.
         let mut look = Look::begin(&thread, began);
         assert!(look.pays(&Thread::new(), false, began));

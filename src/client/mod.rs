@@ -10,6 +10,7 @@
 //! A [`Client`] is cheap to clone and may be used from any thread. A connection's tasks run on the runtime that
 //! connected it; should that end, the connection is lost, and the next call connects anew. The task that merges single
 //! operations runs on the runtime of whoever issued the first of them; what waits for it when that ends is not sent.
+//! The deadline of a single operation is kept by the runtime that it was issued on, and it ends with that.
 //! Frames are built and checked by whoever issues the batch; dropping a future never harms a connection. After a lost
 //! connection the next batch connects anew, and what was in flight is sent again: its node executes it once.
 #![forbid(unsafe_code)]

@@ -113,6 +113,13 @@ impl Slot {
             Stage::Answered(_) | Stage::Free => None,
         }
     }
+
+    /// Answers what has no answer yet; whom to wake, without the lock.
+    fn answer(&mut self, answer: Answer) -> Option<Waker> {
+        debug_assert!(self.unanswered().is_some(), "it is answered once");
+        self.stage = Stage::Answered(answer);
+        self.waker.take()
+    }
 }
 
 impl State {
@@ -126,14 +133,6 @@ impl State {
     fn is_awaited(&self, place: Place) -> bool {
         let slot = &self.slots[place.slot as usize];
         slot.number == place.number && slot.unanswered().is_some()
-    }
-
-    /// Answers an operation without an answer; whom to wake.
-    fn answer(&mut self, place: Place, answer: Answer) -> Option<Waker> {
-        let slot = self.slot(place);
-        debug_assert!(slot.unanswered().is_some(), "it is answered once");
-        slot.stage = Stage::Answered(answer);
-        slot.waker.take()
     }
 
     /// Frees a slot; what was in it is to be dropped without the lock.
@@ -155,8 +154,7 @@ impl State {
             if unanswered == Unanswered::Waiting {
                 self.waiting.remove(&slot.number);
             }
-            slot.stage = Stage::Answered(Err(error(unanswered)));
-            wakers.extend(slot.waker.take());
+            wakers.extend(slot.answer(Err(error(unanswered))));
         }
         wakers
     }
@@ -166,9 +164,14 @@ impl State {
         self.forget(rung);
         let is_kept = |slot: &&Slot| slot.kept_by.runtime == rung.runtime && slot.unanswered().is_some();
         let next = self.slots.iter().filter(is_kept).map(|slot| slot.kept_by).min_by_key(|kept_by| kept_by.at)?;
-        let has_other = self.alarms.iter().any(|other| other.keeps(next));
-        self.alarms.extend((!has_other).then_some(next));
-        (!has_other).then_some(next)
+        self.notes(next).then_some(next)
+    }
+
+    /// Notes an alarm down, unless another one goes off in time; whether it is to be set.
+    fn notes(&mut self, alarm: Alarm) -> bool {
+        let has_other = self.alarms.iter().any(|other| other.keeps(alarm));
+        self.alarms.extend((!has_other).then_some(alarm));
+        !has_other
     }
 
     fn forget(&mut self, alarm: Alarm) {
@@ -203,10 +206,7 @@ impl Queue {
         state.waiting.insert(number, place);
         let carrier = state.carriers < CARRIERS_MAX;
         state.carriers += usize::from(carrier);
-        let alarm = !state.alarms.iter().any(|alarm| alarm.keeps(kept_by));
-        if alarm {
-            state.alarms.push(kept_by);
-        }
+        let alarm = state.notes(kept_by);
         (Place { slot: place, number }, Wanted { carrier, alarm })
     }
 
@@ -264,7 +264,7 @@ impl Queue {
         let mut state = self.lock();
         for (place, answer) in answers {
             if state.is_awaited(place) {
-                wakers.extend(state.answer(place, answer));
+                wakers.extend(state.slot(place).answer(answer));
             }
         }
         drop(state);
@@ -292,8 +292,8 @@ impl Queue {
         state.carriers -= 1;
         state.in_flight -= landed;
         let waiting = if state.carriers == 0 { std::mem::take(&mut state.waiting) } else { BTreeMap::new() };
-        let answered = waiting.into_iter().map(|(number, slot)| state.answer(Place { slot, number }, Err(error())));
-        let wakers: Vec<_> = answered.collect();
+        let places = waiting.into_iter().map(|(number, slot)| Place { slot, number });
+        let wakers: Vec<_> = places.map(|place| state.slot(place).answer(Err(error()))).collect();
         drop(state);
         wakers.into_iter().flatten().for_each(Waker::wake);
     }

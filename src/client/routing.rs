@@ -78,17 +78,17 @@ impl Routing {
         (self.nodes.get(self.part_of(key)).cloned(), self.epoch())
     }
 
-    /// The error for a key that nobody owns.
-    pub(super) fn no_owner(&self) -> ClientError {
-        ClientError::NoOwner { epoch: self.epoch() }
-    }
-
     #[inline]
     fn part_of_slot(&self, slot: u16) -> usize {
         match &self.map {
             None => even_owner(slot, self.nodes.len()),
             Some(map) => map.owner(slot).unwrap_or(self.nodes.len()),
         }
+    }
+
+    /// The error for a key that nobody owns.
+    pub(super) fn no_owner(&self) -> ClientError {
+        ClientError::NoOwner { epoch: self.epoch() }
     }
 }
 

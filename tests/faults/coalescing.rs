@@ -136,10 +136,7 @@ fn a_get_asks_for_no_version_that_nobody_wants() {
 #[test]
 fn every_caller_gets_its_own_outcome() {
     Wire::Sim.runtime().block_on(async {
-        let mut node = ScriptedNode::start().await;
-        let endpoints = [node.endpoint()];
-        let (mut peer, client) = tokio::join!(node.accept(), Client::connect(&endpoints, ClientConfig::default()));
-        let client = client.expect("the node listens");
+        let (_node, mut peer, client) = ScriptedNode::connected(ClientConfig::default()).await;
         let mut tasks = JoinSet::new();
         for number in 0..500_i64 {
             let client = client.clone();

@@ -15,11 +15,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A node and a client that said hello to each other.
 async fn connected(config: ClientConfig) -> (ScriptedNode, Peer, Client) {
-    let mut node = ScriptedNode::start().await;
-    let endpoints = [node.endpoint()];
-    let config = ClientConfig { at_most_once: false, ..config };
-    let (peer, client) = tokio::join!(node.accept(), Client::connect(&endpoints, config));
-    (node, peer, client.expect("the node listens"))
+    ScriptedNode::connected(ClientConfig { at_most_once: false, ..config }).await
 }
 
 fn three_ops(client: &Client) -> Batch {

@@ -3,7 +3,7 @@
 
 use crate::support::cluster::{Cluster, Plan, Wire};
 use crate::support::scripted::{Peer, ScriptedNode};
-use freight::client::{Batch, Client, ClientConfig, ClientError};
+use freight::client::{Batch, ClientConfig, ClientError};
 use freight::limits::{FRAME_BYTES_MIN, FRAME_OPS_MAX, VALUE_BYTES_MAX};
 use freight::op::{Outcome, Version};
 use freight::transport::FrameReceiver;
@@ -115,13 +115,6 @@ fn the_largest_batch_of_the_largest_value(wires: &[Wire]) {
     });
 }
 
-async fn connected() -> (ScriptedNode, Peer, Client) {
-    let mut node = ScriptedNode::start().await;
-    let endpoints = [node.endpoint()];
-    let (peer, client) = tokio::join!(node.accept(), Client::connect(&endpoints, ClientConfig::default()));
-    (node, peer, client.expect("the node listens"))
-}
-
 /// Answers everything with `ReplyFull`, as a node without any memory for replies does.
 async fn never_has_room(peer: &mut Peer) {
     loop {
@@ -134,7 +127,7 @@ async fn never_has_room(peer: &mut Peer) {
 #[test]
 fn only_a_get_can_be_left_out_and_nothing_else_is_ever_sent_again() {
     Wire::Sim.runtime().block_on(async {
-        let (mut node, mut peer, client) = connected().await;
+        let (mut node, mut peer, client) = ScriptedNode::connected(ClientConfig::default()).await;
         let mut batch: Batch = client.batch(2);
         batch.get(b"a").expect("room");
         batch.add(b"n", 1).expect("room");
@@ -158,7 +151,7 @@ fn only_a_get_can_be_left_out_and_nothing_else_is_ever_sent_again() {
 #[test]
 fn a_node_that_never_has_room_is_not_asked_for_ever() {
     Wire::Sim.runtime().block_on(async {
-        let (_node, mut peer, client) = connected().await;
+        let (_node, mut peer, client) = ScriptedNode::connected(ClientConfig::default()).await;
         let asking = async {
             let mut batch: Batch = client.batch(2);
             batch.get(b"a").expect("room");

@@ -70,12 +70,7 @@ fn an_operation_issued_on_a_runtime_that_ended_is_not_sent() {
 #[test]
 fn a_deadline_is_kept_where_the_runtime_that_carries_rests() {
     let (resting, running) = (Wire::Sim.runtime(), Wire::Sim.runtime());
-    let (_node, mut peer, client) = running.block_on(async {
-        let mut node = ScriptedNode::start().await;
-        let endpoints = [node.endpoint()];
-        let (peer, client) = tokio::join!(node.accept(), Client::connect(&endpoints, ClientConfig::default()));
-        (node, peer, client.expect("connected"))
-    });
+    let (_node, mut peer, client) = running.block_on(ScriptedNode::connected(ClientConfig::default()));
     // Both frames that may be in flight are on a runtime that is not driven any more.
     let mut first = Box::pin(client.put(b"k", b"v"));
     let mut second = Box::pin(client.put(b"k", b"v"));
@@ -97,34 +92,27 @@ fn a_deadline_is_kept_where_the_runtime_that_carries_rests() {
 #[test]
 fn what_is_carried_by_a_runtime_that_ends_is_lost_at_once() {
     let (ending, living) = (Wire::Sim.runtime(), Wire::Sim.runtime());
-    let (_node, mut peer, client) = living.block_on(async {
-        let mut node = ScriptedNode::start().await;
-        let endpoints = [node.endpoint()];
-        let (peer, client) = tokio::join!(node.accept(), Client::connect(&endpoints, ClientConfig::default()));
-        (node, peer, client.expect("connected"))
-    });
+    let (_node, mut peer, client) = living.block_on(ScriptedNode::connected(ClientConfig::default()));
     let poll = |call: Pin<&mut dyn Future<Output = Result<(), ClientError>>>| {
         call.poll(&mut Context::from_waker(Waker::noop()))
     };
-    let (mut starting, mut carried) = (Box::pin(client.put(b"a", b"v")), Box::pin(client.put(b"b", b"v")));
-    // It brings a task that carries; the other one's waits in the queue until that task runs.
-    {
-        let _entered = ending.enter();
-        assert!(poll(starting.as_mut()).is_pending());
-    }
-    let mut second = Box::pin(client.put(b"c", b"v"));
-    {
-        let _entered = ending.enter();
-        assert!(poll(second.as_mut()).is_pending());
-    }
-    {
-        let _entered = living.enter();
-        assert!(poll(carried.as_mut()).is_pending());
-    }
+    let issue = |runtime: &Runtime, call: Pin<&mut dyn Future<Output = Result<(), ClientError>>>| {
+        let _entered = runtime.enter();
+        assert!(poll(call).is_pending());
+    };
+    let put = |key: &'static [u8]| {
+        let client = client.clone();
+        Box::pin(async move { client.put(key, b"v").await })
+    };
+    // Both tasks that carry are of the runtime that ends: the first takes two operations, the other the third.
+    let (mut first, mut second, mut carried) = (put(b"first"), put(b"second"), put(b"carried"));
+    issue(&ending, first.as_mut());
+    issue(&ending, second.as_mut());
+    issue(&living, carried.as_mut());
     ending.block_on(async { yield_now().await });
     living.block_on(async { drop(peer.next().await) });
     drop(ending);
-    for (call, name) in [(&mut starting, "a"), (&mut second, "c"), (&mut carried, "b")] {
+    for (mut call, name) in [(first, "first"), (second, "second"), (carried, "carried")] {
         let Poll::Ready(Err(error)) = poll(call.as_mut()) else { panic!("{name} still waits") };
         assert!(matches!(error, ClientError::Lost { source: Loss::RuntimeEnded, .. }), "{name}: {error}");
     }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use freight::budget::Budget;
+use freight::client::{Client, ClientConfig};
 use freight::limits::FRAME_BYTES_DEFAULT;
 use freight::op::{Outcome, Outcomes};
 use freight::transport::sim::{Network, NetworkConfig, Sim, SimConnection, SimListener};
@@ -37,6 +38,14 @@ impl ScriptedNode {
         let endpoint: Endpoint = format!("sim://{name}/node").parse().expect("an endpoint");
         let listener = Sim.listen(&endpoint).await.expect("the network is new");
         Self { listener, hello: well_behaved(), network }
+    }
+
+    /// A node, and the one client of it: with the node's side of their connection.
+    pub(crate) async fn connected(config: ClientConfig) -> (Self, Peer, Client) {
+        let mut node = Self::start().await;
+        let endpoints = [node.endpoint()];
+        let (peer, client) = tokio::join!(node.accept(), Client::connect(&endpoints, config));
+        (node, peer, client.expect("the node listens"))
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {

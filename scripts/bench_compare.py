@@ -88,6 +88,8 @@ def caveats(old, new):
     for name, words in [("machine", "machines"), ("seconds_a_run", "lengths of a run"), ("seed", "seeds")]:
         if old.get(name) != new.get(name):
             found.append(f"the {words} differ: {old.get(name)} and {new.get(name)}")
+    if bool(old.get("profile_guided")) != bool(new.get("profile_guided")):
+        found.append("only one of them was built by scripts/pgo")
     for report, which in [(old, "old"), (new, "new")]:
         if not report.get("idle", True):
             found.append(f"the machine was not idle during the {which} one")

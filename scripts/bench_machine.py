@@ -16,7 +16,11 @@ from pathlib import Path
 
 CORES = sorted(os.sched_getaffinity(0))
 TICKS = os.sysconf("SC_CLK_TCK")
-FREIGHT = os.path.join(os.environ.get("CARGO_TARGET_DIR", "target"), "release", "freight")
+TARGET = os.environ.get("CARGO_TARGET_DIR", "target")
+FREIGHT_IN_TARGET = os.path.join(os.environ.get("CARGO_BUILD_TARGET", ""), "release", "freight")
+FREIGHT = os.path.join(TARGET, FREIGHT_IN_TARGET)
+# As scripts/pgo builds.
+IS_PROFILE_GUIDED = "profile-use" in os.environ.get("RUSTFLAGS", "")
 
 
 def machine():

@@ -89,8 +89,9 @@ def a_figure_of_several_rows_comes_once():
 
 def what_makes_reports_unlike_is_said():
     old = report({}, machine="four cores", idle=False, rounds=3)
-    words = "\n".join(bench_compare.caveats(old, report({}, quick=True)))
-    for part in ("machines differ: four cores and two cores", "not idle during the old", "one is quick", "3 rounds"):
+    words = "\n".join(bench_compare.caveats(old, report({}, quick=True, profile_guided=True)))
+    for part in ("by scripts/pgo", "machines differ: four cores and two cores", "not idle during the old", "one is quick",
+                 "3 rounds"):
         assert part in words, (part, words)
     assert bench_compare.caveats(report({}), report({})) == []
 

@@ -27,9 +27,9 @@ pub struct NodeConfig {
     pub cores: Vec<usize>,
     /// How connections are dealt to the threads.
     pub placement: Placement,
-    /// Whether a thread looks over TCP for the next frames of clients of this machine, for a moment and as far as that
-    /// pays, before it sleeps. They are answered several times as fast, and a frame at least each 60 microseconds keeps
-    /// the thread on its processor, however little work it is.
+    /// Whether a thread looks over TCP for the next frames, or Redis commands, of clients of this machine, for a moment
+    /// and as far as that pays, before it sleeps. They are answered several times as fast, and a frame at least each 60
+    /// microseconds keeps the thread on its processor, however little work it is.
     pub busy_polling: bool,
     /// Shards, a power of two; `None` for four a thread, or fewer where a cap is too small for so many that evict.
     pub shards: Option<u32>,

@@ -2,17 +2,16 @@
 #![forbid(unsafe_code)]
 
 mod greeting;
-mod nearness;
 mod pacing;
 mod turn;
 
-use self::nearness::Nearness;
 use self::turn::Turn;
 use super::accounts::{Member, TooMany};
 use super::ended::Endings;
 use super::idle::Idle;
 use super::inspect;
 use super::moves;
+use super::nearness::Nearness;
 use super::node::{Shared, drained};
 use super::profiler::Begun;
 use super::users::Pass;
@@ -253,13 +252,12 @@ impl<'a, S: FrameSender, R: FrameReceiver> Serving<'a, S, R> {
         self.receiver.set_frame_bytes_max(self.shared.config.frame_bytes_max);
         self.hold(Frame::unaccounted(accepted.reply));
         self.send_held().await?;
-        let mut nearness = Nearness::default();
+        let mut nearness = Nearness::new(self.shared.config.busy_polling);
         loop {
-            let is_worth_a_look = self.shared.config.busy_polling && nearness.is_worth_a_look();
             let received = tokio::select! {
                 biased;
                 () = drained(&mut self.draining) => return self.drain().await,
-                received = look_for(is_worth_a_look, self.receiver.receive()) => received,
+                received = look_for(nearness.is_worth_a_look(), self.receiver.receive()) => received,
                 // Half a frame has a time of its own.
                 wait = self.idle.too_long() => match self.receiver.is_midway() {
                     true => {

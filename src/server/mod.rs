@@ -26,6 +26,7 @@ mod map;
 mod metrics_listener;
 mod metrics_page;
 mod moves;
+mod nearness;
 mod node;
 mod passwords;
 mod profiler;

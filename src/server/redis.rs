@@ -13,6 +13,7 @@ mod pacing;
 
 use super::accounts::Member;
 use super::idle::Idle;
+use super::nearness::Nearness;
 use super::node::{Shared, drained};
 use super::redis_clients::Listed;
 use super::redis_forward::Forwarded;
@@ -23,8 +24,10 @@ use super::users::{KnownUsers, Pass};
 use super::worker::Worker;
 use crate::auth::Rights;
 use crate::metrics::Counters;
+use crate::polling::look_for;
 use crate::resp::{Denied, Desk, Output, Session, SessionLimits, Until};
 use crate::transport::allowance::OnTheWay;
+use crate::transport::tcp;
 use crate::transport::tls::{PlainOrTls, Reading};
 use crate::transport::{ConnectionConfig, Pace};
 use ended::Ended;
@@ -82,6 +85,7 @@ pub(super) async fn serve(connection: RedisConnection, shared: &Shared, worker: 
         on_the_way: None,
         replies: None,
         receiving: Pace::new(config.frame_wait),
+        nearness: Nearness::new(shared.config.busy_polling),
         sending: Pace::new(config.send_wait),
         config,
         shared,
@@ -152,6 +156,7 @@ struct Serving<'a> {
     on_the_way: Option<OnTheWay>,
     replies: Option<OnTheWay>,
     receiving: Pace,
+    nearness: Nearness,
     sending: Pace,
     config: ConnectionConfig,
     shared: &'a Shared,
@@ -224,7 +229,7 @@ impl<'a> Serving<'a> {
 
     /// Waits until there is something to do.
     async fn wait(&mut self, wanted: Wanted, draining: Pin<&mut impl Future<Output = ()>>) -> Result<Event, Ended> {
-        let Self { stream, input, output, needed, receiving, sending, config, idle, .. } = self;
+        let Self { stream, input, output, needed, receiving, sending, nearness, config, idle, .. } = self;
         let (stranger_until, hello_wait) = (self.stranger_until, self.hello_wait);
         let (is_partial, waiting, is_behind) = (!input.is_empty(), output.waiting_bytes(), stream.is_behind());
         let (mut reader, socket) = stream.split();
@@ -245,7 +250,10 @@ impl<'a> Serving<'a> {
                 Some(writable) => Ok(writable.map(|()| Event::Writable)?),
                 None => Err(Ended::NotTaken { waiting, wait: config.send_wait }),
             },
-            arrived = arrived, if wanted == Wanted::Commands => Ok(Event::Arrived { bytes: arrived? }),
+            arrived = look_for(nearness.is_worth_a_look(), arrived), if wanted == Wanted::Commands => {
+                nearness.arrived(|| tcp::sender_cpu(socket));
+                Ok(Event::Arrived { bytes: arrived? })
+            }
             // Half a command, and replies that are not taken, have times of their own.
             wait = idle.too_long(), if !is_partial && waiting == 0 && !is_behind => Err(Ended::Idle(wait)),
         }

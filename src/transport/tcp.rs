@@ -187,8 +187,14 @@ fn is_loopback(stream: &TcpStream) -> io::Result<bool> {
     Ok(stream.peer_addr()?.ip().to_canonical().is_loopback())
 }
 
-/// `SO_INCOMING_CPU`: the processor that handled the socket's last packet. On loopback that is where the peer runs;
-/// with receive steering, where the card puts the flow.
+/// The processor of this machine that a socket's last bytes came from, by `SO_INCOMING_CPU`: where they were handled,
+/// which on loopback is where the peer runs. `None` where the peer is elsewhere.
+pub(crate) fn sender_cpu(stream: &TcpStream) -> Option<usize> {
+    if is_loopback(stream).ok()? { incoming_cpu(stream) } else { None }
+}
+
+/// `SO_INCOMING_CPU`: the processor that handled the socket's last packet. With receive steering that is where the card
+/// puts the flow.
 fn incoming_cpu(stream: &TcpStream) -> Option<usize> {
     SockRef::from(stream).cpu_affinity().ok()
 }
@@ -202,13 +208,9 @@ impl Connection for TcpConnection {
     }
 
     fn split(self) -> (Self::Sender, Self::Receiver) {
-        let is_loopback = is_loopback(&self.stream).unwrap_or(false);
         let (reader, writer) = self.stream.into_split();
-        let mut receiver = StreamReceiver::new(reader, self.staging, &self.config);
-        if is_loopback {
-            receiver = receiver.with_sender_cpu(|reader| incoming_cpu(reader.as_ref()));
-        }
-        (StreamSender::new(writer, &self.config), receiver)
+        let receiver = StreamReceiver::new(reader, self.staging, &self.config);
+        (StreamSender::new(writer, &self.config), receiver.with_sender_cpu(|reader| sender_cpu(reader.as_ref())))
     }
 }
 

@@ -2,7 +2,8 @@
 
     busy_share, machine, cpu_ticks     how busy it is, what it is, what a process has used
     process, run, install              commands that run beside others, to their end, or are missing
-    FREIGHT, endpoint_of               our own binary, and where a node says that it listens
+    run_bench                          cargo bench, which leaves our binary as it was
+    TARGET, FREIGHT, endpoint_of       where cargo builds, our own binary there, and where a node says that it listens
 """
 import contextlib
 import os
@@ -20,7 +21,7 @@ TARGET = os.environ.get("CARGO_TARGET_DIR", "target")
 FREIGHT_IN_TARGET = os.path.join(os.environ.get("CARGO_BUILD_TARGET", ""), "release", "freight")
 FREIGHT = os.path.join(TARGET, FREIGHT_IN_TARGET)
 # As scripts/pgo builds.
-IS_PROFILE_GUIDED = "profile-use" in os.environ.get("RUSTFLAGS", "")
+IS_PROFILE_GUIDED = "profile-use" in os.environ.get("CARGO_ENCODED_RUSTFLAGS", "")
 
 
 def machine():
@@ -104,6 +105,15 @@ def install(packages):
 def run(command, **options):
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, **options)
     return done.stdout if done.returncode == 0 else sys.exit(f"{' '.join(command)} failed")
+
+
+def run_bench(command, **options):
+    """What a command of `cargo bench` prints. Cargo builds our binary anew for it, with what tests want of the
+    dependencies (tokio's virtual clock: a sixth slower), in the place of the one that is measured: that one comes back.
+    """
+    printed = run(command, **options)
+    run(["cargo", "build", "--release", "--locked"], **options | {"stderr": subprocess.DEVNULL})
+    return printed
 
 
 def say(words):

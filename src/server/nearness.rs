@@ -20,8 +20,8 @@ impl Nearness {
         Self { may_look, arrivals: 0, has_another_core: false }
     }
 
-    /// Something came, from the processor that `sender_cpu` tells. Before it is answered: the client's acknowledgement of
-    /// an answer may be taken for its next bytes, and is handled here.
+    /// Something came, from the processor that `sender_cpu` tells. Before it is answered: the client's acknowledgement
+    /// of an answer may be taken for its next bytes, and is handled here.
     pub(super) fn arrived(&mut self, sender_cpu: impl FnOnce() -> Option<usize>) {
         if self.may_look && self.arrivals.is_multiple_of(ASKED_EVERY) {
             self.has_another_core = sender_cpu().is_some_and(|cpu| cpu != cores::current());

@@ -232,6 +232,10 @@ impl<'a> Serving<'a> {
         let Self { stream, input, output, needed, receiving, sending, nearness, config, idle, .. } = self;
         let (stranger_until, hello_wait) = (self.stranger_until, self.hello_wait);
         let (is_partial, waiting, is_behind) = (!input.is_empty(), output.waiting_bytes(), stream.is_behind());
+        // Half a command, and replies that are not taken, have times of their own.
+        let is_between_commands = !is_partial && waiting == 0 && !is_behind;
+        // No thread stays awake for bytes that come one by one, or for nobody who is known.
+        let is_worth_a_look = is_between_commands && stranger_until.is_none() && nearness.is_worth_a_look();
         let (mut reader, socket) = stream.split();
         let arrived = async {
             let fill = poll_fn(|context| fill(&mut reader, input, *needed, context));
@@ -250,12 +254,11 @@ impl<'a> Serving<'a> {
                 Some(writable) => Ok(writable.map(|()| Event::Writable)?),
                 None => Err(Ended::NotTaken { waiting, wait: config.send_wait }),
             },
-            arrived = look_for(nearness.is_worth_a_look(), arrived), if wanted == Wanted::Commands => {
+            arrived = look_for(is_worth_a_look, arrived), if wanted == Wanted::Commands => {
                 nearness.arrived(|| tcp::sender_cpu(socket));
                 Ok(Event::Arrived { bytes: arrived? })
             }
-            // Half a command, and replies that are not taken, have times of their own.
-            wait = idle.too_long(), if !is_partial && waiting == 0 && !is_behind => Err(Ended::Idle(wait)),
+            wait = idle.too_long(), if is_between_commands => Err(Ended::Idle(wait)),
         }
     }
 

@@ -18,25 +18,36 @@ const PATIENCE: Duration = Duration::from_secs(120);
 fn a_redis_client_that_asks_one_at_a_time_finds_the_thread_awake() {
     let available = cores::available();
     let [of_node, of_client, ..] = available[..] else { return eprintln!("nobody looks on one processor") };
-    let node = serve(&["resp://127.0.0.1:0"], &["--cores", &of_node.to_string()]);
-    // Behind its start: a process has the processors of who starts it.
-    assert!(cores::pin_current_thread(of_client));
+    for is_off in [false, true] {
+        let flags = ["--cores", &of_node.to_string(), "--no-busy-polling"];
+        let node = serve(&["resp://127.0.0.1:0"], &flags[..if is_off { 3 } else { 2 }]);
+        // On a thread of its own, behind the start: a process has the processors of who starts it.
+        let asks = || {
+            assert!(cores::pin_current_thread(of_client));
+            ask_until(&node, |slept| (slept > ROUND / 2) == is_off);
+        };
+        std::thread::scope(|scope| scope.spawn(asks).join().expect("an end"));
+    }
+}
+
+/// Asks round by round until in one of them threads of the node slept as often as it `is_enough`.
+fn ask_until(node: &Served, is_enough: impl Fn(u64) -> bool) {
     let mut client = TcpStream::connect(node.endpoint().trim_start_matches("resp://")).expect("it listens");
     client.set_nodelay(true).expect("an option");
     let began = Instant::now();
     loop {
-        let before = sleeps(&node);
+        let before = sleeps(node);
         for _ in 0..ROUND {
             client.write_all(b"PING\r\n").expect("it reads");
             let mut reply = [0; 7];
             client.read_exact(&mut reply).expect("it answers");
             assert_eq!(&reply, b"+PONG\r\n");
         }
-        let slept = sleeps(&node) - before;
-        if slept < ROUND / 2 {
+        let slept = sleeps(node) - before;
+        if is_enough(slept) {
             return;
         }
-        assert!(began.elapsed() < PATIENCE, "its threads sleep {slept} times in {ROUND} requests");
+        assert!(began.elapsed() < PATIENCE, "its threads slept {slept} times in {ROUND} requests");
     }
 }
 

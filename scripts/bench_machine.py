@@ -109,7 +109,8 @@ def run(command, **options):
 
 def run_bench(command, **options):
     """What a command of `cargo bench` prints. Cargo builds our binary anew for it, with what tests want of the
-    dependencies (tokio's virtual clock: a sixth slower), in the place of the one that is measured: that one comes back.
+    dependencies, in the place of the one that is measured; a profile of scripts/pgo does not fit that one, which is a
+    sixth slower then. The measured one comes back.
     """
     printed = run(command, **options)
     run(["cargo", "build", "--release", "--locked"], **options | {"stderr": subprocess.DEVNULL})

@@ -3,7 +3,8 @@
     busy_share, machine, cpu_ticks     how busy it is, what it is, what a process has used
     process, run, install              commands that run beside others, to their end, or are missing
     run_bench                          cargo bench, which leaves our binary as it was
-    TARGET, FREIGHT, endpoint_of       where cargo builds, our own binary there, and where a node says that it listens
+    TARGET, FREIGHT, FREIGHT_IN_TARGET where cargo builds, our own binary, and its place in there
+    endpoint_of, free_port             where a node says that it listens, and where one can
 """
 import contextlib
 import os

@@ -132,6 +132,12 @@ pub(crate) async fn look_for<T>(is_worth_a_look: bool, awaited: impl Future<Outp
     .await
 }
 
+/// What came on this thread that was worth a look, whoever had the processor meanwhile.
+#[cfg(test)]
+pub(crate) fn arrivals() -> u64 {
+    THREAD.with(|thread| thread.arrivals.get())
+}
+
 /// A look of one task.
 struct Look {
     began: Instant,

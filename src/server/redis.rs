@@ -234,7 +234,7 @@ impl<'a> Serving<'a> {
         let (is_partial, waiting, is_behind) = (!input.is_empty(), output.waiting_bytes(), stream.is_behind());
         // Half a command, and replies that are not taken, have times of their own.
         let is_between_commands = !is_partial && waiting == 0 && !is_behind;
-        // No thread stays awake for bytes that come one by one, or for nobody who is known.
+        // No thread stays awake for bytes that come one by one, or for a stranger.
         let is_worth_a_look = is_between_commands && stranger_until.is_none() && nearness.is_worth_a_look();
         let (mut reader, socket) = stream.split();
         let arrived = async {

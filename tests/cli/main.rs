@@ -15,7 +15,6 @@ mod flame;
 #[path = "../support/frames.rs"]
 mod frames;
 mod hot_keys;
-mod looks;
 mod manual;
 mod metrics;
 #[path = "../support/profiles.rs"]

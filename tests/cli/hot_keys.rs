@@ -47,10 +47,11 @@ fn the_ten_hottest_of_a_zipf_load_are_among_those_that_are() {
     assert!(names(&told).len() >= 10, "{told:?}");
     for (place, key) in told.keys[..10].iter().enumerate() {
         let rank: u64 = key.key.strip_prefix("rank ").and_then(|rank| rank.parse().ok()).expect("one of ours");
-        assert!(rank < 16, "number {place} is {key:?}");
-        // Nineteen times in twenty: a sixth of it more for the others.
+        // The tenth has 80 samples of these 7,800, give or take 9; the twenty-first 38.
+        assert!(rank < 20, "number {place} is {key:?}");
+        // Nineteen times in twenty: a quarter of it more for the others.
         let share = zipf.share(rank);
-        assert!(key.share_min * 0.85 <= share && share <= key.share_max * 1.15, "{share}: {key:?}");
+        assert!(key.share_min * 0.75 <= share && share <= key.share_max * 1.25, "{share}: {key:?}");
         assert_eq!(key.writes, 0);
     }
     assert_eq!(names(&told)[0], "rank 00000");
@@ -105,7 +106,8 @@ fn commands_far_behind_in_a_pipeline_are_seen() {
     found.sort_unstable();
     assert_eq!(found, ["hot", r#"warm\"\x01"#], "{told:?}");
     for key in &told.keys {
-        assert!(key.share_min <= 0.2 && 0.2 <= key.share_max + 0.02, "{key:?}");
+        // The interval is of 95 %: one in twenty misses, by less than this.
+        assert!(key.share_min - 0.02 <= 0.2 && 0.2 <= key.share_max + 0.02, "{key:?}");
         let (reads, writes) = (key.reads > 0, key.writes > 0);
         assert_eq!((reads, writes), (key.key != "hot", key.key == "hot"), "{key:?}");
     }

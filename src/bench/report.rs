@@ -67,7 +67,7 @@ pub struct Carried {
 }
 
 /// Everything a run measured. Paths are stable within a report version.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Report {
     /// The version of this format.
     pub report_version: u32,

@@ -10,7 +10,7 @@ use super::{
 use crate::bench::Target;
 use crate::bench::config::BenchConfig;
 use crate::bench::sweep::config::SweepConfig;
-use crate::bench::sweep::{Point, Sweep, tables};
+use crate::bench::sweep::{Point, Sweep, medians, tables};
 use crate::bench::via::Via;
 use crate::plot::Chart;
 use crate::transport::Scheme;
@@ -79,7 +79,8 @@ pub(super) fn run(args: SweepArgs) -> CommandResult {
     Ok(if points.iter().all(Point::is_good) { ExitCode::SUCCESS } else { ExitCode::from(NOT_AS_EXPECTED) })
 }
 
-/// Every point in turn; an interrupt ends the process, after `keep` was given what was measured until then.
+/// Every point in turn, and the medians of their rounds; an interrupt ends the process, after `keep` was given what was
+/// measured until then.
 async fn measure(
     config: &SweepConfig,
     targets: Vec<Target>,
@@ -95,7 +96,7 @@ async fn measure(
             tokio::select! {
                 point = &mut measuring => point,
                 _ = interrupt.recv() => {
-                    keep(&points)?;
+                    keep(&medians(&points))?;
                     eprintln!("freight: interrupted, {} of {} points measured", points.len(), steps.len());
                     // At once: whoever interrupts does not wait until client threads have drawn their pools.
                     std::process::exit(INTERRUPTED.into())
@@ -104,7 +105,7 @@ async fn measure(
         };
         points.push(point);
     }
-    Ok(points)
+    Ok(medians(&points))
 }
 
 const JSON: &str = "sweep.json";

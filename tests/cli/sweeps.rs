@@ -68,6 +68,27 @@ fn a_sweep_measures_every_point_and_draws_what_came_of_them() {
 }
 
 #[test]
+fn of_several_rounds_the_median_is_told_and_the_range() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let lists = ["--batches", "100", "--workers", "1", "--loads", "50", "--transports", "tcp", "--wire-limit=false"];
+    let more = ["--rounds", "3", "--folder", folder.path().to_str().expect("text")];
+    let done = run(&[&SHORT, &lists[..], &more].concat());
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let report = sweep_of(folder.path());
+    let [closed, open] = &report["points"].as_array().expect("points")[..] else { panic!("{report:#}") };
+    for (point, figure) in [(closed, "/report/throughput/ops_per_second"), (open, "/report/latency_us/operation/p99")] {
+        let rounds: Vec<_> = point["rounds"].as_array().expect("rounds").iter().map(Value::as_f64).collect();
+        assert!(rounds.len() == 3 && rounds.is_sorted(), "{rounds:?}");
+        assert_eq!(point.pointer(figure).expect("a figure").as_f64(), rounds[1], "{rounds:?}");
+    }
+    let asked = open["report"]["config"]["rate"].as_f64().expect("a rate");
+    assert!((asked - closed["rounds"][1].as_f64().expect("a rate") / 2.0).abs() < 1.0, "half of the median: {asked}");
+    let said = String::from_utf8(done.stdout).expect("text");
+    assert!(said.contains("throughput of all rounds") && said.contains("p99 of all rounds"), "{said}");
+    assert_eq!(done.stderr.matches("at 50 % of its peak: ").count(), 3, "{}", done.stderr);
+}
+
+#[test]
 fn a_point_that_fails_is_told_and_the_others_are_measured() {
     let folder = tempfile::tempdir().expect("a folder");
     // Of a thousand operations fifty are puts, of 26 MB together: more than a frame holds.
@@ -123,6 +144,7 @@ fn what_is_wrong_with_a_sweep_is_said_in_one_line() {
         ("bench sweep --load-batches 7", "--load-batches names 7, which is not among --batches"),
         ("bench sweep --loads 50 --closed", "cannot be used with"),
         ("bench sweep --loads 0", "--loads"),
+        ("bench sweep --rounds 0", "--rounds"),
         ("bench sweep --workload ycsb-d", "without inserts"),
         ("bench sweep --duration 1ms", "100ms"),
         ("bench sweep --servers tcp://a:1", "--servers"),

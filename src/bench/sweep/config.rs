@@ -36,6 +36,9 @@ pub struct SweepConfig {
     /// Measure no latency under load
     #[arg(long)]
     pub closed: bool,
+    /// Measure each point so many times, in turn with the others, and tell the median and the range
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = value_parser!(u32).range(1..=99))]
+    pub rounds: u32,
     /// Length of each measured run, like 10s or 500ms
     #[arg(long, default_value = "2s", value_parser = parse_run_length)]
     pub duration: Duration,
@@ -79,21 +82,25 @@ impl SweepConfig {
         &mut self.every.0
     }
 
-    /// The points in the order in which they are measured: closed loops first, for they say what the peak is.
+    /// The points in the order in which they are measured, each once a round: closed loops first, which say what the
+    /// peak is.
     #[must_use]
     pub fn steps(&self) -> Vec<Step> {
-        let mut steps = Vec::new();
+        let mut closed = Vec::new();
         for workers in self.workers.iter().copied() {
             for batch in self.batches.iter().copied() {
                 let load = Load::Closed { workers };
-                steps.extend(self.transports.iter().map(|transport| Step { transport: *transport, batch, load }));
+                closed.extend(self.transports.iter().map(|transport| Step { transport: *transport, batch, load }));
             }
         }
+        let mut steps = closed.repeat(self.rounds as usize);
         for batch in self.load_batches.iter().copied() {
+            let mut open = Vec::new();
             for transport in self.transports.iter().copied() {
                 let loads = self.loads.iter().map(|percent| Load::Open { percent: *percent });
-                steps.extend(loads.map(|load| Step { transport, batch, load }));
+                open.extend(loads.map(|load| Step { transport, batch, load }));
             }
+            steps.extend(open.repeat(self.rounds as usize));
         }
         steps
     }
@@ -255,6 +262,8 @@ mod tests {
         );
         assert_eq!(steps[8], step(Scheme::Tcp, 100, Load::Open { percent: 50 }));
         assert_eq!(steps[11], step(Scheme::Shm, 100, Load::Open { percent: 90 }));
+        let thrice = parse(&[&flags[..], &["--rounds", "3"]].concat()).unwrap().steps();
+        assert_eq!((thrice.len(), &thrice[16..24], &thrice[28..32]), (36, &steps[..8], &steps[8..]), "in turn");
     }
 
     #[test]

@@ -48,8 +48,9 @@ impl Point {
 pub fn tables(points: &[Point]) -> String {
     let mut text = String::new();
     let (open, closed): (Vec<&Point>, Vec<_>) = points.iter().partition(|point| point.load_percent.is_some());
-    table(&mut text, "Closed loop", &CLOSED, &closed);
-    table(&mut text, "Open loop: latency of an operation, from its turn to its reply", &OPEN, &open);
+    table(&mut text, "Closed loop", &CLOSED, ("throughput of all rounds", rate), &closed);
+    let open_loop = "Open loop: latency of an operation, from its turn to its reply";
+    table(&mut text, open_loop, &OPEN, ("p99 of all rounds", microseconds), &open);
     text
 }
 
@@ -85,8 +86,14 @@ fn none() -> String {
     "-".to_owned()
 }
 
-/// Writing to a string can't fail.
-fn table(text: &mut String, title: &str, columns: &[(&str, Cell)], points: &[&Point]) {
+/// With a last column of the range where there were several rounds. Writing to a string can't fail.
+fn table(
+    text: &mut String,
+    title: &str,
+    columns: &[(&str, Cell)],
+    (range, figure): (&str, fn(f64) -> String),
+    points: &[&Point],
+) {
     if points.is_empty() {
         return;
     }
@@ -94,12 +101,18 @@ fn table(text: &mut String, title: &str, columns: &[(&str, Cell)], points: &[&Po
     for (name, _) in columns {
         let _ = write!(text, "{name:>18}");
     }
+    if points.iter().any(|point| !point.rounds.is_empty()) {
+        let _ = write!(text, "{range:>32}");
+    }
     text.push('\n');
     for point in points {
         let _ = write!(text, "  {:<50}", point.to_string());
         match &point.report {
             Some(report) => columns.iter().for_each(|(_, cell)| _ = write!(text, "{:>18}", cell(report))),
             None => text.push_str(&point.outcome()),
+        }
+        if let [least, .., most] = point.rounds[..] {
+            let _ = write!(text, "{:>32}", format!("{} - {}", figure(least), figure(most)));
         }
         text.push('\n');
     }

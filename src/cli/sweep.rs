@@ -79,7 +79,7 @@ pub(super) fn run(args: SweepArgs) -> CommandResult {
     Ok(if points.iter().all(Point::is_good) { ExitCode::SUCCESS } else { ExitCode::from(NOT_AS_EXPECTED) })
 }
 
-/// Every point in turn, and the medians of their rounds; an interrupt ends the process, after `keep` was given what was
+/// Every point in turn, and their median rounds; an interrupt ends the process, after `keep` was given what was
 /// measured until then.
 async fn measure(
     config: &SweepConfig,
@@ -97,7 +97,7 @@ async fn measure(
                 point = &mut measuring => point,
                 _ = interrupt.recv() => {
                     keep(&medians(&points))?;
-                    eprintln!("freight: interrupted, {} of {} points measured", points.len(), steps.len());
+                    eprintln!("freight: interrupted, {} of {} runs measured", points.len(), steps.len());
                     // At once: whoever interrupts does not wait until client threads have drawn their pools.
                     std::process::exit(INTERRUPTED.into())
                 }

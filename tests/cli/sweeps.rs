@@ -84,7 +84,12 @@ fn of_several_rounds_the_median_is_told_and_the_range() {
     let asked = open["report"]["config"]["rate"].as_f64().expect("a rate");
     assert!((asked - closed["rounds"][1].as_f64().expect("a rate") / 2.0).abs() < 1.0, "half of the median: {asked}");
     let said = String::from_utf8(done.stdout).expect("text");
-    assert!(said.contains("throughput of all rounds") && said.contains("p99 of all rounds"), "{said}");
+    let ends_of = |title: &str| {
+        let (_, table) = said.split_once(title).expect("a column for the rounds");
+        table.lines().find(|line| line.contains("batch 100")).expect("a row").split_whitespace().last().expect("a unit")
+    };
+    assert_eq!(ends_of("throughput of all rounds"), "op/s", "{said}");
+    assert!(["us", "ms"].contains(&ends_of("p99 of all rounds")), "{said}");
     assert_eq!(done.stderr.matches("at 50 % of its peak: ").count(), 3, "{}", done.stderr);
 }
 
@@ -124,7 +129,7 @@ fn an_interrupt_keeps_what_was_measured() {
     let points = report["points"].as_array().expect("points");
     assert!(points.len() >= 2 && points.iter().all(|point| !point["report"].is_null()), "{report:#}");
     assert_eq!(report["interrupted"], true);
-    let words = format!("freight: interrupted, {} of 210 points measured", points.len());
+    let words = format!("freight: interrupted, {} of 210 runs measured", points.len());
     assert_eq!(said.last(), Some(&words));
     assert!(std::fs::exists(folder.path().join("throughput.png")).expect("a folder"));
     assert!(!std::fs::exists(socket.expect("it says where it listens")).expect("a path"), "the socket is gone");

@@ -6,8 +6,7 @@ use std::io::Read;
 use std::path::Path;
 use std::{fs, io};
 
-/// Whether a function is one of this crate's: made for its types, or defined in the sources by a name that nobody else
-/// is likely to use.
+/// Whether a function is one of this crate's: defined in the sources, by a name that nobody else is likely to use.
 pub(crate) fn is_ours(name: &str) -> bool {
     let path = name.split('<').next().unwrap_or(name);
     let bare = path.rsplit("::").next().unwrap_or(path);
@@ -15,8 +14,13 @@ pub(crate) fn is_ours(name: &str) -> bool {
     let is_defined = |text: &str| {
         text.match_indices(&definition).any(|(at, found)| text[at + found.len()..].starts_with(['(', '<']))
     };
-    let sources = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
-    name.contains("freight::") || bare.len() > 6 && is_in_sources(sources, &is_defined).expect("sources")
+    bare.len() > 6
+        && is_in_sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &is_defined).expect("sources")
+}
+
+/// Whether a function is one of this crate's, or made for its types, as most of the few that a sample ends in are.
+pub(crate) fn is_ours_or_made_for_us(name: &str) -> bool {
+    name.contains("freight::") || is_ours(name)
 }
 
 fn is_in_sources(folder: &Path, found: &impl Fn(&str) -> bool) -> io::Result<bool> {

@@ -36,7 +36,7 @@ pub struct SweepConfig {
     /// Measure no latency under load
     #[arg(long)]
     pub closed: bool,
-    /// Measure each point so many times, in turn with the others, and tell the median and the range
+    /// Measure each point so many times, in turn with others, and tell the median round and the range
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = value_parser!(u32).range(1..=99))]
     pub rounds: u32,
     /// Length of each measured run, like 10s or 500ms
@@ -262,8 +262,9 @@ mod tests {
         );
         assert_eq!(steps[8], step(Scheme::Tcp, 100, Load::Open { percent: 50 }));
         assert_eq!(steps[11], step(Scheme::Shm, 100, Load::Open { percent: 90 }));
-        let thrice = parse(&[&flags[..], &["--rounds", "3"]].concat()).unwrap().steps();
-        assert_eq!((thrice.len(), &thrice[16..24], &thrice[28..32]), (36, &steps[..8], &steps[8..]), "in turn");
+        let thrice = parse(&[&flags[..], &["--rounds", "3", "--load-batches", "1,100"]].concat()).unwrap().steps();
+        assert_eq!((thrice.len(), &thrice[16..24], &thrice[36..40]), (48, &steps[..8], &steps[8..]), "in turn");
+        assert!(thrice[24..36].iter().all(|step| step.batch == 1), "a batch's operations are drawn once");
     }
 
     #[test]

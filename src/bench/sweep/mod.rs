@@ -9,7 +9,7 @@
 //! ([`super::run()`]), with connections, warm-up and, in the closed loop, a wire limit of its own. Operations are drawn
 //! anew only where batch or workers differ from the point before. A peak is the closed loop's best over all workers,
 //! and a load is a share of its own transport's peak. A point that fails says so, and the next is tried. With more
-//! rounds than one, points take turns, and of each the median is told ([`medians`]).
+//! rounds than one, points take turns, and of each the median round is told ([`medians`]).
 #![forbid(unsafe_code)]
 
 pub mod config;
@@ -29,7 +29,6 @@ use super::via::Via;
 use crate::transport::Scheme;
 use config::{SweepConfig, SweepConfigError};
 use serde::{Serialize, Serializer};
-use std::collections::BTreeMap;
 
 /// One point that is to be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,10 +68,10 @@ pub struct Point {
     pub workers: Option<u32>,
     /// Per cent of the peak in an open loop; null in a closed one.
     pub load_percent: Option<u32>,
-    /// What each of several rounds said, ascending: operations a second in a closed loop, an operation's p99 in
-    /// microseconds in an open one. Empty where there was one round.
+    /// What each of several rounds said that could be measured, ascending: operations a second in a closed loop, an
+    /// operation's p99 in microseconds in an open one.
     pub rounds: Vec<f64>,
-    /// What was measured, in the median of the rounds; null where it failed.
+    /// What was measured, in the median round or in one that was not good; null where it failed.
     pub report: Option<Report>,
     /// Why it failed.
     pub error: Option<String>,
@@ -165,20 +164,13 @@ impl Sweep {
     }
 }
 
-/// The best that a closed loop did, by the medians of its rounds, and with how many workers.
+/// The best that a closed loop did, in the median of its rounds, and with how many workers.
 fn peak(measured: &[Point], transport: Scheme, batch: u32) -> Option<(u32, f64)> {
-    let closed = measured
-        .iter()
-        .filter(|point| point.transport == transport && point.batch == batch && point.load_percent.is_none());
-    let mut rates = BTreeMap::<u32, Vec<f64>>::new();
-    for (workers, report) in closed.filter_map(|point| Some((point.workers?, point.report.as_ref()?))) {
-        rates.entry(workers).or_default().push(report.throughput.ops_per_second);
-    }
-    let medians = rates.into_iter().map(|(workers, mut rates)| {
-        rates.sort_by(f64::total_cmp);
-        (workers, rates[rounds::middle(rates.len())])
-    });
-    medians.max_by(|one, other| one.1.total_cmp(&other.1))
+    let points = medians(measured);
+    let closed =
+        points.iter().filter(|point| (point.transport, point.batch, point.load_percent) == (transport, batch, None));
+    let rates = closed.filter_map(|point| Some((point.workers?, point.report.as_ref()?.throughput.ops_per_second)));
+    rates.max_by(|one, other| one.1.total_cmp(&other.1))
 }
 
 impl Point {

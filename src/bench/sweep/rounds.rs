@@ -1,5 +1,5 @@
-//! Several rounds of a point as one: the host of a virtual machine takes its time back now and then, and one run of two
-//! seconds that it stopped for twenty milliseconds says more of the host than of the load.
+//! Several rounds of a point as one: the host of a virtual machine takes its time back now and then, and one run of a
+//! second that it stopped for twenty milliseconds says more of the host than of the load.
 #![forbid(unsafe_code)]
 
 use super::Point;
@@ -33,16 +33,19 @@ pub fn medians(measured: &[Point]) -> Vec<Point> {
 }
 
 fn median(mut rounds: Vec<&Point>) -> Point {
-    let order = |one: &Option<f64>, other: &Option<f64>| one.partial_cmp(other).expect("figures are numbers");
-    rounds.sort_by(|one, other| order(&one.figure(), &other.figure()));
+    let figure = |point: &Point| point.figure().unwrap_or(f64::MIN);
+    rounds.sort_by(|one, other| figure(one).total_cmp(&figure(other)));
     let figures: Vec<f64> = rounds.iter().filter_map(|point| point.figure()).collect();
-    let at = rounds.iter().position(|point| !point.is_good()).unwrap_or(middle(rounds.len()));
-    Point { rounds: if figures.len() > 1 { figures } else { Vec::new() }, ..rounds[at].clone() }
+    let good: Vec<bool> = rounds.iter().map(|point| point.is_good()).collect();
+    let told = rounds[told(&good, rounds[0].load_percent.is_some())];
+    Point { rounds: if rounds.len() > 1 { figures } else { Vec::new() }, ..told.clone() }
 }
 
-/// Where the median of so many stands among them in order, or the lower of the two in the middle.
-pub(super) fn middle(rounds: usize) -> usize {
-    (rounds - 1) / 2
+/// Which of the rounds, in ascending order of their figures, is told: one that is not good, else the median, of two in
+/// the middle the worse.
+fn told(good: &[bool], less_is_better: bool) -> usize {
+    let bad = good.iter().position(|good| !good);
+    bad.unwrap_or(if less_is_better { good.len() / 2 } else { (good.len() - 1) / 2 })
 }
 
 #[cfg(test)]
@@ -67,5 +70,15 @@ mod tests {
         let points = medians(&[failed(1, "first"), failed(2, "other"), failed(1, "second")]);
         let told: Vec<_> = points.iter().map(|point| (point.batch, point.error.as_deref())).collect();
         assert_eq!(told, [(1, Some("first")), (2, Some("other"))]);
+    }
+
+    #[test]
+    fn the_median_is_told_unless_a_round_is_not_good() {
+        assert_eq!([1, 2, 3, 4, 7].map(|rounds| told(&vec![true; rounds], false)), [0, 0, 1, 1, 3]);
+        assert_eq!([1, 2, 3, 4, 7].map(|rounds| told(&vec![true; rounds], true)), [0, 1, 1, 2, 3]);
+        for bad in 0..3 {
+            let good: Vec<bool> = (0..3).map(|round| round != bad).collect();
+            assert_eq!([told(&good, true), told(&good, false)], [bad; 2]);
+        }
     }
 }

@@ -40,18 +40,23 @@ fn get(node: &Served, batches: u64, ops: u64, mut key: impl FnMut(u64) -> String
 fn the_ten_hottest_of_a_zipf_load_are_among_those_that_are() {
     let node = serve(&["tcp://127.0.0.1:0"], &["--hot-keys", "32"]);
     let (zipf, mut random) = (Zipf::new(10_000, 0.99), ChaCha8Rng::seed_from_u64(99));
-    get(&node, 250, 1_000, |_| format!("rank {:05}", zipf.draw(&mut random)));
+    // The generator's shares are near Zipf's, not the same: what it drew is what can be found.
+    let mut drawn = [0_u32; 10_000];
+    get(&node, 250, 1_000, |_| {
+        let rank = zipf.draw(&mut random);
+        drawn[rank as usize] += 1;
+        format!("rank {rank:05}")
+    });
     let told = told(&node);
     assert_eq!(told.every, 32);
     assert!((7_000..9_000).contains(&told.samples), "a thirty-second of 250,000: {}", told.samples);
     assert!(names(&told).len() >= 10, "{told:?}");
     for (place, key) in told.keys[..10].iter().enumerate() {
         let rank: u64 = key.key.strip_prefix("rank ").and_then(|rank| rank.parse().ok()).expect("one of ours");
-        // The tenth has 80 samples of these 7,800, give or take 9; the twenty-first 38.
-        assert!(rank < 20, "number {place} is {key:?}");
-        // Nineteen times in twenty: a quarter of it more for the others.
-        let share = zipf.share(rank);
-        assert!(key.share_min * 0.75 <= share && share <= key.share_max * 1.25, "{share}: {key:?}");
+        assert!(rank < 16, "number {place} is {key:?}");
+        // Nineteen times in twenty: a sixth of it more for the others.
+        let share = f64::from(drawn[rank as usize]) / 250_000.0;
+        assert!(key.share_min * 0.85 <= share && share <= key.share_max * 1.15, "{share}: {key:?}");
         assert_eq!(key.writes, 0);
     }
     assert_eq!(names(&told)[0], "rank 00000");

@@ -18,11 +18,6 @@ pub(crate) fn is_ours(name: &str) -> bool {
         && is_in_sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &is_defined).expect("sources")
 }
 
-/// Whether a function is one of this crate's, or made for its types, as most of the few that a sample ends in are.
-pub(crate) fn is_ours_or_made_for_us(name: &str) -> bool {
-    name.contains("freight::") || is_ours(name)
-}
-
 fn is_in_sources(folder: &Path, found: &impl Fn(&str) -> bool) -> io::Result<bool> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();

@@ -138,6 +138,26 @@ impl Free {
         self.bytes -= memory.len();
         Some(memory)
     }
+
+    /// Keeps what was given back, and gives out what is too much then.
+    fn keep(&mut self, memory: Memory, bytes_max: usize) -> Option<Memory> {
+        if memory.len() > bytes_max {
+            return Some(memory);
+        }
+        self.bytes += memory.len();
+        self.buffers.push(memory);
+        self.surplus(bytes_max)
+    }
+
+    /// The buffer that lay longest, where there are too many: frames may be of another length by now.
+    fn surplus(&mut self, bytes_max: usize) -> Option<Memory> {
+        if self.buffers.len() <= BUFFERS_KEPT_MAX && self.bytes <= bytes_max {
+            return None;
+        }
+        let memory = self.buffers.remove(0);
+        self.bytes -= memory.len();
+        Some(memory)
+    }
 }
 
 impl Lender for HeapPool {
@@ -157,13 +177,10 @@ impl Lender for HeapPool {
             // Memory from elsewhere goes back by being dropped.
             return;
         }
-        let mut free = self.free();
-        if free.buffers.len() < BUFFERS_KEPT_MAX && free.bytes + memory.len() <= self.bytes_kept_max {
-            free.bytes += memory.len();
-            free.buffers.push(memory);
-        } else {
-            drop(free);
+        let mut surplus = self.free().keep(memory, self.bytes_kept_max);
+        while let Some(memory) = surplus {
             self.release(memory);
+            surplus = self.free().surplus(self.bytes_kept_max);
         }
     }
 }
@@ -204,6 +221,21 @@ mod tests {
         drop((little, large, Arc::clone(&pool).lend(64 << 10)));
         let kept_for_long = pool.lend_for_long(16 << 10).expect("no cap");
         assert_eq!(kept_for_long.len(), 16 << 10);
+    }
+
+    #[test]
+    fn frames_of_another_length_find_warm_buffers_too() {
+        let budget = Arc::new(Budget::new(u64::MAX));
+        let pool = HeapPool::new(Arc::clone(&budget));
+        let lend = |bytes| Arc::clone(&pool).lend(bytes).expect("no cap");
+        drop((0..2 * BUFFERS_KEPT_MAX).map(|_| lend(1 << 20)).collect::<Vec<_>>());
+        assert_eq!(budget.bytes_used(), (BUFFERS_KEPT_MAX as u64) << 20);
+        lend(100)[0] = 7;
+        assert_eq!(lend(100)[0], 7);
+        drop((0..BUFFERS_KEPT_MAX).map(|_| lend(16 << 20)).collect::<Vec<_>>());
+        assert_eq!(budget.bytes_used(), BYTES_KEPT_MAX as u64, "the small one went too");
+        drop(lend(BYTES_KEPT_MAX + 1));
+        assert_eq!(budget.bytes_used(), BYTES_KEPT_MAX as u64, "what is too large is not kept, and costs no other");
     }
 
     #[test]

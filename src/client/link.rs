@@ -24,7 +24,7 @@ use crate::wire::{
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -243,11 +243,12 @@ async fn read<R: FrameReceiver>(
 ) {
     let _unfinished = Unfinished { pending: &pending, endpoint: &endpoint };
     let lost = |source| ClientError::Lost { endpoint: endpoint.clone(), source };
+    let mut dropped = pin!(dropped.changed());
     let error = loop {
         let received = tokio::select! {
             biased;
             received = receiver.receive() => received,
-            _ = dropped.changed() => break lost(Loss::Dropped),
+            _ = &mut dropped => break lost(Loss::Dropped),
         };
         match received {
             Ok(Some(frame)) => {

@@ -4,7 +4,7 @@
 use super::accounts::{Member, TooMany};
 use super::connection;
 use super::error::ServerError;
-use super::node::{self, Shared};
+use super::node::Shared;
 use super::redis;
 use super::redis_listener::{self, RedisConnection};
 use super::worker::Worker;
@@ -177,7 +177,7 @@ impl Accepting {
     where
         L: Listener<Incoming: Incoming<Connection: Attended>>,
     {
-        let mut draining = self.shared.draining.subscribe();
+        let mut drain = self.shared.drain.wait();
         loop {
             let next = async {
                 let place = Arc::clone(&self.dealt).acquire_owned().await.expect("it is never closed");
@@ -185,7 +185,7 @@ impl Accepting {
             };
             let (place, accepted) = tokio::select! {
                 biased;
-                () = node::drained(&mut draining) => return,
+                () = &mut drain => return,
                 next = next => next,
             };
             match accepted {

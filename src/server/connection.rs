@@ -7,12 +7,13 @@ mod turn;
 
 use self::turn::Turn;
 use super::accounts::{Member, TooMany};
+use super::drain::DrainWait;
 use super::ended::Endings;
 use super::idle::Idle;
 use super::inspect;
 use super::moves;
 use super::nearness::Nearness;
-use super::node::{Shared, drained};
+use super::node::Shared;
 use super::profiler::Begun;
 use super::users::Pass;
 use super::worker::Worker;
@@ -22,15 +23,16 @@ use crate::limits::MOVE_CHUNK_BYTES;
 use crate::metrics::Counters;
 use crate::polling::look_for;
 use crate::session::{SessionError, rights_missing};
-use crate::transport::{Connection, Frame, FrameReceiver, FrameSender, Lender, TransportError};
+use crate::transport::{Connection, Frame, FrameReceiver, FrameSender, Lender, TransportError, at_once};
 use crate::wire::{
     FrameKind, Header, RefusalCode, RequestView, WireError, WireLimitView, count_outcomes, denial, refusal,
     stats_reply, wire_limit_reply,
 };
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// How long a peer may take to read its refusal before the connection closes over it.
@@ -114,11 +116,11 @@ pub(super) async fn serve<C: Connection>(
     local_only: bool,
 ) {
     let peer = connection.peer().to_owned();
-    let mut draining = shared.draining.subscribe();
+    let mut drain = shared.drain.wait();
     // A client has one time for all that it says before its first request.
     let hello_wait = shared.limits().hello_wait;
     let greet_until = Instant::now() + hello_wait;
-    if let Err(ended) = establish(&mut connection, hello_wait, &mut draining, greet_until).await {
+    if let Err(ended) = establish(&mut connection, hello_wait, &mut drain, greet_until).await {
         return end(&ended, &peer, shared, worker);
     }
     let channel_binding = connection.channel_binding();
@@ -131,7 +133,7 @@ pub(super) async fn serve<C: Connection>(
         lender,
         carrier: shared.session.carrier(),
         shared,
-        draining,
+        drain,
         worker,
         local_only,
         hello_wait,
@@ -168,14 +170,14 @@ pub(super) async fn serve<C: Connection>(
 async fn establish<C: Connection>(
     connection: &mut C,
     wait: Duration,
-    draining: &mut watch::Receiver<bool>,
+    drain: &mut DrainWait<'_>,
     until: Instant,
 ) -> Result<(), Ended> {
     let established = tokio::select! {
         // Where there is nothing to say, a node that drains still says why it does not go on.
         biased;
         established = timeout_at(until, connection.establish()) => established,
-        () = drained(draining) => return Err(Ended::Draining),
+        () = drain => return Err(Ended::Draining),
     };
     Ok(established.map_err(|_| Ended::NoHello(wait))??)
 }
@@ -216,7 +218,7 @@ struct Serving<'a, S, R> {
     lender: Arc<dyn Lender>,
     carrier: Carrier,
     shared: &'a Shared,
-    draining: watch::Receiver<bool>,
+    drain: DrainWait<'a>,
     worker: &'a Worker,
     /// Whether only clients of this machine reach the endpoint.
     local_only: bool,
@@ -256,7 +258,7 @@ impl<'a, S: FrameSender, R: FrameReceiver> Serving<'a, S, R> {
         loop {
             let received = tokio::select! {
                 biased;
-                () = drained(&mut self.draining) => return self.drain().await,
+                () = &mut self.drain => return self.drain().await,
                 received = look_for(nearness.is_worth_a_look(), self.receiver.receive()) => received,
                 // Half a frame has a time of its own.
                 wait = self.idle.too_long() => match self.receiver.is_midway() {
@@ -438,15 +440,19 @@ impl<'a, S: FrameSender, R: FrameReceiver> Serving<'a, S, R> {
         Counters::add(&self.worker.counters.bytes_sent, self.held_bytes as u64);
         let _counted = self.count_held();
         self.held_bytes = 0;
+        let mut sending = pin!(self.sender.send_all(&mut self.held));
+        if let Poll::Ready(sent) = at_once(sending.as_mut()).await {
+            return Ok(sent?);
+        }
         let drain_wait = self.shared.config.drain_wait;
         let drained = async {
-            drained(&mut self.draining).await;
+            (&mut self.drain).await;
             sleep(drain_wait).await;
         };
         // A reply that was begun and not taken ends the connection: nothing may be sent behind it, nor a refusal.
         tokio::select! {
             biased;
-            sent = self.sender.send_all(&mut self.held) => Ok(sent?),
+            sent = sending => Ok(sent?),
             () = drained => Err(Ended::DrainingStalled(drain_wait)),
         }
     }

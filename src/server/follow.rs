@@ -5,7 +5,7 @@
 //! whichever of the two replaces it first decides, and the other one learns it.
 #![forbid(unsafe_code)]
 
-use super::node::{Shared, drained};
+use super::node::Shared;
 use crate::map::{MapStore, MapStoreError, ShardMap};
 use std::future::pending;
 use std::sync::Arc;
@@ -73,7 +73,6 @@ enum Vain {
 
 /// Follows the keeper until the node drains.
 pub(super) async fn follow(shared: Arc<Shared>, store: Arc<dyn MapStore>) {
-    let mut draining = shared.draining.subscribe();
     let looking = async {
         let (mut told, mut looks) = (String::new(), Looks { spent_until: Instant::now() });
         let mut next = None;
@@ -111,7 +110,7 @@ pub(super) async fn follow(shared: Arc<Shared>, store: Arc<dyn MapStore>) {
     };
     tokio::select! {
         biased;
-        () = drained(&mut draining) => {}
+        () = shared.drain.wait() => {}
         () = looking => {}
     }
 }

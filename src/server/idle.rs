@@ -2,10 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::node::Shared;
+use super::standing::Standing;
 use std::fmt;
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::time::Duration;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// How long a connection goes without being looked at, at most: whatever the limit, it may be another one by then.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -20,12 +21,12 @@ pub(super) struct Idle<'a> {
     is_active: bool,
     /// When something last had.
     since: Instant,
-    look: Pin<Box<Sleep>>,
+    look: Standing<Sleep>,
 }
 
 impl<'a> Idle<'a> {
     pub(super) fn new(shared: &'a Shared) -> Self {
-        let look = Box::pin(sleep(look_every(shared.limits().idle_wait)));
+        let look = Standing::new(sleep(look_every(shared.limits().idle_wait)));
         Self { shared, is_active: false, since: Instant::now(), look }
     }
 
@@ -38,14 +39,14 @@ impl<'a> Idle<'a> {
     /// Returns when nothing has come for too long, and how long that is. Dropping the future loses nothing.
     pub(super) async fn too_long(&mut self) -> Duration {
         loop {
-            self.look.as_mut().await;
+            poll_fn(|cx| self.look.poll(cx, Sleep::is_elapsed)).await;
             let (now, wait) = (Instant::now(), self.shared.limits().idle_wait);
             if std::mem::take(&mut self.is_active) {
                 self.since = now;
             }
             match wait {
                 Some(wait) if now - self.since >= wait => return wait,
-                _ => self.look.as_mut().reset(now + look_every(wait)),
+                _ => self.look = Standing::new(sleep_until(now + look_every(wait))),
             }
         }
     }

@@ -78,7 +78,7 @@ impl LocalNode {
 
     /// Stops accepting and closes every connection when what has arrived is answered; returns when that is done.
     pub async fn drain(self) {
-        self.shared.draining.send_replace(true);
+        self.shared.drain.begin();
         self.shared.workers[0].tasks_ended().await;
     }
 }

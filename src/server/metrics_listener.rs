@@ -180,7 +180,7 @@ mod tests {
     fn a_node_that_drains_is_not_ready_and_says_so() {
         let (shared, listener) = told(|_| {});
         assert!(readyz(&listener).starts_with("HTTP/1.1 200 OK\r\n"));
-        shared.draining.send_replace(true);
+        shared.drain.begin();
         let answer = readyz(&listener);
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("not ready: it is draining\n"), "{answer}");
     }

@@ -4,6 +4,7 @@
 use super::acceptor::{self, Doors};
 use super::accounts::Accounts;
 use super::config::NodeConfig;
+use super::drain::Drain;
 use super::ended::Endings;
 use super::error::ServerError;
 use super::follow::{Bell, follow};
@@ -36,7 +37,6 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
 
 /// What all threads of a node share.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub(super) struct Shared {
     pub(super) config: NodeConfig,
     pub(super) budget: Arc<Budget>,
     pub(super) connections: AtomicUsize,
-    pub(super) draining: watch::Sender<bool>,
+    pub(super) drain: Drain,
     pub(super) workers: Vec<Arc<Worker>>,
     pub(super) map: Taken,
     pub(super) bell: Bell,
@@ -120,7 +120,7 @@ impl Shared {
             hot_keys,
             budget,
             connections: AtomicUsize::new(0),
-            draining: watch::Sender::new(false),
+            drain: Drain::default(),
             map: Taken::new(Id(config.identity.incarnation)),
             bell: Bell::default(),
             redis_clients: RedisClients::default(),
@@ -163,7 +163,7 @@ impl Shared {
 
     /// Why the node cannot be used, where it cannot.
     pub(super) fn readiness(&self) -> Result<(), &'static str> {
-        if *self.draining.borrow() {
+        if self.drain.has_begun() {
             return Err("it is draining");
         }
         if self.config.mapped && self.map.told().slots.is_none() {
@@ -228,12 +228,6 @@ impl Shared {
             store,
         }
     }
-}
-
-/// Returns when the node drains.
-pub(super) async fn drained(draining: &mut watch::Receiver<bool>) {
-    // A node that is gone drains too.
-    let _gone_or_draining = draining.wait_for(|draining| *draining).await.map(drop);
 }
 
 /// A running node with its own threads. Dropping it stops it at once; [`Node::drain`] lets it finish.
@@ -328,7 +322,7 @@ impl Node {
 
     /// Stops accepting, answers what has arrived, closes every connection, and ends the threads.
     pub fn drain(mut self) {
-        self.shared.draining.send_replace(true);
+        self.shared.drain.begin();
         for thread in &mut self.threads {
             thread.finish();
         }

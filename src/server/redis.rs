@@ -14,7 +14,7 @@ mod pacing;
 use super::accounts::Member;
 use super::idle::Idle;
 use super::nearness::Nearness;
-use super::node::{Shared, drained};
+use super::node::Shared;
 use super::redis_clients::Listed;
 use super::redis_forward::Forwarded;
 use super::redis_host::{Lent, NodeHost};
@@ -51,11 +51,11 @@ pub(super) async fn serve(connection: RedisConnection, shared: &Shared, worker: 
     let (peer, local, config) = (connection.peer.clone(), connection.local.clone(), connection.config.clone());
     let hello_wait = shared.limits().hello_wait;
     let hello_until = Instant::now() + hello_wait;
-    let mut draining = shared.draining.subscribe();
+    let mut drain = shared.drain.wait();
     let established = tokio::select! {
         biased;
         established = timeout_at(hello_until, connection.establish()) => established,
-        () = drained(&mut draining) => return,
+        () = &mut drain => return,
     };
     let stream = match established.map_err(|_| Ended::NoHandshake(hello_wait)) {
         Ok(Ok(stream)) => stream,
@@ -92,7 +92,7 @@ pub(super) async fn serve(connection: RedisConnection, shared: &Shared, worker: 
         worker,
     };
     tracing::debug!(%peer, "a Redis client connected");
-    let mut ended = serving.run(pin!(drained(&mut draining))).await;
+    let mut ended = serving.run(pin!(drain)).await;
     if let Err(ended @ (Ended::NoCommandMemory | Ended::Stalled(_) | Ended::Stranger(_) | Ended::NoTurn(_))) = &ended {
         serving.output.error(&format!("ERR {ended}"));
     }
@@ -187,10 +187,10 @@ enum Event {
 
 impl<'a> Serving<'a> {
     /// Serves until the client is gone or has said goodbye, or the node drains.
-    async fn run(&mut self, mut draining: Pin<&mut impl Future<Output = ()>>) -> Result<(), Ended> {
+    async fn run(&mut self, mut drain: Pin<&mut impl Future<Output = ()>>) -> Result<(), Ended> {
         let mut wanted = Wanted::Commands;
         while wanted != Wanted::Nothing {
-            match self.wait(wanted, draining.as_mut()).await? {
+            match self.wait(wanted, drain.as_mut()).await? {
                 Event::Arrived { bytes: 0 } => return Ok(()),
                 Event::Arrived { .. } | Event::Writable => {
                     self.idle.stir();
@@ -221,14 +221,14 @@ impl<'a> Serving<'a> {
         if self.stranger_until.is_some_and(|until| until <= now) {
             return Err(Ended::Stranger(self.hello_wait));
         }
-        if self.drain_until.is_none() && *self.shared.draining.borrow() {
+        if self.drain_until.is_none() && self.shared.drain.has_begun() {
             self.drain_until = Some(now + self.shared.config.drain_wait);
         }
         Ok(self.drain_until.is_some_and(|until| until <= now))
     }
 
     /// Waits until there is something to do.
-    async fn wait(&mut self, wanted: Wanted, draining: Pin<&mut impl Future<Output = ()>>) -> Result<Event, Ended> {
+    async fn wait(&mut self, wanted: Wanted, drain: Pin<&mut impl Future<Output = ()>>) -> Result<Event, Ended> {
         let Self { stream, input, output, needed, receiving, sending, nearness, config, idle, .. } = self;
         let (stranger_until, hello_wait) = (self.stranger_until, self.hello_wait);
         let (is_partial, waiting, is_behind) = (!input.is_empty(), output.waiting_bytes(), stream.is_behind());
@@ -249,7 +249,7 @@ impl<'a> Serving<'a> {
             // What ends a connection comes first: a client that always has something to say is not heard for ever.
             biased;
             () = time_is_over(stranger_until) => Err(Ended::Stranger(hello_wait)),
-            () = draining => Ok(Event::Draining),
+            () = drain => Ok(Event::Draining),
             writable = sending.in_time(socket.writable()), if waiting > 0 || is_behind => match writable {
                 Some(writable) => Ok(writable.map(|()| Event::Writable)?),
                 None => Err(Ended::NotTaken { waiting, wait: config.send_wait }),
@@ -460,7 +460,7 @@ async fn time_is_over(at: Option<Instant>) {
 
 /// Ends when the node has drained for as long as it waits.
 async fn drained_for_long(shared: &Shared) {
-    drained(&mut shared.draining.subscribe()).await;
+    shared.drain.wait().await;
     sleep(shared.config.drain_wait).await;
 }
 

@@ -4,7 +4,7 @@
 //! forty-nine times as long: so that however much expires, one fiftieth of a core goes into forgetting it.
 #![forbid(unsafe_code)]
 
-use super::node::{Shared, drained};
+use super::node::Shared;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -27,7 +27,6 @@ pub(super) async fn sweep(shared: Arc<Shared>, thread: usize, threads: usize) {
     if own.len() == 0 {
         return;
     }
-    let mut draining = shared.draining.subscribe();
     let sweeping = async {
         let mut rounds = own.clone().cycle().peekable();
         loop {
@@ -38,7 +37,7 @@ pub(super) async fn sweep(shared: Arc<Shared>, thread: usize, threads: usize) {
     };
     tokio::select! {
         biased;
-        () = drained(&mut draining) => {}
+        () = shared.drain.wait() => {}
         () = sweeping => {}
     }
 }

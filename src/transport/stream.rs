@@ -14,8 +14,11 @@ use super::pace::Pace;
 use super::share::Share;
 use super::{Buffer, ConnectionConfig, Frame, FrameReceiver, FrameSender, IDLE_BYTES_MAX, Lender, TransportError};
 use crate::wire::{FrameBuffer, HEADER_BYTES, frame_bytes};
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Bytes read at a time while no frame is known: enough for about a hundred frames of one operation.
@@ -59,7 +62,7 @@ impl<W: AsyncWrite + Unpin> StreamSender<W> {
         let mut taken = 0;
         while let Some(first) = frames.first() {
             let written = async {
-                let count = write_some(&mut self.writer, frames, taken).await?;
+                let count = poll_fn(|cx| poll_write_some(&mut self.writer, cx, frames, taken)).await?;
                 // What is encrypted may wait in a buffer; a socket has none, and this is nothing.
                 self.writer.flush().await?;
                 Ok(count)
@@ -84,16 +87,22 @@ impl<W: AsyncWrite + Unpin> StreamSender<W> {
 }
 
 /// Writes of frames, of the first of which so many bytes are `taken`, what the stream takes at once.
-async fn write_some<W: AsyncWrite + Unpin>(writer: &mut W, frames: &[Frame], taken: usize) -> io::Result<usize> {
-    let [first, behind @ ..] = frames else { return Ok(0) };
+fn poll_write_some<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    cx: &mut Context<'_>,
+    frames: &[Frame],
+    taken: usize,
+) -> Poll<io::Result<usize>> {
+    let writer = Pin::new(writer);
+    let [first, behind @ ..] = frames else { return Poll::Ready(Ok(0)) };
     if behind.is_empty() {
         // The kernel is through with it sooner than with a list.
-        return writer.write(&first[taken..]).await;
+        return writer.poll_write(cx, &first[taken..]);
     }
     let mut slices = [IoSlice::new(&[]); WRITTEN_AT_ONCE];
     let bytes = std::iter::once(&first[taken..]).chain(behind.iter().map(|frame| &frame[..]));
     slices.iter_mut().zip(bytes).for_each(|(slice, bytes)| *slice = IoSlice::new(bytes));
-    writer.write_vectored(&slices[..frames.len().min(WRITTEN_AT_ONCE)]).await
+    writer.poll_write_vectored(cx, &slices[..frames.len().min(WRITTEN_AT_ONCE)])
 }
 
 impl<W: AsyncWrite + Unpin + Send + 'static> FrameSender for StreamSender<W> {

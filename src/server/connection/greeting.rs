@@ -3,7 +3,6 @@
 
 use super::{Ended, Serving};
 use crate::auth::{Method, Nonce};
-use crate::server::node::drained;
 use crate::server::users::Pass;
 use crate::session::{Accepted, SessionError};
 use crate::transport::{Frame, FrameReceiver, FrameSender};
@@ -44,7 +43,7 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
     async fn receive_greeting(&mut self) -> Result<Option<Frame>, Ended> {
         let received = tokio::select! {
             biased;
-            () = drained(&mut self.draining) => return Err(Ended::Draining),
+            () = &mut self.drain => return Err(Ended::Draining),
             received = timeout_at(self.greet_until, self.receiver.receive()) => received,
         };
         Ok(received.map_err(|_| Ended::NoHello(self.hello_wait))??)

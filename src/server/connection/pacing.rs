@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 use super::{Ended, Serving};
-use crate::server::node::drained;
 use crate::server::rate::{Rate, WAIT_MAX};
 use crate::transport::allowance::{OnTheWay, UNCOUNTED_BYTES};
 use crate::transport::{FrameReceiver, FrameSender};
@@ -43,7 +42,7 @@ impl<S: FrameSender, R: FrameReceiver> Serving<'_, S, R> {
         self.send_held().await?;
         tokio::select! {
             biased;
-            () = drained(&mut self.draining) => {}
+            () = &mut self.drain => {}
             () = sleep(wait) => {}
         }
         self.idle.stir();

@@ -3,7 +3,6 @@
 
 use super::{Ended, Serving, time_is_over};
 use crate::server::accounts::Member;
-use crate::server::node::drained;
 use crate::server::rate::WAIT_MAX;
 use crate::transport::allowance::UNCOUNTED_BYTES;
 use std::future::Future;
@@ -63,7 +62,7 @@ impl<'a> Serving<'a> {
 
     /// Waits for something, and lets the client take its replies meanwhile; `None` where the node drains.
     async fn meanwhile<T>(&mut self, awaited: impl Future<Output = T>) -> Result<Option<T>, Ended> {
-        let (mut awaited, mut draining) = (pin!(awaited), self.shared.draining.subscribe());
+        let (mut awaited, mut drain) = (pin!(awaited), self.shared.drain.wait());
         loop {
             let (waiting, wait) = (self.output.waiting_bytes(), self.config.send_wait);
             let is_behind = self.stream.is_behind();
@@ -72,7 +71,7 @@ impl<'a> Serving<'a> {
                 biased;
                 done = &mut awaited => return Ok(Some(done)),
                 () = time_is_over(self.stranger_until) => return Err(Ended::Stranger(self.hello_wait)),
-                () = drained(&mut draining) => return Ok(None),
+                () = &mut drain => return Ok(None),
                 writable = self.sending.in_time(socket.writable()), if waiting > 0 || is_behind => writable,
             };
             writable.ok_or(Ended::NotTaken { waiting, wait })??;

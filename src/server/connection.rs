@@ -23,14 +23,13 @@ use crate::limits::MOVE_CHUNK_BYTES;
 use crate::metrics::Counters;
 use crate::polling::look_for;
 use crate::session::{SessionError, rights_missing};
-use crate::transport::{Connection, Frame, FrameReceiver, FrameSender, Lender, TransportError, at_once};
+use crate::transport::{Connection, Frame, FrameReceiver, FrameSender, Lender, TransportError};
 use crate::wire::{
     FrameKind, Header, RefusalCode, RequestView, WireError, WireLimitView, count_outcomes, denial, refusal,
     stats_reply, wire_limit_reply,
 };
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -440,20 +439,17 @@ impl<'a, S: FrameSender, R: FrameReceiver> Serving<'a, S, R> {
         Counters::add(&self.worker.counters.bytes_sent, self.held_bytes as u64);
         let _counted = self.count_held();
         self.held_bytes = 0;
-        let mut sending = pin!(self.sender.send_all(&mut self.held));
-        if let Poll::Ready(sent) = at_once(sending.as_mut()).await {
-            return Ok(sent?);
-        }
         let drain_wait = self.shared.config.drain_wait;
-        let drained = async {
+        let mut sending = pin!(self.sender.send_all(&mut self.held));
+        let mut drained_for_long = pin!(async {
             (&mut self.drain).await;
             sleep(drain_wait).await;
-        };
+        });
         // A reply that was begun and not taken ends the connection: nothing may be sent behind it, nor a refusal.
         tokio::select! {
             biased;
-            sent = sending => Ok(sent?),
-            () = drained => Err(Ended::DrainingStalled(drain_wait)),
+            sent = &mut sending => Ok(sent?),
+            () = &mut drained_for_long => Err(Ended::DrainingStalled(drain_wait)),
         }
     }
 }

@@ -38,7 +38,7 @@ pub use buffer::{Buffer, Frame, Lender, Memory};
 pub use door::{Door, RedisEndpoint};
 pub use endpoint::{Endpoint, EndpointError, Scheme};
 pub use error::TransportError;
-pub(crate) use pace::{Pace, at_once};
+pub(crate) use pace::Pace;
 pub use pool::HeapPool;
 pub use source::Source;
 

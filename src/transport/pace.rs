@@ -8,10 +8,9 @@
 //! a large buffer for ever by a byte now and then.
 #![forbid(unsafe_code)]
 
-use std::future::{Future, pending, poll_fn};
+use std::future::{Future, pending};
 use std::io;
-use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::pin::pin;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
@@ -44,24 +43,24 @@ impl Pace {
 
     /// Waits for a peer in the middle of a frame; `None` where it has stalled, likewise.
     pub(crate) async fn in_time<T>(&mut self, step: impl Future<Output = T>) -> Option<T> {
-        let mut step = pin!(step);
-        if let Poll::Ready(done) = at_once(step.as_mut()).await {
-            return Some(done);
-        }
         let deadline = &mut self.deadline;
-        let stalled = async {
-            if deadline.is_none() {
-                *deadline = Instant::now().checked_add(self.wait);
-            }
-            match *deadline {
-                Some(deadline) => sleep_until(deadline).await,
-                None => pending().await,
-            }
-        };
+        // Where they lie they stay: to move them into the loop of `select` took longer than most steps.
+        let (mut step, mut stalled) = (
+            pin!(step),
+            pin!(async {
+                if deadline.is_none() {
+                    *deadline = Instant::now().checked_add(self.wait);
+                }
+                match *deadline {
+                    Some(deadline) => sleep_until(deadline).await,
+                    None => pending().await,
+                }
+            }),
+        );
         tokio::select! {
             biased;
-            done = step => Some(done),
-            () = stalled => None,
+            done = &mut step => Some(done),
+            () = &mut stalled => None,
         }
     }
 
@@ -77,9 +76,4 @@ impl Pace {
     pub(crate) fn begin(&mut self) {
         (self.moved, self.deadline) = (0, None);
     }
-}
-
-/// Asks whether it is over already: most steps are, and what else is waited for need not even be made.
-pub(crate) async fn at_once<F: Future>(mut step: Pin<&mut F>) -> Poll<F::Output> {
-    poll_fn(|cx| Poll::Ready(step.as_mut().poll(cx))).await
 }

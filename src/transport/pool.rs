@@ -1,8 +1,9 @@
 //! Heap buffers for byte streams: lent last in, first out, so that the next frame finds the warm one.
 //!
 //! A pool serves one thread's connections (or one client's); it may be used from any thread. What it keeps is
-//! bounded, and all it has allocated is charged to the memory budget until it is freed: under a cap pools keep
-//! little, so that what came and went as frames is there for records.
+//! bounded, short buffers apart from long ones, and what lay longest is forgotten first. All it has allocated is
+//! charged to the memory budget until it is freed: under a cap pools keep little, so that what came and went as frames
+//! is there for records.
 #![forbid(unsafe_code)]
 
 use super::buffer::{Buffer, Lender, Memory};
@@ -10,8 +11,9 @@ use crate::budget::Budget;
 use crate::pages::{HUGE_PAGE_BYTES, Pages};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Most buffers a pool keeps for later.
-const BUFFERS_KEPT_MAX: usize = 16;
+/// Most buffers a pool keeps for later: of the short ones more than a connection holds whose frames come in bursts.
+const SHORT_KEPT_MAX: usize = 32;
+const LONG_KEPT_MAX: usize = 16;
 
 /// Most bytes a pool keeps for later where there is no cap.
 const BYTES_KEPT_MAX: usize = 64 << 20;
@@ -22,8 +24,8 @@ const BUFFER_BYTES_MIN: usize = 4096;
 /// Buffers of this size and above are multiples of it.
 const BUFFER_BYTES_STEP: usize = 1 << 20;
 
-/// A kept buffer serves what needs a quarter of it, or this much: what is lent for little must not keep much.
-const AMPLE_BYTES_MIN: usize = 64 << 10;
+/// A kept buffer serves what needs a quarter of it, or is short: what is lent for little must not keep much.
+const SHORT_BYTES_MAX: usize = 64 << 10;
 
 /// Lends heap memory.
 #[derive(Debug)]
@@ -35,7 +37,9 @@ pub struct HeapPool {
 
 #[derive(Debug, Default)]
 struct Free {
-    buffers: Vec<Memory>,
+    /// The last given back last.
+    short: Vec<Memory>,
+    long: Vec<Memory>,
     bytes: usize,
 }
 
@@ -107,7 +111,7 @@ impl HeapPool {
 
     fn forget_kept(&self) {
         let kept = std::mem::take(&mut *self.free());
-        kept.buffers.into_iter().for_each(|memory| self.release(memory));
+        kept.short.into_iter().chain(kept.long).for_each(|memory| self.release(memory));
     }
 
     fn release(&self, memory: Memory) {
@@ -127,34 +131,47 @@ fn zeroed(bytes: usize) -> Option<Box<[u8]>> {
 
 /// The largest kept buffer that serves `bytes`.
 fn ample(bytes: usize) -> usize {
-    bytes.saturating_mul(4).max(AMPLE_BYTES_MIN)
+    bytes.saturating_mul(4).max(SHORT_BYTES_MAX)
 }
 
 impl Free {
     /// The last buffer given back that is large enough and not too large.
     fn take(&mut self, bytes: usize, bytes_max: usize) -> Option<Memory> {
-        let at = self.buffers.iter().rposition(|memory| (bytes..=bytes_max).contains(&memory.len()))?;
-        let memory = self.buffers.remove(at);
-        self.bytes -= memory.len();
-        Some(memory)
+        let mut take = |kept: &mut Vec<Memory>| {
+            let at = kept.iter().rposition(|memory| (bytes..=bytes_max).contains(&memory.len()))?;
+            let memory = kept.remove(at);
+            self.bytes -= memory.len();
+            Some(memory)
+        };
+        take(&mut self.short).or_else(|| take(&mut self.long))
     }
 
-    /// Keeps what was given back, and gives out what is too much then.
+    /// Keeps what was given back, and gives the first of what must go for it, as [`Free::surplus`].
     fn keep(&mut self, memory: Memory, bytes_max: usize) -> Option<Memory> {
         if memory.len() > bytes_max {
             return Some(memory);
         }
         self.bytes += memory.len();
-        self.buffers.push(memory);
+        let is_short = memory.len() <= SHORT_BYTES_MAX;
+        if is_short { &mut self.short } else { &mut self.long }.push(memory);
         self.surplus(bytes_max)
     }
 
-    /// The buffer that lay longest, where there are too many: frames may be of another length by now.
+    /// A buffer that is too much, until there is none: the one that lay longest, for frames may be longer or shorter by
+    /// now than those it came with.
     fn surplus(&mut self, bytes_max: usize) -> Option<Memory> {
-        if self.buffers.len() <= BUFFERS_KEPT_MAX && self.bytes <= bytes_max {
+        let kept = if self.short.len() > SHORT_KEPT_MAX {
+            &mut self.short
+        } else if self.long.len() > LONG_KEPT_MAX {
+            &mut self.long
+        } else if self.bytes <= bytes_max {
             return None;
-        }
-        let memory = self.buffers.remove(0);
+        } else if self.long.is_empty() {
+            &mut self.short
+        } else {
+            &mut self.long
+        };
+        let memory = kept.remove(0);
         self.bytes -= memory.len();
         Some(memory)
     }
@@ -228,14 +245,20 @@ mod tests {
         let budget = Arc::new(Budget::new(u64::MAX));
         let pool = HeapPool::new(Arc::clone(&budget));
         let lend = |bytes| Arc::clone(&pool).lend(bytes).expect("no cap");
-        drop((0..2 * BUFFERS_KEPT_MAX).map(|_| lend(1 << 20)).collect::<Vec<_>>());
-        assert_eq!(budget.bytes_used(), (BUFFERS_KEPT_MAX as u64) << 20);
-        lend(100)[0] = 7;
-        assert_eq!(lend(100)[0], 7);
-        drop((0..BUFFERS_KEPT_MAX).map(|_| lend(16 << 20)).collect::<Vec<_>>());
-        assert_eq!(budget.bytes_used(), BYTES_KEPT_MAX as u64, "the small one went too");
+        drop((0..2 * LONG_KEPT_MAX).map(|_| lend(4 << 20)).collect::<Vec<_>>());
+        assert_eq!(budget.bytes_used(), BYTES_KEPT_MAX as u64);
+        lend(512 << 10)[0] = 7;
+        assert_eq!(lend(512 << 10)[0], 7);
+        drop((0..2 * SHORT_KEPT_MAX).map(|_| lend(100)).collect::<Vec<_>>());
+        lend(512 << 10)[0] += 1;
+        assert_eq!(lend(512 << 10)[0], 8, "many short ones cost no long one");
+        lend(100)[0] = 9;
+        drop((0..LONG_KEPT_MAX).map(|_| lend(2 << 20)).collect::<Vec<_>>());
+        assert_eq!(lend(100)[0], 9, "nor the other way round");
+        let used = budget.bytes_used();
+        assert!(used <= BYTES_KEPT_MAX as u64, "{used}");
         drop(lend(BYTES_KEPT_MAX + 1));
-        assert_eq!(budget.bytes_used(), BYTES_KEPT_MAX as u64, "what is too large is not kept, and costs no other");
+        assert_eq!(budget.bytes_used(), used, "what is too large is not kept, and costs no other");
     }
 
     #[test]

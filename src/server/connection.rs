@@ -32,7 +32,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// How long a peer may take to read its refusal before the connection closes over it.
 const REFUSAL_WAIT: Duration = Duration::from_secs(1);
@@ -441,10 +441,7 @@ impl<'a, S: FrameSender, R: FrameReceiver> Serving<'a, S, R> {
         self.held_bytes = 0;
         let drain_wait = self.shared.config.drain_wait;
         let mut sending = pin!(self.sender.send_all(&mut self.held));
-        let mut drained_for_long = pin!(async {
-            (&mut self.drain).await;
-            sleep(drain_wait).await;
-        });
+        let mut drained_for_long = pin!(self.drain.lasts(drain_wait));
         // A reply that was begun and not taken ends the connection: nothing may be sent behind it, nor a refusal.
         tokio::select! {
             biased;

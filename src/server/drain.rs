@@ -8,8 +8,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
+use tokio::time::sleep;
 
 /// Begins once, and never ends.
 #[derive(Debug, Default)]
@@ -40,6 +42,14 @@ impl Drain {
 pub(super) struct DrainWait<'a> {
     drain: &'a Drain,
     told: Standing<Notified<'a>>,
+}
+
+impl DrainWait<'_> {
+    /// Ends when the node has drained for so long.
+    pub(super) async fn lasts(&mut self, wait: Duration) {
+        (&mut *self).await;
+        sleep(wait).await;
+    }
 }
 
 impl Future for DrainWait<'_> {

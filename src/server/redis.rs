@@ -460,8 +460,7 @@ async fn time_is_over(at: Option<Instant>) {
 
 /// Ends when the node has drained for as long as it waits.
 async fn drained_for_long(shared: &Shared) {
-    shared.drain.wait().await;
-    sleep(shared.config.drain_wait).await;
+    shared.drain.wait().lasts(shared.config.drain_wait).await;
 }
 
 /// Ends when the other side has closed the connection, or its half of it; what it sent is left where it is.

@@ -160,16 +160,13 @@ impl Free {
     /// A buffer that is too much, until there is none: the one that lay longest, for frames may be longer or shorter by
     /// now than those it came with.
     fn surplus(&mut self, bytes_max: usize) -> Option<Memory> {
-        let kept = if self.short.len() > SHORT_KEPT_MAX {
+        let is_full = self.bytes > bytes_max;
+        let kept = if self.short.len() > SHORT_KEPT_MAX || is_full && self.long.is_empty() {
             &mut self.short
-        } else if self.long.len() > LONG_KEPT_MAX {
+        } else if self.long.len() > LONG_KEPT_MAX || is_full {
             &mut self.long
-        } else if self.bytes <= bytes_max {
-            return None;
-        } else if self.long.is_empty() {
-            &mut self.short
         } else {
-            &mut self.long
+            return None;
         };
         let memory = kept.remove(0);
         self.bytes -= memory.len();

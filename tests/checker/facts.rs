@@ -248,6 +248,27 @@ fn the_version_of_an_evicted_record_is_never_drawn_again() {
 }
 
 #[test]
+fn a_record_that_may_have_expired_late_may_have_been_deleted_early() {
+    // The search tries first that the delete came first, and the get met the deadline: then the last put was too early.
+    let calls = |put_by| {
+        [
+            at(1, 2, put("a")),
+            during(1, 5, at(3, 20, delete())),
+            during(1, 5, at(4, 6, put("b"))),
+            during(1, 5, at(5, 20, write_until("c", 10))),
+            during(5, 12, at(7, 30, get_nothing())),
+            during(6, put_by, at(21, 22, put("d"))),
+        ]
+    };
+    accepted(calls(8));
+    accepted(calls(12));
+    let first = |call: Call| if call.invoke == 3 { Call { ret: Some(3), ..call } } else { call };
+    let delete_first = |put_by| calls(put_by).map(first);
+    accepted(delete_first(12));
+    rejected(delete_first(8));
+}
+
+#[test]
 fn an_outcome_that_an_operation_cannot_have_is_named() {
     let impossible = [
         but(get("a"), OwnedOutcome::OutOfMemory),

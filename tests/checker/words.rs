@@ -3,7 +3,8 @@
 
 use crate::support::checker::{Checker, Violation};
 use crate::support::history::{Call, History, OwnedOp, OwnedOutcome, Span};
-use freight::op::Version;
+use freight::op::{Content, Edit, Edited, Expiry, Time, Version};
+use std::num::NonZeroU64;
 
 pub(crate) type Step = (OwnedOp, OwnedOutcome);
 
@@ -16,6 +17,11 @@ pub(crate) fn at(invoke: u64, ret: u64, steps: impl IntoSteps) -> Call {
 pub(crate) fn lost(invoke: u64, steps: impl IntoSteps) -> Call {
     let steps = steps.into_steps().into_iter().map(|(op, _)| (op, OwnedOutcome::Unknown)).collect();
     Call { client: 0, invoke, ret: None, time: Span::ANY, steps }
+}
+
+/// The call, executed by a time from `min` to `max`.
+pub(crate) fn during(min: Time, max: Time, call: Call) -> Call {
+    Call { time: Span { min, max }, ..call }
 }
 
 /// One step or several.
@@ -120,6 +126,15 @@ pub(crate) fn add_to_text(delta: i64) -> Step {
 
 pub(crate) fn add_overflows(delta: i64) -> Step {
     (OwnedOp::Add { delta }, OwnedOutcome::CounterOverflow)
+}
+
+/// Writes a value with a deadline over a record that is there.
+pub(crate) fn write_until(value: &str, deadline: Time) -> Step {
+    let edit = Edit::new(Content::Write(&[]), Expiry::At(deadline));
+    let deadline = NonZeroU64::new(deadline);
+    let (is_done, was_there, is_there, value_bytes) = (true, true, true, value.len() as u32);
+    let edited = Edited { is_done, was_there, is_there, value: None, value_bytes, deadline, version: None };
+    (OwnedOp::Edit { edit, bytes: value.as_bytes().into() }, OwnedOutcome::Edited { edited, value: None })
 }
 
 /// The step with another outcome.

@@ -63,9 +63,11 @@ fn fingerprint(answered: u128, content: Content, state: Option<&State>) -> u128 
         Some(Drawn::AtLeast(version)) => (1, version),
         Some(Drawn::Exactly(version)) => (2, version),
     };
-    // Between calls a state's time has no end.
-    let deadline = state.and_then(|state| state.deadline);
-    let times = deadline.map_or([0; 3], |Span { min, max }| [min, max, state.map_or(0, |state| state.time.min)]);
+    // Between calls a state's time has no end. Its begin counts without a deadline too: one may have been reached then.
+    let times = state.map_or([0; 3], |state| {
+        let Span { min, max } = state.deadline.unwrap_or(Span { min: 0, max: 0 });
+        [min, max, state.time.min]
+    });
     let mut bytes = [0; 64];
     bytes[..16].copy_from_slice(&answered.to_le_bytes());
     bytes[16..24].copy_from_slice(&(kind | precision << 8 | u64::from(id) << 32).to_le_bytes());

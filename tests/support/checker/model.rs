@@ -23,7 +23,7 @@ use super::edit::{LostEdit, SeenEdit};
 use freight::op::{Time, VERSION_ABSENT, Version};
 
 /// What a key may hold at one point of an order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct State {
     pub(super) content: Content,
     pub(super) version: Drawn,
@@ -36,7 +36,7 @@ pub(super) struct State {
 }
 
 /// A record's content; equal contents are equal bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Content {
     Absent,
     /// The text that an add writes for this number.
@@ -48,7 +48,7 @@ pub(super) enum Content {
 }
 
 /// What is known of a record's version; of an absent record, of the next version to be drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Drawn {
     Exactly(Version),
     AtLeast(Version),

@@ -5,11 +5,10 @@
 //! a configuration tell whether it is new; elsewhere the lost calls of each are kept beside its fingerprint.
 #![forbid(unsafe_code)]
 
-use super::super::history::Span;
-use super::model::{Content, Drawn, State};
+use super::model::State;
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hasher};
-use xxhash_rust::xxh3::xxh3_128;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+use xxhash_rust::xxh3::Xxh3Default;
 
 #[derive(Default)]
 pub(super) struct Visited {
@@ -32,9 +31,9 @@ impl Visited {
     /// entered before includes it.
     pub(super) fn enter(&mut self, answered: u128, lost: &[u64], state: &State) -> bool {
         let new = if lost.is_empty() {
-            self.exact.insert(fingerprint(answered, state.content, Some(state)))
+            self.exact.insert(fingerprint(answered, state))
         } else {
-            let others = self.with_lost.entry(fingerprint(answered, state.content, None)).or_default();
+            let others = self.with_lost.entry(fingerprint(answered, state.content)).or_default();
             let includes = |one: (&[u64], &State), other: (&[u64], &State)| {
                 one.1.includes(other.1) && one.0.iter().zip(other.0).all(|(one, other)| one & !other == 0)
             };
@@ -52,31 +51,10 @@ impl Visited {
 }
 
 /// 128 bits: a billion configurations are all told apart but for a chance of 10^-20.
-fn fingerprint(answered: u128, content: Content, state: Option<&State>) -> u128 {
-    let (kind, id, number) = match content {
-        Content::Absent => (0_u64, 0, 0),
-        Content::Number(number) => (1, 0, number),
-        Content::Text { id } => (2, id, 0),
-    };
-    let (precision, version) = match state.map(|state| state.version) {
-        None => (0_u64, 0),
-        Some(Drawn::AtLeast(version)) => (1, version),
-        Some(Drawn::Exactly(version)) => (2, version),
-    };
-    // Between calls a state's time has no end. Its begin counts without a deadline too: one may have been reached then.
-    let times = state.map_or([0; 3], |state| {
-        let Span { min, max } = state.deadline.unwrap_or(Span { min: 0, max: 0 });
-        [min, max, state.time.min]
-    });
-    let mut bytes = [0; 64];
-    bytes[..16].copy_from_slice(&answered.to_le_bytes());
-    bytes[16..24].copy_from_slice(&(kind | precision << 8 | u64::from(id) << 32).to_le_bytes());
-    bytes[24..32].copy_from_slice(&number.to_le_bytes());
-    bytes[32..40].copy_from_slice(&version.to_le_bytes());
-    for (bytes, time) in bytes[40..].chunks_exact_mut(8).zip(times) {
-        bytes.copy_from_slice(&time.to_le_bytes());
-    }
-    xxh3_128(&bytes)
+fn fingerprint(answered: u128, left: impl Hash) -> u128 {
+    let mut hasher = Xxh3Default::new();
+    (answered, left).hash(&mut hasher);
+    hasher.digest128()
 }
 
 /// Fingerprints are hashes already.

@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use crate::support::{End, pair, pair_with, run};
-use freight::transport::FrameSender;
 use freight::transport::rdma::{Counts, RdmaOptions};
+use freight::transport::{FrameReceiver, FrameSender};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
@@ -94,19 +94,95 @@ fn frames_sent_together_share_a_doorbell() {
     for (post_list, posts) in [(8, 1), (3, 3), (1, 8)] {
         run(async || {
             let (mut near, mut far) = pair_with(RdmaOptions { post_list, ..RdmaOptions::default() }).await;
-            one_way(&mut near, &mut far, 300).await;
-            one_way(&mut far, &mut near, 300).await;
-            let before = near.counts();
-            let mut frames: Vec<_> = (0..8).map(|_| near.frame(300)).collect();
-            near.sender.send_all(&mut frames).await.expect("the peer is there");
-            assert!(frames.is_empty());
+            let before = opened(&mut near, &mut far).await;
+            send_together(&mut near, &[2_000; 8]).await;
             let counts = near.counts();
             assert_eq!((counts.sends - before.sends, counts.send_posts - before.send_posts), (8, posts));
             for _ in 0..8 {
-                far.expect(300).await;
+                far.expect(2_000).await;
             }
         });
     }
+}
+
+/// One frame each way; what the near end has posted by then.
+async fn opened(near: &mut End, far: &mut End) -> Counts {
+    one_way(near, far, 300).await;
+    one_way(far, near, 300).await;
+    near.counts()
+}
+
+async fn send_together(from: &mut End, frame_bytes: &[u32]) {
+    let mut frames: Vec<_> = frame_bytes.iter().map(|&frame_bytes| from.frame(frame_bytes)).collect();
+    from.sender.send_all(&mut frames).await.expect("the peer is there");
+    assert!(frames.is_empty());
+}
+
+#[test]
+#[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
+fn short_frames_sent_together_share_messages() {
+    let table: [(&[u32], u64); 6] = [
+        (&[100, 64, 300, 1_024], 1),
+        (&[1_024; 8], 1),
+        (&[1_024; 9], 2),
+        (&[100, 1_025, 200, 300], 3),
+        (&[100, 200, 1_025], 2),
+        (&[100, 200, 100_000, 300, 400], 3),
+    ];
+    run(async || {
+        let (mut near, mut far) = pair().await;
+        let mut sends = opened(&mut near, &mut far).await.sends;
+        for (frames, messages) in table {
+            send_together(&mut near, frames).await;
+            for &frame_bytes in frames {
+                far.expect(frame_bytes).await;
+            }
+            sends += messages;
+            assert_eq!(near.counts().sends, sends, "{frames:?}");
+        }
+        // Both ends' memory comes back: another thousand of them cost no more.
+        let used = [near.budget.bytes_used(), far.budget.bytes_used()];
+        for _ in 0..250 {
+            send_together(&mut near, &[200; 4]).await;
+            for _ in 0..4 {
+                far.expect(200).await;
+            }
+        }
+        assert_eq!([near.budget.bytes_used(), far.budget.bytes_used()], used);
+    });
+}
+
+#[test]
+#[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
+fn the_frames_of_a_message_are_all_here_at_once() {
+    run(async || {
+        let (mut near, mut far) = pair().await;
+        opened(&mut near, &mut far).await;
+        send_together(&mut near, &[100, 200, 300]).await;
+        far.expect(100).await;
+        let mut now = || far.receiver.receive_now().expect("no fault").map(|frame| frame.frame_bytes());
+        assert_eq!([now(), now(), now()], [Some(200), Some(300), None]);
+    });
+}
+
+#[test]
+#[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
+fn long_frames_sent_together_are_announced_together() {
+    run(async || {
+        let (mut near, mut far) = pair().await;
+        let mut sends = opened(&mut near, &mut far).await.sends;
+        for (frames, messages) in [(8, 1), (3, 1), (1, 1)] {
+            send_together(&mut near, &vec![100_000; frames]).await;
+            for _ in 0..frames {
+                far.expect(100_000).await;
+            }
+            // Eight at most lie unread: the next ones wait until it has told what it read.
+            one_way(&mut far, &mut near, 300).await;
+            sends += messages;
+            assert_eq!(near.counts().sends, sends, "{frames} frames");
+        }
+        assert_eq!(far.counts().reads, 12);
+    });
 }
 
 #[test]
@@ -137,7 +213,6 @@ fn frames_one_way_bring_their_credits_back_in_halves() {
 #[test]
 #[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
 fn who_keeps_frames_does_not_starve_the_peer() {
-    use freight::transport::FrameReceiver;
     run(async || {
         let (mut near, mut far) = pair().await;
         let mut kept = Vec::new();

@@ -8,7 +8,7 @@ use super::keeper::Keeper;
 use super::options::RdmaOptions;
 use super::place::Place;
 use super::pool::RegisteredPool;
-use super::queue::{CONTROL_RECEIVES, Queue};
+use super::queue::{ANNOUNCED_MAX, CONTROL_RECEIVES, Queue};
 use super::reads::READS_MAX;
 use super::receiver::RdmaReceiver;
 use super::sender::RdmaSender;
@@ -106,6 +106,7 @@ fn make(
         receive_bytes,
         credits: rx_depth as u16,
         reads_served: limits.reads_served_max.clamp(1, READS_MAX as u8),
+        announcements: ANNOUNCED_MAX as u8,
         processor: u16::try_from(rustix::thread::sched_getcpu()).ok(),
     };
     // One in so many, but often enough that a full send queue empties in quarters.

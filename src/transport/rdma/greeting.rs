@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   0 magic 4 | 4 version 2 | 6 status 2 | 8 queue pair 4 | 12 packet number 4 | 16 GID 16 | 32 LID 2 | 34 MTU 2 |
-//!   36 receive bytes 4 | 40 credits 2 | 42 READs served 1 | 43 reserved 1 | 44 processor 2 | 46 reserved 2
+//!   36 receive bytes 4 | 40 credits 2 | 42 READs served 1 | 43 announcements 1 | 44 processor 2 | 46 reserved 2
 //!
 //!   each side: greeting ------> takes the peer's, connects its queue pair ------> ready 4 ------> takes the peer's
 //! ```
@@ -50,7 +50,8 @@ struct RawGreeting {
     receive_bytes: U32,
     credits: U16,
     reads_served: u8,
-    reserved: u8,
+    /// 0 of a side that takes one.
+    announcements: u8,
     /// One more than its number; 0 where it is not known.
     processor: U16,
     reserved_end: [u8; 2],
@@ -71,10 +72,12 @@ pub(super) struct Greeting {
     pub(super) mtu_bytes: u32,
     /// Bytes of each of its receive buffers.
     pub(super) receive_bytes: u32,
-    /// Frames and announcements that it can take before it has looked at one.
+    /// Messages with frames or announcements that it can take before it has looked at one.
     pub(super) credits: u16,
     /// READs of its memory that it serves at a time.
     pub(super) reads_served: u8,
+    /// Announcements that it takes in one message.
+    pub(super) announcements: u8,
     /// The processor of its machine from which it opens the connection.
     pub(super) processor: Option<u16>,
 }
@@ -93,7 +96,7 @@ impl Greeting {
             receive_bytes: self.receive_bytes.into(),
             credits: self.credits.into(),
             reads_served: self.reads_served,
-            reserved: 0,
+            announcements: self.announcements,
             processor: self.processor.map_or(0, |processor| processor.saturating_add(1)).into(),
             reserved_end: [0; 2],
         };
@@ -125,6 +128,7 @@ impl Greeting {
             receive_bytes: raw.receive_bytes.get(),
             credits: raw.credits.get(),
             reads_served: raw.reads_served.max(1),
+            announcements: raw.announcements.max(1),
             processor: raw.processor.get().checked_sub(1),
         })
     }
@@ -171,6 +175,7 @@ mod tests {
         receive_bytes: 8192,
         credits: 32,
         reads_served: 16,
+        announcements: 8,
         processor: Some(5),
     };
 

@@ -64,14 +64,15 @@ impl Queue {
         match word.kind {
             Kind::Frame => self.arrived.push_back(Arrived::Here { span, bytes }),
             Kind::Announcement => {
-                let announced = Announcement::read_from_prefix(&span[..bytes as usize]);
-                let (announcement, _) =
-                    announced.map_err(|_| RdmaError::Protocol { what: "an announcement is too short" })?;
+                let announced = <[Announcement]>::ref_from_bytes(&span[..bytes as usize]);
+                let announced = announced.ok().filter(|announced| !announced.is_empty());
+                let announced = announced.ok_or(RdmaError::Protocol { what: "it announces half an announcement" })?;
                 let unread = |arrived: &&Arrived| matches!(arrived, Arrived::There(_) | Arrived::Reading { .. });
-                if self.arrived.iter().filter(unread).count() >= ANNOUNCED_MAX {
+                if self.arrived.iter().filter(unread).count() + announced.len() > ANNOUNCED_MAX {
                     return Err(RdmaError::Protocol { what: "it announces more frames than agreed" });
                 }
-                self.arrived.push_back(Arrived::There(Box::new(announcement)));
+                let announced = announced.iter().map(|&announced| Arrived::There(Box::new(announced)));
+                self.arrived.extend(announced);
                 self.to_post.push(span);
                 self.to_post_credits += 1;
             }

@@ -3,8 +3,9 @@
 //! ```text
 //!   immediate word   kind 2 bits | frames read 14 bits | credits 16 bits        every message carries both counts
 //!
-//!   frame            a whole frame, for a receive buffer has room for it
-//!   announcement     address 8, key 4, frame bytes 4, the frame's first 64 bytes: where to READ a larger one
+//!   frame            a whole frame, or several, for a receive buffer has room for them
+//!   announcement     address 8, key 4, frame bytes 4, the frame's first 64 bytes: where to READ a larger one; or
+//!                    as many of these as the peer's greeting takes
 //!   update           nothing: only the counts
 //!   close            nothing: no more frames follow
 //! ```

@@ -71,6 +71,11 @@ impl RegisteredPool {
         })
     }
 
+    /// Most bytes of what is lent from small spans, of which there are many at hand.
+    pub(super) fn small_bytes(&self) -> u32 {
+        self.small_bytes
+    }
+
     fn free(&self) -> MutexGuard<'_, Free> {
         // A panic elsewhere cannot leave a list of spans half changed.
         self.free.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,8 +1,8 @@
 //! The queue of one connection: messages in, messages out, and the counts that keep both sides apart.
 //!
-//! Each frame and announcement uses one credit of its receiver; its receive is posted anew when the message has been
-//! taken, and the credit travels back in the next message, whatever it is. Messages that are no frames use none: for
-//! them each side keeps [`CONTROL_RECEIVES`] more, which is the most that can be on their way.
+//! Each message of frames or announcements uses one credit of its receiver; its receive is posted anew when the
+//! message has been taken, and the credit travels back in the next message, whatever it is. Other messages use none:
+//! for them each side keeps [`CONTROL_RECEIVES`] more, which is the most that can be on their way.
 //!
 //! ```text
 //!   completions --progress--> inbound.rs --> arrived --> receiver half
@@ -59,7 +59,7 @@ pub(super) struct Queue {
     pub(super) to_post: Vec<Span>,
     pub(super) to_post_credits: u16,
     post_list: usize,
-    /// Frames and announcements the peer may send before it has heard of credits.
+    /// Messages with frames or announcements that the peer may send before it has heard of credits.
     rx_depth: u16,
     /// Credits and frames read that the peer has not been told of.
     owed_credits: u16,
@@ -75,7 +75,9 @@ pub(super) struct Queue {
     pub(super) in_place: u16,
     /// The peer's receive buffers, once it is known.
     pub(super) peer_receive_bytes: Option<u32>,
-    /// Frames and announcements that may be sent, and how many the peer can take at a time.
+    /// Announcements that it takes in one message.
+    pub(super) announced_together: usize,
+    /// Such messages that may be sent, and how many the peer can take at a time.
     pub(super) credits: u32,
     pub(super) credits_max: u32,
     pub(super) closed: bool,
@@ -111,6 +113,7 @@ impl Queue {
             discarding: false,
             in_place: 0,
             peer_receive_bytes: None,
+            announced_together: 1,
             credits: 0,
             credits_max: 0,
             closed: false,

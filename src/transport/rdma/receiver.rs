@@ -227,16 +227,18 @@ impl FrameReceiver for RdmaReceiver {
     }
 
     fn receive_now(&mut self) -> Result<Option<Frame>, TransportError> {
-        if self.rest.is_some() {
-            return Ok(None);
-        }
-        self.forget_last();
-        let Next::Message(buffer, bytes) = next(&self.shared, &self.in_place, &mut self.share)? else {
-            return Ok(None);
+        let frame = if self.rest.is_some() {
+            self.frame_of_rest()
+        } else {
+            self.forget_last();
+            let Next::Message(buffer, bytes) = next(&self.shared, &self.in_place, &mut self.share)? else {
+                return Ok(None);
+            };
+            self.pace.begin();
+            self.read_bytes = 0;
+            self.frame(buffer, bytes)
         };
-        self.pace.begin();
-        self.read_bytes = 0;
-        match self.frame(buffer, bytes) {
+        match frame {
             // Left for `receive`, which waits for what such a peer has still to say.
             Err(TransportError::CutShort { .. }) => Ok(None),
             frame => frame.map(Some),

@@ -1,7 +1,7 @@
 //! Peers that break the protocol: a typed error each, bounded memory, and nobody else notices.
 #![forbid(unsafe_code)]
 
-use super::super::message::{Kind, Word};
+use super::super::message::{ANNOUNCEMENT_BYTES, Kind, Word};
 use super::super::verbs::Failure;
 use super::peer::{Peer, word};
 use super::{HANG, Manners, RdmaError, run, why};
@@ -47,8 +47,9 @@ fn forged_counts_are_found_out() {
 #[test]
 #[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
 fn half_an_announcement_is_none() {
-    breaks_the_protocol(async |peer| assert!(peer.say(word(Kind::Announcement), &[0; 79])), "too short");
-    breaks_the_protocol(async |peer| assert!(peer.say(word(Kind::Announcement), &[])), "too short");
+    for bytes in [0, 79, 81, 159] {
+        breaks_the_protocol(async |peer| assert!(peer.say(word(Kind::Announcement), &vec![0; bytes])), "half an");
+    }
 }
 
 #[test]
@@ -85,6 +86,10 @@ fn more_announcements_than_agreed_are_too_many() {
                 peer.announce(&frame, |_| ());
             }
         },
+        "more frames than agreed",
+    );
+    breaks_the_protocol(
+        async |peer| assert!(peer.say(word(Kind::Announcement), &[0; 9 * ANNOUNCEMENT_BYTES])),
         "more frames than agreed",
     );
 }

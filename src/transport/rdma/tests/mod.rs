@@ -10,6 +10,7 @@ mod hostile;
 mod idle;
 mod peer;
 mod processor;
+mod together;
 
 use super::listener::RdmaListener;
 use super::{PollMode, Rdma, RdmaConnection, RdmaError, RdmaOptions, RdmaReceiver, RdmaSender};
@@ -40,10 +41,15 @@ impl End {
         Self { sender, receiver, budget: Arc::clone(config.pool.budget()) }
     }
 
-    async fn send(&mut self, frame_bytes: u32) -> Result<(), TransportError> {
+    fn frame(&self, frame_bytes: u32) -> Frame {
         let mut buffer = self.sender.lender().lend(frame_bytes as usize).expect("no cap");
         wire_limit_reply(&mut buffer, 1, frame_bytes);
-        self.sender.send(Frame::new(buffer, frame_bytes)).await
+        Frame::new(buffer, frame_bytes)
+    }
+
+    async fn send(&mut self, frame_bytes: u32) -> Result<(), TransportError> {
+        let frame = self.frame(frame_bytes);
+        self.sender.send(frame).await
     }
 
     async fn expect(&mut self, frame_bytes: u32) {

@@ -15,6 +15,7 @@ use super::HANG;
 use crate::budget::Budget;
 use crate::transport::{Endpoint, Frame, Lender};
 use crate::wire::wire_limit_reply;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -34,17 +35,21 @@ pub(super) struct Manners {
     /// Receives it posts, of so many bytes, whatever it says of them.
     pub(super) receives: u32,
     pub(super) receive_bytes: u32,
+    /// Announcements that it takes in one message.
+    pub(super) announcements: u8,
     /// Whether it says that it is ready.
     pub(super) ready: bool,
 }
 
 impl Manners {
-    pub(super) const GOOD: Self = Self { receives: 64, receive_bytes: RECEIVE_BYTES, ready: true };
+    pub(super) const GOOD: Self = Self { receives: 64, receive_bytes: RECEIVE_BYTES, announcements: 8, ready: true };
 }
 
 pub(super) struct Peer {
     pub(super) control: TcpStream,
     work: Option<Work>,
+    /// What it has done that nobody has asked for yet.
+    done: VecDeque<Done>,
     pool: Arc<RegisteredPool>,
 }
 
@@ -73,6 +78,7 @@ impl Peer {
             receive_bytes: RECEIVE_BYTES,
             credits: 32,
             reads_served: 16,
+            announcements: manners.announcements,
             processor: None,
         };
         control.write_all(&own.encode()).await.expect("somebody reads");
@@ -96,7 +102,7 @@ impl Peer {
             control.read_exact(&mut [0; READY.len()]).await.expect("it is ready");
         }
         let pool = RegisteredPool::new(&domain, &budget, RECEIVE_BYTES);
-        Self { control, work: Some(work), pool }
+        Self { control, work: Some(work), done: VecDeque::new(), pool }
     }
 
     fn work(&mut self) -> &mut Work {
@@ -162,14 +168,15 @@ impl Peer {
 
     /// The next thing that its queue pair has done.
     pub(super) async fn done(&mut self) -> Result<Done, RdmaError> {
-        let mut done = Vec::new();
         let waiting = async {
             loop {
-                self.work().poll(&mut done)?;
-                match done.pop() {
-                    Some(done) => return Ok(done),
-                    None => yield_now().await,
+                if let Some(done) = self.done.pop_front() {
+                    return Ok(done);
                 }
+                let mut done = Vec::new();
+                self.work().poll(&mut done)?;
+                self.done.extend(done);
+                yield_now().await;
             }
         };
         timeout(HANG, waiting).await.expect("it ends")

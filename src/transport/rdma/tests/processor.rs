@@ -29,7 +29,15 @@ fn the_processor_of_a_client_is_known_on_its_own_machine() {
         // From another address it would be another machine's; who says nothing has none.
         let address = PairAddress { gid: [0; 16], number: 1, packet_number: 1, lid: 0 };
         let (receive_bytes, processor) = (8192, Some(0));
-        let greeting = Greeting { address, mtu_bytes: 4096, receive_bytes, credits: 1, reads_served: 1, processor };
+        let greeting = Greeting {
+            address,
+            mtu_bytes: 4096,
+            receive_bytes,
+            credits: 1,
+            reads_served: 1,
+            announcements: 1,
+            processor,
+        };
         let own = format!("{}:0", super::address());
         let other = "127.0.0.1:0";
         let of_other = if own == other { Some(0) } else { None };

@@ -187,6 +187,27 @@ fn long_frames_sent_together_are_announced_together() {
 
 #[test]
 #[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
+fn more_frames_than_there_is_room_for_arrive_in_order_all_the_same() {
+    // Forty fill ten messages, for which there are four credits; of twelve that are announced eight may lie unread.
+    let table = [(1_000, 40), (100_000, 12)];
+    run(async || {
+        let (mut near, mut far) = pair_with(RdmaOptions { rx_depth: 4, ..RdmaOptions::default() }).await;
+        for (least, frames) in table {
+            let before = opened(&mut near, &mut far).await;
+            let frame_bytes: Vec<u32> = (least..least + frames).collect();
+            tokio::join!(send_together(&mut near, &frame_bytes), async {
+                for &frame_bytes in &frame_bytes {
+                    far.expect(frame_bytes).await;
+                }
+            });
+            let sends = near.counts().sends - before.sends;
+            assert!((2..u64::from(frames)).contains(&sends), "{sends} messages of {frames} frames");
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
 fn frames_one_way_bring_their_credits_back_in_halves() {
     run(async || {
         let (mut near, mut far) = pair().await;

@@ -72,7 +72,7 @@ pub(super) struct Greeting {
     pub(super) mtu_bytes: u32,
     /// Bytes of each of its receive buffers.
     pub(super) receive_bytes: u32,
-    /// Messages with frames or announcements that it can take before it has looked at one.
+    /// Messages of frames or announcements that it can take before it has looked at one.
     pub(super) credits: u16,
     /// READs of its memory that it serves at a time.
     pub(super) reads_served: u8,

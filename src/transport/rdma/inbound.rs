@@ -53,7 +53,7 @@ impl Refused {
 impl Queue {
     pub(super) fn received(&mut self, span: Span, bytes: u32, word: Word) -> Result<(), RdmaError> {
         self.credits += u32::from(word.credits);
-        if self.credits > self.credits_max {
+        if self.credits > self.peer.map_or(0, |peer| peer.credits.into()) {
             return Err(RdmaError::Protocol { what: "it grants more credits than it has receives" });
         }
         self.work.forget_announced(word.frames_read.into())?;

@@ -32,7 +32,7 @@ pub struct RdmaOptions {
     #[arg(long, hide_short_help = true, value_name = "COUNT", default_value_t = 128)]
     #[arg(value_parser = clap::value_parser!(u32).range(8..=4096))]
     pub tx_depth: u32,
-    /// Frames the peer may send before one is taken, on an RDMA connection
+    /// Messages of frames the peer may send before one is taken, on an RDMA connection
     // Half of what a client has in flight: the rest waits at the sender, which pins less.
     #[arg(long, hide_short_help = true, value_name = "COUNT", default_value_t = 32)]
     #[arg(value_parser = clap::value_parser!(u32).range(4..=4096))]

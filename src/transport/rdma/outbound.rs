@@ -23,9 +23,8 @@ impl Queue {
 
     /// Both sides are ready: from here on messages may go out.
     pub(super) fn open(&mut self, peer: &Greeting) {
-        self.peer_receive_bytes = Some(peer.receive_bytes);
-        self.announced_together = usize::from(peer.announcements);
-        (self.credits, self.credits_max) = (peer.credits.into(), peer.credits.into());
+        self.peer = Some(*peer);
+        self.credits = peer.credits.into();
         let begun = self.begin();
         begun.unwrap_or_else(|error| self.fail(error));
     }
@@ -59,7 +58,7 @@ impl Queue {
         if let Some(end) = self.end() {
             return Err(end.clone());
         }
-        let Some(receive_bytes) = self.peer_receive_bytes else {
+        let Some(peer) = self.peer else {
             let taken = self.early.is_none();
             self.early.get_or_insert_with(|| frames[0].clone());
             return Ok(usize::from(taken));
@@ -67,10 +66,10 @@ impl Queue {
         if self.credits == 0 || !self.work.has_room_for_frame() {
             return Ok(0);
         }
-        if frames[0].frame_bytes() > receive_bytes {
-            return self.announce(frames, receive_bytes);
+        if frames[0].frame_bytes() > peer.receive_bytes {
+            return self.announce(frames, &peer);
         }
-        let (message, count) = self.together(frames, receive_bytes).unwrap_or_else(|| (frames[0].clone(), 1));
+        let (message, count) = self.together(frames, peer.receive_bytes).unwrap_or_else(|| (frames[0].clone(), 1));
         self.send_message(Kind::Frame, message)?;
         Ok(count)
     }
@@ -101,11 +100,11 @@ impl Queue {
 
     /// Announces the frames that these begin with and that are too long for a receive, in one message; how many there
     /// was room for.
-    fn announce(&mut self, frames: &[Frame], receive_bytes: u32) -> Result<usize, RdmaError> {
+    fn announce(&mut self, frames: &[Frame], peer: &Greeting) -> Result<usize, RdmaError> {
         let unread_max = ANNOUNCED_MAX - self.work.announced();
-        let fit = receive_bytes as usize / ANNOUNCEMENT_BYTES;
-        let count_max = unread_max.min(fit).min(self.announced_together);
-        let is_long = |frame: &&Frame| frame.frame_bytes() > receive_bytes;
+        let fit = peer.receive_bytes as usize / ANNOUNCEMENT_BYTES;
+        let count_max = unread_max.min(fit).min(peer.announcements.into());
+        let is_long = |frame: &&Frame| frame.frame_bytes() > peer.receive_bytes;
         let count = frames.iter().take(count_max).take_while(is_long).count();
         if count == 0 {
             return Ok(0);
@@ -134,7 +133,7 @@ impl Queue {
         if let Some(end) = self.end() {
             return Err(end.clone());
         }
-        if !self.closed && self.peer_receive_bytes.is_some() && self.work.has_room_for_control() {
+        if !self.closed && self.peer.is_some() && self.work.has_room_for_control() {
             self.closed = true;
             let word = self.word(Kind::Close);
             // Signalled: it ends, and with it all before it.

@@ -14,6 +14,7 @@
 
 use super::RdmaError;
 use super::counts::Counts;
+use super::greeting::Greeting;
 use super::inbound::Arrived;
 use super::message::{FRAMES_READ_MAX, Kind, Word};
 use super::pool::RegisteredPool;
@@ -59,7 +60,7 @@ pub(super) struct Queue {
     pub(super) to_post: Vec<Span>,
     pub(super) to_post_credits: u16,
     post_list: usize,
-    /// Messages with frames or announcements that the peer may send before it has heard of credits.
+    /// Messages of frames or announcements that the peer may send before it has heard of credits.
     rx_depth: u16,
     /// Credits and frames read that the peer has not been told of.
     owed_credits: u16,
@@ -73,13 +74,10 @@ pub(super) struct Queue {
     pub(super) discarding: bool,
     /// Frames that are read in place.
     pub(super) in_place: u16,
-    /// The peer's receive buffers, once it is known.
-    pub(super) peer_receive_bytes: Option<u32>,
-    /// Announcements that it takes in one message.
-    pub(super) announced_together: usize,
-    /// Such messages that may be sent, and how many the peer can take at a time.
+    /// What the peer takes, once it is ready.
+    pub(super) peer: Option<Greeting>,
+    /// Messages of frames or announcements that it can take now.
     pub(super) credits: u32,
-    pub(super) credits_max: u32,
     pub(super) closed: bool,
     /// A frame taken before the connection was open: that which a peer begins with.
     pub(super) early: Option<Frame>,
@@ -112,10 +110,8 @@ impl Queue {
             next_waits: false,
             discarding: false,
             in_place: 0,
-            peer_receive_bytes: None,
-            announced_together: 1,
+            peer: None,
             credits: 0,
-            credits_max: 0,
             closed: false,
             early: None,
             end: None,
@@ -243,7 +239,7 @@ impl Queue {
     }
 
     fn update(&mut self) -> Result<(), RdmaError> {
-        if self.peer_receive_bytes.is_none() || !self.work.has_room_for_control() {
+        if self.peer.is_none() || !self.work.has_room_for_control() {
             return Ok(());
         }
         self.work.counts.updates += 1;

@@ -68,8 +68,10 @@ impl RdmaReceiver {
         }
     }
 
-    /// The frame of a message: nearly always all of it.
+    /// The first frame of a message: all of it, or copied out of it.
     fn frame(&mut self, buffer: Buffer, bytes: u32) -> Result<Frame, TransportError> {
+        self.pace.begin();
+        self.read_bytes = 0;
         let message = &buffer[..bytes as usize];
         match frame_bytes(message, self.frame_bytes_max) {
             Ok(Some(frame_bytes)) if frame_bytes == bytes => Ok(Frame::new(buffer, bytes)),
@@ -213,8 +215,6 @@ impl FrameReceiver for RdmaReceiver {
                 }
             }
         };
-        self.pace.begin();
-        self.read_bytes = 0;
         let frame = self.frame(message.0, message.1);
         if frame.is_err() {
             // Nobody may come for another.
@@ -234,8 +234,6 @@ impl FrameReceiver for RdmaReceiver {
             let Next::Message(buffer, bytes) = next(&self.shared, &self.in_place, &mut self.share)? else {
                 return Ok(None);
             };
-            self.pace.begin();
-            self.read_bytes = 0;
             self.frame(buffer, bytes)
         };
         match frame {

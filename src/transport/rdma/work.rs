@@ -75,7 +75,7 @@ pub(super) struct Work {
 /// How the send queue is used.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SendDepth {
-    /// Frames and announcements in it at a time.
+    /// Messages of frames or announcements in it at a time.
     pub(super) tx_depth: u32,
     /// One in so many is signalled.
     pub(super) signalled_one_in: u32,
@@ -179,7 +179,7 @@ impl Work {
         self.sends.len() - self.reads.on_their_way()
     }
 
-    /// Whether the send queue has room for a frame or an announcement.
+    /// Whether the send queue has room for a message of frames or announcements.
     pub(super) fn has_room_for_frame(&self) -> bool {
         self.messages() < self.depth.tx_depth as usize
     }

@@ -152,3 +152,20 @@ fn a_message_that_is_no_frame_stalls_or_is_refused() {
         scene.end(end).await;
     });
 }
+
+#[test]
+#[ignore = "needs an RDMA device: scripts/rdma-lab makes one"]
+fn half_a_frame_behind_a_whole_one_stalls() {
+    run(async |mut scene| {
+        scene.config.frame_wait = Duration::from_millis(50);
+        let (mut peer, mut end) = scene.peer(Manners::GOOD).await;
+        let frame = peer.frame(100);
+        assert!(peer.say(word(Kind::Frame), &[&frame[..], &frame[..70]].concat()));
+        end.expect(100).await;
+        let now = end.receiver.receive_now();
+        assert!(matches!(now, Ok(None)), "{now:?}");
+        let stalled = end.refusal().await;
+        assert!(matches!(stalled, TransportError::Stalled { got: 70, needed: 100, .. }), "{stalled}");
+        scene.exchange().await;
+    });
+}

@@ -28,15 +28,14 @@ fn the_processor_of_a_client_is_known_on_its_own_machine() {
         sched_setaffinity(None, &all).expect("as it was");
         // From another address it would be another machine's; who says nothing has none.
         let address = PairAddress { gid: [0; 16], number: 1, packet_number: 1, lid: 0 };
-        let (receive_bytes, processor) = (8192, Some(0));
         let greeting = Greeting {
             address,
             mtu_bytes: 4096,
-            receive_bytes,
+            receive_bytes: 8192,
             credits: 1,
             reads_served: 1,
             announcements: 1,
-            processor,
+            processor: Some(0),
         };
         let own = format!("{}:0", super::address());
         let other = "127.0.0.1:0";
